@@ -1,0 +1,158 @@
+/*
+ * fp4/layout.h - where the scale byte of (row, sf_col) lives, and how large the buffer is.
+ *
+ *     linear   row-major [rows, sf_cols], no padding
+ *
+ *     128x4    tiles of 128 rows x 4 scale columns, 512 bytes each, ordered along the row first.
+ *              Inside a tile rows r, r+32, r+64, r+96 stand side by side, 4 bytes each:
+ *
+ *                  byte   0..3     4..7      8..11     12..15
+ *                  0      row 0    row 32    row 64    row 96      <- sf_col 0 1 2 3 of each
+ *                  16     row 1    row 33    row 65    row 97
+ *                  ...
+ *                  496    row 31   row 63    row 95    row 127
+ *
+ *              What cuBLASLt (VEC16_UE4M3, VEC32_UE8M0), CUTLASS and cuDNN read;
+ *              FlashInfer layout_128x4.
+ *
+ *     8x4      tiles of 8 rows x 4 scale columns, 32 bytes each, ordered along the row first;
+ *              inside a tile row-major. TensorRT-LLM's layout for few rows; FlashInfer layout_8x4.
+ *
+ * row counts matrix rows, sf_col counts blocks along a row, sf_cols = cols / block. A tiled buffer
+ * is padded to whole tiles; the padding belongs to the buffer and is written as 0x00. In a batch
+ * every matrix is padded on its own: matrix b starts at b * fp4_sf_bytes(layout, rows, sf_cols).
+ * Offsets and sizes are bytes, 64-bit. All functions are constant expressions in C++ and cost a
+ * handful of shifts and one multiplication; none divides by a variable except the inverses.
+ *
+ * source   cuBLAS documentation, "1D block scaling factors layout"; FlashInfer fp4Op.cpp
+ *          (computeSFIndex).
+ */
+#ifndef FP4_LAYOUT_H
+#define FP4_LAYOUT_H
+
+#include <fp4/types.h>
+
+/* ---------------------------------------------------------------- padded shape and size */
+
+/** n rounded up to a multiple of a power of two. */
+FP4_HD_CONST size_t fp4_round_up_(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) & ~(multiple - 1);
+}
+
+/** Rows of the padded buffer: a multiple of 128, of 8, or `rows` itself. */
+FP4_HD_CONST size_t fp4_sf_rows_padded(fp4_layout layout, size_t rows)
+{
+    return layout == FP4_LAYOUT_128X4 ? fp4_round_up_(rows, 128)
+           : layout == FP4_LAYOUT_8X4 ? fp4_round_up_(rows, 8)
+                                      : rows;
+}
+
+/** Scale columns of the padded buffer: a multiple of 4, or `sf_cols` itself. */
+FP4_HD_CONST size_t fp4_sf_cols_padded(fp4_layout layout, size_t sf_cols)
+{
+    return layout == FP4_LAYOUT_LINEAR ? sf_cols : fp4_round_up_(sf_cols, 4);
+}
+
+/** Bytes of the scale buffer of one matrix, padding included; also the distance between the
+ * matrices of a
+    batch. */
+FP4_HD_CONST size_t fp4_sf_bytes(fp4_layout layout, size_t rows, size_t sf_cols)
+{
+    return fp4_sf_rows_padded(layout, rows) * fp4_sf_cols_padded(layout, sf_cols);
+}
+
+/* ---------------------------------------------------------------- offset of (row, sf_col) */
+
+/** Byte offset in the linear layout. */
+FP4_HD_CONST size_t fp4_sf_offset_linear(size_t row, size_t sf_col, size_t sf_cols)
+{
+    return row * sf_cols + sf_col;
+}
+
+/** Byte offset in the 128x4 layout. Valid for padding rows and columns too. */
+FP4_HD_CONST size_t fp4_sf_offset_128x4(size_t row, size_t sf_col, size_t sf_cols)
+{
+    return row / 128 * (fp4_round_up_(sf_cols, 4) * 128) + sf_col / 4 * 512 + row % 32 * 16 +
+           row % 128 / 32 * 4 + sf_col % 4;
+}
+
+/** Byte offset in the 8x4 layout. Valid for padding rows and columns too. */
+FP4_HD_CONST size_t fp4_sf_offset_8x4(size_t row, size_t sf_col, size_t sf_cols)
+{
+    return row / 8 * (fp4_round_up_(sf_cols, 4) * 8) + sf_col / 4 * 32 + row % 8 * 4 + sf_col % 4;
+}
+
+/** Byte offset in a layout known at run time. */
+FP4_HD_CONST size_t fp4_sf_offset(fp4_layout layout, size_t row, size_t sf_col, size_t sf_cols)
+{
+    return layout == FP4_LAYOUT_128X4 ? fp4_sf_offset_128x4(row, sf_col, sf_cols)
+           : layout == FP4_LAYOUT_8X4 ? fp4_sf_offset_8x4(row, sf_col, sf_cols)
+                                      : fp4_sf_offset_linear(row, sf_col, sf_cols);
+}
+
+/** Byte offset in a batch of equal matrices, each padded on its own. */
+FP4_HD_CONST size_t fp4_sf_offset_batched(fp4_layout layout, size_t batch, size_t row,
+                                          size_t sf_col, size_t rows, size_t sf_cols)
+{
+    return batch * fp4_sf_bytes(layout, rows, sf_cols) +
+           fp4_sf_offset(layout, row, sf_col, sf_cols);
+}
+
+/* ---------------------------------------------------------------- inverse: the scale at an offset
+   */
+
+/** Row of the scale at a byte offset of the linear layout. sf_cols > 0, as for all inverses. */
+FP4_HD_CONST size_t fp4_sf_row_linear(size_t offset, size_t sf_cols)
+{
+    return offset / sf_cols;
+}
+
+/** Scale column at a byte offset of the linear layout. */
+FP4_HD_CONST size_t fp4_sf_col_linear(size_t offset, size_t sf_cols)
+{
+    return offset % sf_cols;
+}
+
+/** Row of the scale at a byte offset of the 128x4 layout; a padding row where it is >= rows. */
+FP4_HD_CONST size_t fp4_sf_row_128x4(size_t offset, size_t sf_cols)
+{
+    return offset / (fp4_round_up_(sf_cols, 4) * 128) * 128 + offset / 4 % 4 * 32 +
+           offset / 16 % 32;
+}
+
+/** Scale column at a byte offset of the 128x4 layout; a padding column where it is >= sf_cols. */
+FP4_HD_CONST size_t fp4_sf_col_128x4(size_t offset, size_t sf_cols)
+{
+    return offset % (fp4_round_up_(sf_cols, 4) * 128) / 512 * 4 + offset % 4;
+}
+
+/** Row of the scale at a byte offset of the 8x4 layout; a padding row where it is >= rows. */
+FP4_HD_CONST size_t fp4_sf_row_8x4(size_t offset, size_t sf_cols)
+{
+    return offset / (fp4_round_up_(sf_cols, 4) * 8) * 8 + offset / 4 % 8;
+}
+
+/** Scale column at a byte offset of the 8x4 layout; a padding column where it is >= sf_cols. */
+FP4_HD_CONST size_t fp4_sf_col_8x4(size_t offset, size_t sf_cols)
+{
+    return offset % (fp4_round_up_(sf_cols, 4) * 8) / 32 * 4 + offset % 4;
+}
+
+/** Row of the scale at a byte offset of a layout known at run time. */
+FP4_HD_CONST size_t fp4_sf_row(fp4_layout layout, size_t offset, size_t sf_cols)
+{
+    return layout == FP4_LAYOUT_128X4 ? fp4_sf_row_128x4(offset, sf_cols)
+           : layout == FP4_LAYOUT_8X4 ? fp4_sf_row_8x4(offset, sf_cols)
+                                      : fp4_sf_row_linear(offset, sf_cols);
+}
+
+/** Scale column at a byte offset of a layout known at run time. */
+FP4_HD_CONST size_t fp4_sf_col(fp4_layout layout, size_t offset, size_t sf_cols)
+{
+    return layout == FP4_LAYOUT_128X4 ? fp4_sf_col_128x4(offset, sf_cols)
+           : layout == FP4_LAYOUT_8X4 ? fp4_sf_col_8x4(offset, sf_cols)
+                                      : fp4_sf_col_linear(offset, sf_cols);
+}
+
+#endif /* FP4_LAYOUT_H */
