@@ -1,0 +1,201 @@
+/*
+ * fp4/host/compare.h - are two quantized tensors the same bytes, and if not, where do they part?
+ *
+ * What a kernel author calls on the kernel's output and the reference's: the first block that
+ * differs is named with its place, both scales, both codes and both decoded values, the rest counted.
+ *
+ *     fp4_difference d;
+ *     if (fp4_ref_compare(&got, &expected, &d) == FP4_OK && d.blocks + d.padding + d.rows != 0) {
+ *         char text[FP4_DIFFERENCE_TEXT];
+ *         puts(fp4_difference_text(&d, text, sizeof(text)));
+ *     }
+ */
+#ifndef FP4_HOST_COMPARE_H
+#define FP4_HOST_COMPARE_H
+
+#include <fp4/host/quant.h>
+
+#include <stdio.h>
+
+/** One side of the first difference. */
+typedef struct fp4_difference_side {
+    uint8_t sf;      /* scale byte of the block */
+    uint8_t code;    /* code of the element */
+    uint8_t padding; /* scale byte at first_padding */
+    float scale;     /* what sf decodes to */
+    float value;     /* the element decoded, second-level scale included */
+    float row_dec;   /* second-level scale of the row */
+} fp4_difference_side;
+
+/** How two tensors differ. All counts 0: they are the same. */
+typedef struct fp4_difference {
+    fp4_format format;
+    size_t blocks;  /* blocks with another scale byte or any other code */
+    size_t scales;  /* blocks with another scale byte */
+    size_t codes;   /* elements with another code */
+    size_t padding; /* bytes of scale padding that differ (tensors of one layout only) */
+    size_t rows;    /* rows whose second-level scale differs */
+
+    /* The first differing block in row order; where blocks == 0, the first differing row. The
+       element is the block's first that differs, or its first where only the scale does. */
+    size_t row, col;      /* of the element */
+    size_t sf_col;        /* of the block: its elements start at sf_col * block */
+    size_t first_padding; /* offset of the first differing padding byte */
+    fp4_difference_side a, b;
+} fp4_difference;
+
+static inline uint8_t fp4_code_at_(const fp4_tensor *t, size_t row, size_t col)
+{
+    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
+    return t->format == FP4_MXFP8 ? q[col] : (uint8_t)((q[col / 2] >> (col % 2 * 4)) & 15);
+}
+
+static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size_t row, size_t col)
+{
+    const size_t block = fp4_format_block(t->format);
+    float decoded[32];
+    fp4_difference_side side;
+
+    fp4_ref_decode_(decoded, t, row, col / block * block, block);
+    side.sf = t->sf[fp4_sf_offset(t->layout, row, col / block, t->cols / block)];
+    side.code = fp4_code_at_(t, row, col);
+    side.scale = t->format == FP4_NVFP4 ? fp4_e4m3_to_f32(side.sf) : fp4_e8m0_to_f32(side.sf);
+    side.value = decoded[col % block];
+    side.row_dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
+    side.padding = 0;
+    return side;
+}
+
+/* Counts one block; remembers it where it is the first that differs. */
+static inline void fp4_compare_block_(const fp4_tensor *a, const fp4_tensor *b, size_t row,
+                                      size_t sf_col, fp4_difference *d)
+{
+    const size_t block = fp4_format_block(a->format), sf_cols = a->cols / block;
+    const int scale = a->sf[fp4_sf_offset(a->layout, row, sf_col, sf_cols)] !=
+                      b->sf[fp4_sf_offset(b->layout, row, sf_col, sf_cols)];
+    size_t codes = 0, first = 0, i;
+
+    for (i = block; i-- > 0;) {
+        const size_t col = sf_col * block + i;
+        if (fp4_code_at_(a, row, col) != fp4_code_at_(b, row, col)) {
+            codes++;
+            first = i;
+        }
+    }
+    if (!scale && codes == 0) {
+        return;
+    }
+    if (d->blocks == 0) {
+        d->row = row;
+        d->sf_col = sf_col;
+        d->col = sf_col * block + first;
+        d->a = fp4_difference_side_(a, row, d->col);
+        d->b = fp4_difference_side_(b, row, d->col);
+    }
+    d->blocks++;
+    d->scales += (size_t)scale;
+    d->codes += codes;
+}
+
+static inline void fp4_compare_padding_(const fp4_tensor *a, const fp4_tensor *b, fp4_difference *d)
+{
+    const size_t sf_cols = a->cols / fp4_format_block(a->format);
+    const size_t bytes = fp4_sf_bytes(a->layout, a->rows, sf_cols);
+    size_t at;
+
+    for (at = 0; at < bytes; at++) {
+        if (a->sf[at] != b->sf[at] && (fp4_sf_row(a->layout, at, sf_cols) >= a->rows ||
+                                       fp4_sf_col(a->layout, at, sf_cols) >= sf_cols)) {
+            if (d->padding++ == 0) {
+                d->first_padding = at;
+                d->a.padding = a->sf[at];
+                d->b.padding = b->sf[at];
+            }
+        }
+    }
+}
+
+/**
+ * Compares two tensors of one format and shape byte by byte; their layouts may differ.
+ *
+ * errors   FP4_BAD_TYPE, FP4_BAD_SHAPE where format or shape differ; FP4_SMALL_BUFFER, FP4_NULL;
+ *          *d is untouched then. Differences are no error: they are counted in *d.
+ */
+static inline fp4_status fp4_ref_compare(const fp4_tensor *a, const fp4_tensor *b,
+                                         fp4_difference *d)
+{
+    fp4_difference found;
+    fp4_status status;
+    size_t row, sf_col;
+
+    if (a == NULL || b == NULL || d == NULL) {
+        return FP4_NULL;
+    }
+    status = fp4_ref_check_tensor_(a);
+    status = status != FP4_OK ? status : fp4_ref_check_tensor_(b);
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (a->format != b->format) {
+        return FP4_BAD_TYPE;
+    }
+    if (a->rows != b->rows || a->cols != b->cols) {
+        return FP4_BAD_SHAPE;
+    }
+    memset(&found, 0, sizeof(found));
+    found.format = a->format;
+    for (row = 0; row < a->rows && a->cols != 0; row++) {
+        const float da = a->row_dec != NULL ? a->row_dec[row] : a->global_dec;
+        const float db = b->row_dec != NULL ? b->row_dec[row] : b->global_dec;
+        for (sf_col = 0; sf_col < a->cols / fp4_format_block(a->format); sf_col++) {
+            fp4_compare_block_(a, b, row, sf_col, &found);
+        }
+        if (fp4_f32_bits(da) != fp4_f32_bits(db) && found.rows++ == 0 && found.blocks == 0) {
+            found.row = row;
+            found.a = fp4_difference_side_(a, row, 0);
+            found.b = fp4_difference_side_(b, row, 0);
+        }
+    }
+    if (a->layout == b->layout && a->cols != 0) {
+        fp4_compare_padding_(a, b, &found);
+    }
+    *d = found;
+    return FP4_OK;
+}
+
+/** Bytes that hold any text of fp4_difference_text. */
+#define FP4_DIFFERENCE_TEXT 768
+
+/** The difference in words, in `text`, which is returned; cut off at `bytes` > 0, terminated. */
+static inline const char *fp4_difference_text(const fp4_difference *d, char *text, size_t bytes)
+{
+    static const char *const names[] = {"NVFP4", "MXFP4", "MXFP8"};
+    const char *name = (unsigned)d->format <= FP4_MXFP8 ? names[d->format] : "?";
+    int used = 0;
+
+    if (d->blocks + d->padding + d->rows == 0) {
+        snprintf(text, bytes, "%s: no difference", name);
+        return text;
+    }
+    used = snprintf(text, bytes,
+                    "%s: %zu blocks differ (%zu scales, %zu codes), %zu row scales, %zu padding "
+                    "bytes",
+                    name, d->blocks, d->scales, d->codes, d->rows, d->padding);
+    if (d->blocks + d->rows != 0 && used >= 0 && (size_t)used < bytes) {
+        used += snprintf(text + used, bytes - (size_t)used,
+                         "\n  first at row %zu, col %zu (block %zu of the row)"
+                         "\n    a: scale 0x%02x = %.9g, code 0x%x, second level %.9g, value %.9g"
+                         "\n    b: scale 0x%02x = %.9g, code 0x%x, second level %.9g, value %.9g",
+                         d->row, d->col, d->sf_col, d->a.sf, (double)d->a.scale, d->a.code,
+                         (double)d->a.row_dec, (double)d->a.value, d->b.sf, (double)d->b.scale,
+                         d->b.code, (double)d->b.row_dec, (double)d->b.value);
+    }
+    if (d->padding != 0 && used >= 0 && (size_t)used < bytes) {
+        snprintf(text + used, bytes - (size_t)used,
+                 "\n  first padding byte at offset %zu: a 0x%02x, b 0x%02x", d->first_padding,
+                 d->a.padding, d->b.padding);
+    }
+    return text;
+}
+
+#endif /* FP4_HOST_COMPARE_H */

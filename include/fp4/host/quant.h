@@ -1,0 +1,570 @@
+/*
+ * fp4/host/quant.h - the reference: quantize and dequantize whole matrices on the host.
+ *
+ *     function                          second-level scale              block scale rule (scale.h)
+ *     fp4_ref_nvfp4_quantize            one global_enc                  fp4_nvfp4_scale
+ *     fp4_ref_nvfp4_quantize_rows       row_enc[r], given               fp4_nvfp4_scale
+ *     fp4_ref_nvfp4_quantize_tokens     from each row's amax            fp4_nvfp4_scale
+ *     fp4_ref_mxfp4_quantize            none                            fp4_mxfp4_scale
+ *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp4_scale_floor, ...
+ *     fp4_ref_mxfp8_quantize            none                            fp4_mxfp8_scale
+ *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp8_scale_floor, ...
+ *     fp4_ref_dequantize                read from the tensor
+ *
+ * What all of them share:
+ *
+ * shape    x: rows x cols of any dtype, any alignment, any row_stride >= cols. t: the same rows;
+ *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
+ *          scales of 0x00. rows = 0 or cols = 0 is fine and writes nothing.
+ * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
+ *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
+ *          used. Not a byte past the advertised sizes.
+ * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE
+ *          (t of another format, or with a row_dec it has no use for); then nothing is written.
+ * range    NaN, infinities, zeros, subnormals: as scale.h and the element headers say.
+ * threads  reentrant. Compiled with -fopenmp, rows are spread over the cores; same bytes.
+ *
+ * The rules are the scalar functions of include/fp4; there is no second copy of any of them here.
+ * They run over short chunks of a row, one step of the recipe at a time, in loops that gcc -O3 and
+ * clang -O3 vectorise (-march=x86-64-v3; `make bench` measures them).
+ */
+#ifndef FP4_HOST_QUANT_H
+#define FP4_HOST_QUANT_H
+
+#include <fp4/host/tensor.h>
+
+#include <string.h>
+
+#if defined(_OPENMP)
+#define FP4_REF_PARALLEL_ROWS_ _Pragma("omp parallel for schedule(static)")
+#else
+#define FP4_REF_PARALLEL_ROWS_
+#endif
+
+/* -------------------------------------------------------------------------------- checks */
+
+static inline int fp4_positive_finite_(float x)
+{
+    return fp4_f32_bits(x) - 1u <
+           0x7f7fffffu; /* +0 wraps round; negative, infinite, NaN are above */
+}
+
+static inline size_t fp4_dtype_bytes_(fp4_dtype dtype)
+{
+    return dtype == FP4_F32 ? 4 : dtype == FP4_E4M3 ? 1 : 2;
+}
+
+/* The matrix can be read. */
+static inline fp4_status fp4_ref_check_matrix_(const fp4_matrix *x)
+{
+    if ((unsigned)x->dtype > FP4_E4M3) {
+        return FP4_BAD_TYPE;
+    }
+    if (x->row_stride < x->cols) {
+        return FP4_BAD_STRIDE;
+    }
+    if (fp4_overflows_(x->rows, x->row_stride) ||
+        fp4_overflows_(x->rows * x->row_stride, fp4_dtype_bytes_(x->dtype))) {
+        return FP4_BAD_SHAPE;
+    }
+    if (!fp4_positive_finite_(x->dec)) {
+        return FP4_BAD_SCALE;
+    }
+    return x->rows != 0 && x->cols != 0 && x->data == NULL ? FP4_NULL : FP4_OK;
+}
+
+/* The tensor's buffers hold what its shape says. */
+static inline fp4_status fp4_ref_check_tensor_(const fp4_tensor *t)
+{
+    size_t sf_cols;
+
+    if ((unsigned)t->format > FP4_MXFP8 || (unsigned)t->layout > FP4_LAYOUT_LINEAR) {
+        return FP4_BAD_TYPE;
+    }
+    sf_cols = t->cols / fp4_format_block(t->format);
+    if (t->cols % fp4_format_block(t->format) != 0 || t->rows > SIZE_MAX - 127 ||
+        fp4_overflows_(t->rows, t->cols) ||
+        fp4_overflows_(fp4_sf_rows_padded(t->layout, t->rows),
+                       fp4_sf_cols_padded(t->layout, sf_cols))) {
+        return FP4_BAD_SHAPE;
+    }
+    if (t->rows == 0 || t->cols == 0) {
+        return FP4_OK;
+    }
+    if (t->q == NULL || t->sf == NULL) {
+        return FP4_NULL;
+    }
+    if (t->q_bytes < fp4_q_bytes(t->format, t->rows, t->cols) ||
+        t->sf_bytes < fp4_sf_bytes(t->layout, t->rows, sf_cols) ||
+        (t->row_dec != NULL && t->row_dec_bytes / sizeof(float) < t->rows)) {
+        return FP4_SMALL_BUFFER;
+    }
+    return FP4_OK;
+}
+
+/* x can be quantized into t. */
+static inline fp4_status fp4_ref_check_(const fp4_matrix *x, const fp4_tensor *t, fp4_format format)
+{
+    fp4_status status;
+
+    if (t == NULL) {
+        return FP4_NULL;
+    }
+    if (t->format != format) {
+        return FP4_BAD_TYPE;
+    }
+    if (x->rows != t->rows || x->cols > t->cols || x->cols % fp4_format_block(format) != 0) {
+        return FP4_BAD_SHAPE;
+    }
+    status = fp4_ref_check_matrix_(x);
+    return status != FP4_OK ? status : fp4_ref_check_tensor_(t);
+}
+
+/* -------------------------------------------------------------------------------- steps */
+
+/* A chunk is what is worked on at a time: whole blocks of either length, small enough for the stack
+   and the first-level cache, long enough for vector loops. */
+#define FP4_REF_CHUNK_ 512
+
+/* n <= FP4_REF_CHUNK_ elements of a row, as f32. memcpy first, since x has any alignment. */
+static inline void fp4_ref_load_(float *out, const fp4_matrix *x, size_t row, size_t col, size_t n)
+{
+    const size_t size = fp4_dtype_bytes_(x->dtype);
+    const uint8_t *from = (const uint8_t *)x->data + (row * x->row_stride + col) * size;
+    uint16_t half[FP4_REF_CHUNK_];
+    uint8_t byte[FP4_REF_CHUNK_];
+    size_t i;
+
+    switch (x->dtype) {
+    case FP4_F32:
+        memcpy(out, from, n * sizeof(float));
+        break;
+    case FP4_F16:
+        memcpy(half, from, n * sizeof(uint16_t));
+        for (i = 0; i < n; i++) {
+            out[i] = fp4_f16_to_f32(half[i]);
+        }
+        break;
+    case FP4_BF16:
+        memcpy(half, from, n * sizeof(uint16_t));
+        for (i = 0; i < n; i++) {
+            out[i] = fp4_bf16_to_f32(half[i]);
+        }
+        break;
+    case FP4_E4M3:
+        memcpy(byte, from, n);
+        for (i = 0; i < n; i++) {
+            out[i] = fp4_mul_rn(fp4_e4m3_to_f32(byte[i]), x->dec);
+        }
+        break;
+    }
+}
+
+/* amax of n elements; n is a constant where it matters. */
+static inline float fp4_ref_amax_(const float *x, size_t n)
+{
+    uint32_t key = 0;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        key = fp4_max_u32(key, fp4_amax_key(x[i]));
+    }
+    return fp4_bits_f32(key);
+}
+
+/* amax of row r. */
+static inline float fp4_ref_amax_of_row_(const fp4_matrix *x, size_t row)
+{
+    float chunk[FP4_REF_CHUNK_];
+    float amax = 0.0f;
+    size_t col, n;
+
+    for (col = 0; col < x->cols; col += n) {
+        n = x->cols - col < FP4_REF_CHUNK_ ? x->cols - col : FP4_REF_CHUNK_;
+        fp4_ref_load_(chunk, x, row, col, n);
+        chunk[0] = fp4_ref_amax_(chunk, n);
+        amax = amax > chunk[0] ? amax : chunk[0];
+    }
+    return amax;
+}
+
+/* The block scale rules, by name, so that one body serves them all. */
+typedef enum fp4_ref_rule_ {
+    FP4_REF_NVFP4_,
+    FP4_REF_MXFP4_,
+    FP4_REF_MXFP4_FLOOR_,
+    FP4_REF_MXFP4_CEIL_,
+    FP4_REF_MXFP4_EVEN_,
+    FP4_REF_MXFP8_,
+    FP4_REF_MXFP8_FLOOR_,
+    FP4_REF_MXFP8_CEIL_,
+    FP4_REF_MXFP8_EVEN_
+} fp4_ref_rule_;
+
+static inline fp4_scale fp4_ref_scale_(fp4_ref_rule_ rule, float amax, float global_enc)
+{
+    switch (rule) {
+    case FP4_REF_MXFP4_:
+        return fp4_mxfp4_scale(amax);
+    case FP4_REF_MXFP4_FLOOR_:
+        return fp4_mxfp4_scale_floor(amax);
+    case FP4_REF_MXFP4_CEIL_:
+        return fp4_mxfp4_scale_ceil(amax);
+    case FP4_REF_MXFP4_EVEN_:
+        return fp4_mxfp4_scale_even(amax);
+    case FP4_REF_MXFP8_:
+        return fp4_mxfp8_scale(amax);
+    case FP4_REF_MXFP8_FLOOR_:
+        return fp4_mxfp8_scale_floor(amax);
+    case FP4_REF_MXFP8_CEIL_:
+        return fp4_mxfp8_scale_ceil(amax);
+    case FP4_REF_MXFP8_EVEN_:
+        return fp4_mxfp8_scale_even(amax);
+    case FP4_REF_NVFP4_:
+        break;
+    }
+    return fp4_nvfp4_scale(amax, global_enc);
+}
+
+/* x[i] *= enc of its block, scale bytes to sf. */
+static inline void fp4_ref_scale_blocks_(float *x, uint8_t *sf, size_t n, size_t block,
+                                         fp4_ref_rule_ rule, float global_enc)
+{
+    size_t b, i;
+
+    for (b = 0; b < n / block; b++) {
+        float *v = x + b * block;
+        const fp4_scale scale = fp4_ref_scale_(rule, fp4_ref_amax_(v, block), global_enc);
+        for (i = 0; i < block; i++) {
+            v[i] = fp4_mul_rn(v[i], scale.enc);
+        }
+        sf[b] = scale.bits;
+    }
+}
+
+/* n scaled elements to n/2 bytes of e2m1, or n bytes of e4m3. */
+static inline void fp4_ref_encode_(uint8_t *q, const float *x, size_t n, fp4_format format)
+{
+    uint8_t code[FP4_REF_CHUNK_];
+    size_t i;
+
+    if (format == FP4_MXFP8) {
+        for (i = 0; i < n; i++) {
+            q[i] = fp4_f32_to_e4m3(x[i]);
+        }
+        return;
+    }
+    for (i = 0; i < n; i++) {
+        code[i] = fp4_f32_to_e2m1(x[i]);
+    }
+    for (i = 0; i < n / 2; i++) {
+        q[i] = (uint8_t)(code[2 * i] | code[2 * i + 1] << 4);
+    }
+}
+
+/* One row: codes, scale bytes, and zeros where t is wider than x. */
+static inline void fp4_ref_quantize_row_(const fp4_matrix *x, const fp4_tensor *t, size_t row,
+                                         fp4_ref_rule_ rule, float global_enc)
+{
+    const size_t block = fp4_format_block(t->format);
+    const size_t sf_cols = t->cols / block;
+    uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
+    float chunk[FP4_REF_CHUNK_];
+    uint8_t sf[FP4_REF_CHUNK_ / 16];
+    size_t col, n, b;
+
+    for (col = 0; col < x->cols; col += n) {
+        n = x->cols - col < FP4_REF_CHUNK_ ? x->cols - col : FP4_REF_CHUNK_;
+        fp4_ref_load_(chunk, x, row, col, n);
+        if (block == 16) {
+            fp4_ref_scale_blocks_(chunk, sf, n, 16, rule, global_enc);
+        } else {
+            fp4_ref_scale_blocks_(chunk, sf, n, 32, rule, global_enc);
+        }
+        fp4_ref_encode_(q + fp4_q_bytes(t->format, 1, col), chunk, n, t->format);
+        for (b = 0; b < n / block; b++) {
+            t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)] = sf[b];
+        }
+    }
+    memset(q + fp4_q_bytes(t->format, 1, x->cols), 0, fp4_q_bytes(t->format, 1, t->cols - x->cols));
+}
+
+/* -------------------------------------------------------------------------------- quantize */
+
+/* Where a row's encode scale comes from: row_enc[r]; else the row's amax and base_dec, if that is
+   not 0; else global_enc. */
+typedef struct fp4_ref_second_level_ {
+    float global_enc;
+    const float *row_enc;
+    float base_dec;
+} fp4_ref_second_level_;
+
+static inline float fp4_ref_row_enc_(const fp4_matrix *x, const fp4_tensor *t, size_t row,
+                                     const fp4_ref_second_level_ *level)
+{
+    float amax, enc;
+
+    if (level->row_enc != NULL) {
+        t->row_dec[row] = fp4_nvfp4_global_dec(level->row_enc[row]);
+        return level->row_enc[row];
+    }
+    if (level->base_dec == 0.0f) {
+        return level->global_enc;
+    }
+    amax = fp4_ref_amax_of_row_(x, row);
+    enc = fp4_nvfp4_token_enc(amax, level->base_dec);
+    t->row_dec[row] = fp4_nvfp4_token_dec(amax, enc);
+    return enc;
+}
+
+/* Everything has been checked. */
+static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, fp4_tensor *t, fp4_ref_rule_ rule,
+                                           fp4_ref_second_level_ level)
+{
+    const ptrdiff_t rows = (ptrdiff_t)(t->cols == 0 ? 0 : t->rows);
+    ptrdiff_t row;
+
+    if (rows != 0) { /* padding first; rows then overwrite what is theirs */
+        memset(t->sf, 0, fp4_sf_bytes(t->layout, t->rows, t->cols / fp4_format_block(t->format)));
+    }
+    FP4_REF_PARALLEL_ROWS_
+    for (row = 0; row < rows; row++) {
+        const float enc = fp4_ref_row_enc_(x, t, (size_t)row, &level);
+        fp4_ref_quantize_row_(x, t, (size_t)row, rule, enc);
+    }
+    return FP4_OK;
+}
+
+/** NVFP4 with one global scale: see fp4_nvfp4_global_enc. Sets t->global_dec = 1 / global_enc. */
+static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, fp4_tensor *t)
+{
+    const fp4_ref_second_level_ level = {global_enc, NULL, 0.0f};
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (t->row_dec != NULL) {
+        return FP4_BAD_TYPE;
+    }
+    if (!fp4_positive_finite_(global_enc)) {
+        return FP4_BAD_SCALE;
+    }
+    t->global_dec = fp4_nvfp4_global_dec(global_enc);
+    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+}
+
+/** NVFP4 with a given scale for each row: row_enc[0..rows). Writes t->row_dec[r] = 1/row_enc[r]. */
+static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *row_enc,
+                                                     fp4_tensor *t)
+{
+    const fp4_ref_second_level_ level = {1.0f, row_enc, 0.0f};
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+    size_t row;
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (x.rows != 0 && (row_enc == NULL || t->row_dec == NULL)) {
+        return FP4_NULL;
+    }
+    for (row = 0; row < x.rows; row++) {
+        if (!fp4_positive_finite_(row_enc[row])) {
+            return FP4_BAD_SCALE;
+        }
+    }
+    t->global_dec = 1.0f;
+    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+}
+
+/**
+ * NVFP4 with a scale from each row's own amax (fp4_nvfp4_token_enc), base_dec usually 1/2688.
+ * Writes it, in decode sense, to t->row_dec; 0 for a row of zeros.
+ */
+static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_dec, fp4_tensor *t)
+{
+    const fp4_ref_second_level_ level = {1.0f, NULL, base_dec};
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (x.rows != 0 && t->row_dec == NULL) {
+        return FP4_NULL;
+    }
+    if (!fp4_positive_finite_(base_dec)) {
+        return FP4_BAD_SCALE;
+    }
+    t->global_dec = 1.0f;
+    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+}
+
+/* A format without a second-level scale. */
+static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_format format,
+                                              fp4_ref_rule_ rule)
+{
+    const fp4_ref_second_level_ level = {1.0f, NULL, 0.0f};
+    const fp4_status status = fp4_ref_check_(&x, t, format);
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (t->row_dec != NULL) {
+        return FP4_BAD_TYPE;
+    }
+    t->global_dec = 1.0f;
+    return fp4_ref_quantize_(&x, t, rule, level);
+}
+
+/** MXFP4, scales rounded up: the default. */
+static inline fp4_status fp4_ref_mxfp4_quantize(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_);
+}
+
+/** MXFP4 by OCP's floor rule. */
+static inline fp4_status fp4_ref_mxfp4_quantize_floor(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_FLOOR_);
+}
+
+/** MXFP4 by the ceil rule. */
+static inline fp4_status fp4_ref_mxfp4_quantize_ceil(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_CEIL_);
+}
+
+/** MXFP4 by the even rule. */
+static inline fp4_status fp4_ref_mxfp4_quantize_even(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_EVEN_);
+}
+
+/** MXFP8, scales rounded up: the default. */
+static inline fp4_status fp4_ref_mxfp8_quantize(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_);
+}
+
+/** MXFP8 by OCP's floor rule. */
+static inline fp4_status fp4_ref_mxfp8_quantize_floor(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_FLOOR_);
+}
+
+/** MXFP8 by the ceil rule. */
+static inline fp4_status fp4_ref_mxfp8_quantize_ceil(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_CEIL_);
+}
+
+/** MXFP8 by the even rule. */
+static inline fp4_status fp4_ref_mxfp8_quantize_even(fp4_matrix x, fp4_tensor *t)
+{
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_EVEN_);
+}
+
+/* -------------------------------------------------------------------------------- amax */
+
+/** The largest |x| of the matrix, NaN left out; 0 for an empty one, infinity where there is one. */
+static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
+{
+    const fp4_status status = fp4_ref_check_matrix_(&x);
+    size_t row;
+    float all = 0.0f;
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (amax == NULL) {
+        return FP4_NULL;
+    }
+    for (row = 0; row < x.rows; row++) {
+        const float of_row = fp4_ref_amax_of_row_(&x, row);
+        all = all > of_row ? all : of_row;
+    }
+    *amax = all;
+    return FP4_OK;
+}
+
+/* -------------------------------------------------------------------------------- dequantize */
+
+/* n elements from column col of row, as f32: (code * scale) * dec. n > 0 and col are whole blocks,
+   n <= FP4_REF_CHUNK_. */
+static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, size_t col,
+                                   size_t n)
+{
+    const size_t block = fp4_format_block(t->format);
+    const size_t sf_cols = t->cols / block;
+    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols) + fp4_q_bytes(t->format, 1, col);
+    const float dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
+    size_t b, i;
+
+    if (t->format == FP4_MXFP8) {
+        for (i = 0; i < n; i++) {
+            out[i] = fp4_e4m3_to_f32(q[i]);
+        }
+    } else {
+        for (i = 0; i < n / 2; i++) {
+            out[2 * i] = fp4_e2m1_to_f32(q[i]);
+            out[2 * i + 1] = fp4_e2m1_to_f32((uint8_t)(q[i] >> 4));
+        }
+    }
+    for (b = 0; b < n / block; b++) {
+        const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)];
+        const float scale = t->format == FP4_NVFP4 ? fp4_e4m3_to_f32(sf) : fp4_e8m0_to_f32(sf);
+        for (i = 0; i < block; i++) {
+            out[b * block + i] = fp4_mul_rn(fp4_mul_rn(out[b * block + i], scale), dec);
+        }
+    }
+}
+
+/**
+ * Every element back as f32: (code * scale) * second-level scale, in this order.
+ *
+ * shape    y: t->rows x t->cols, row r at y + r * row_stride; y_bytes must reach the last element.
+ * range    a NaN scale byte gives NaNs. Zero codes keep their sign.
+ * errors   as for quantize; nothing written.
+ */
+static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_t y_bytes,
+                                            size_t row_stride)
+{
+    fp4_status status;
+    ptrdiff_t row, rows;
+
+    if (t == NULL) {
+        return FP4_NULL;
+    }
+    status = fp4_ref_check_tensor_(t);
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (row_stride < t->cols) {
+        return FP4_BAD_STRIDE;
+    }
+    if (t->rows == 0 || t->cols == 0) {
+        return FP4_OK;
+    }
+    if (fp4_overflows_(t->rows, row_stride)) {
+        return FP4_BAD_SHAPE;
+    }
+    if (y == NULL) {
+        return FP4_NULL;
+    }
+    if (y_bytes / sizeof(float) < (t->rows - 1) * row_stride + t->cols) {
+        return FP4_SMALL_BUFFER;
+    }
+    rows = (ptrdiff_t)t->rows;
+    FP4_REF_PARALLEL_ROWS_
+    for (row = 0; row < rows; row++) {
+        float *out = y + (size_t)row * row_stride;
+        size_t col, n;
+        for (col = 0; col < t->cols; col += n) {
+            n = t->cols - col < FP4_REF_CHUNK_ ? t->cols - col : FP4_REF_CHUNK_;
+            fp4_ref_decode_(out + col, t, (size_t)row, col, n);
+        }
+    }
+    return FP4_OK;
+}
+
+#endif /* FP4_HOST_QUANT_H */
