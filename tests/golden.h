@@ -22,6 +22,17 @@ enum { GOLDEN_MAX_LOADED = 1024 };
 static void *golden_kept_[GOLDEN_MAX_LOADED];
 static int golden_loaded_;
 
+/** Memory that holds no data yet, all bytes `fill`, kept to the end of the test. */
+static inline void *golden_memory(size_t bytes, int fill)
+{
+    void *memory = malloc(bytes + 1);
+
+    cr_assert_not_null(memory, "out of memory");
+    cr_assert_lt(golden_loaded_, GOLDEN_MAX_LOADED, "too much at once in one test");
+    golden_kept_[golden_loaded_++] = memory;
+    return memset(memory, fill, bytes + 1);
+}
+
 /** The path of a golden file, its name given as to printf. Overwritten by the next call. */
 __attribute__((format(printf, 1, 2))) static inline const char *golden_path(const char *format, ...)
 {
