@@ -7,7 +7,7 @@
 
 static const float value[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
 
-/* f32 bits of what lies halfway between value[i] and value[i + 1], and the even of the two codes. */
+/* f32 bits of what is halfway between value[i] and value[i + 1], and the codes about it. */
 static const struct {
     uint32_t bits;
     uint8_t below, tie, above;

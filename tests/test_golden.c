@@ -5,7 +5,7 @@
 #include "golden.h"
 #include "sha256.h"
 
-/* -------------------------------------------------------------------- the files are what they were */
+/* ---------------------------------------------------------------- the files are what they were */
 
 Test(golden, sha256_gives_the_published_digests)
 {
@@ -95,7 +95,7 @@ Test(golden, index_describes_every_file)
     CHECK_EQ(files, 680, "files in the index");
 }
 
-/* -------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------- conversions */
 
 /* The inputs of conv/: every f16 and bf16 pattern in order, or the chosen f32. */
 typedef struct inputs {
