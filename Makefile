@@ -1,0 +1,305 @@
+# fp4: demo, tests, installation. The library itself is headers only: -Iinclude is all a user needs.
+#
+# Variables: CC CXX CLANG NVCC CUDA_HOME; ARCHS="90 100a" (what nvcc compiles for); CPPFLAGS CFLAGS
+# LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+CLANG ?= clang
+NVCC ?= $(firstword $(shell command -v nvcc) /usr/local/cuda/bin/nvcc)
+ARCHS ?= 75 80 86 89 90 100a 103a 110a 120a 121a
+CFLAGS ?= -O2 -g
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 30
+Q := $(if $(V),,@)
+
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+.PHONY: help demo test test-san test-exhaustive bench golden fuzz install uninstall format clean
+.PHONY: FORCE
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
+	@sed -n '/^# Variables/,/^$$/s/^# //p' Makefile
+
+# -------------------------------------------------------------------------------- what is here
+
+PORTABLE := $(sort $(wildcard include/fp4/*.h))
+HOST := $(sort $(wildcard include/fp4/host/*.h))
+DEVICE := $(sort $(wildcard include/fp4/device/*.cuh))
+HEADERS := $(PORTABLE) $(HOST) $(DEVICE)
+TESTS := $(sort $(wildcard tests/test_*.c))
+# What clang-format formats, and what the text checks read.
+CODE := $(HEADERS) $(shell find examples tests -path tests/golden -prune -o \
+	-name '*.[ch]' -print -o -name '*.cu' -print -o -name '*.cuh' -print -o -name '*.cpp' -print)
+TEXT := $(CODE) Makefile CMakeLists.txt README.md CHANGELOG.md .ci/run \
+	$(shell find tests -name '*.sh' -o -name '*.py' -o -name CMakeLists.txt)
+
+VERSION := $(shell sed -n 's/.define FP4_VERSION_.* \([0-9]*\)$$/\1/p' \
+	include/fp4/config.h | paste -sd.)
+
+has_clang := $(and $(shell command -v $(CLANG)),$(shell command -v $(CLANG)++))
+has_nvcc := $(shell command -v $(NVCC))
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(has_nvcc)))
+has_nvrtc := $(and $(wildcard $(CUDA_HOME)/include/nvrtc.h),\
+	$(wildcard $(CUDA_HOME)/lib64/libnvrtc.so))
+
+# nvcc knows sm_100a where it lists sm_100.
+nvcc_lists := $(if $(has_nvcc),$(shell $(NVCC) --list-gpu-code))
+archs := $(strip $(foreach a,$(ARCHS),$(if $(filter sm_$(patsubst %a,%,$(a:f=)),$(nvcc_lists)),$a)))
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wundef -Werror
+STRICT := -O2 $(WARNINGS) -Iinclude -Ibuild/use $(CPPFLAGS)
+# The sanitizers' own code sets off gcc's conversion warnings.
+SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer -Wno-conversion -Wno-sign-conversion
+# -Wpedantic stays out: it objects to the line directives that nvcc itself writes. The toolkit's
+# headers are system headers, since they do not pass -Wundef.
+NVCCFLAGS := -std=c++17 -Iinclude -Ibuild/use $(CPPFLAGS) -isystem $(CUDA_HOME)/include \
+	-Werror all-warnings -Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror \
+	$(foreach a,$(archs),-gencode arch=compute_$a,code=sm_$a)
+CJSON = $(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson)
+
+# -------------------------------------------------------------------------------- checks
+#
+# A check is a command that tests/tools/check.sh runs as build/checks/NAME.ok. Compile proofs run
+# again only when a file they depend on changes; what runs a program runs always.
+
+check = $(Q)env CC='$(or $(cc),$(CC))' CXX='$(or $(cxx),$(CXX))' FLAGS='$(STRICT)' \
+	NVCC='$(NVCC)' CUDA_HOME='$(CUDA_HOME)' VERSION='$(VERSION)' \
+	sh tests/tools/check.sh $(patsubst build/checks/%.ok,%,$@)
+
+proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
+	cc/openmp cc/symbols cc/two-tu \
+	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
+	$(patsubst tests/compile/%.c,cc/%,$(wildcard tests/compile/not_*.c))
+runs := host-tests host-tests-native golden demo \
+	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
+	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
+	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
+san := san/host-tests san/demo
+
+ifneq ($(has_clang),)
+proofs += $(PORTABLE:include/fp4/%=clang/%) $(HOST:include/fp4/%=clang/%) \
+	clang/symbols clang/two-tu \
+	$(patsubst tests/compile/%.cpp,clang/%,$(wildcard tests/compile/*.cpp)) \
+	$(patsubst tests/compile/%.c,clang/%,$(wildcard tests/compile/not_*.c))
+runs += host-tests-clang
+else
+left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
+endif
+ifneq ($(has_nvcc),)
+proofs += $(HEADERS:include/fp4/%=nvcc/%)
+ifneq ($(archs),$(strip $(ARCHS)))
+left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
+endif
+else
+left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword $(ARCHS)) to \
+	sm_$(lastword $(ARCHS)), and the README's cuda snippets"
+endif
+ifneq ($(has_nvrtc),)
+proofs += nvrtc
+else
+left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
+endif
+
+# $(call run,CHECKS): runs them, shows what failed, ends on `N passed, N failed`.
+run = @status=0; $(MAKE) --no-print-directory -k -j$(JOBS) -Otarget $(1:%=build/checks/%.ok) || \
+	status=$$?; LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
+
+test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
+	@sh tests/tools/need.sh libc c++ criterion cjson pkg-config cmake python3-venv
+	$(call run,$(runs) $(san) $(proofs),$(left_out))
+
+test-san: ## the tests and the example under AddressSanitizer and UBSan
+	@sh tests/tools/need.sh libc criterion cjson
+	$(call run,$(san))
+
+golden: ## verify the checksums of the golden vectors
+	$(call run,golden)
+
+# What the outputs are made with. A change makes everything again.
+build/config: FORCE
+	@mkdir -p $(@D)
+	@{ $(CC) --version; $(CXX) --version; $(CLANG) --version; $(NVCC) --version; \
+	    echo '$(STRICT) $(CFLAGS) $(LDFLAGS) $(archs) $(SANITIZE)'; } >$@.new 2>/dev/null; \
+	cmp -s $@.new $@ || mv $@.new $@
+
+# -------------------------------------------------------------------------------- host tests
+#
+# Four times: as they are; as an optimised user's build compiles the headers (fma, vectors, OpenMP);
+# so with clang; and under the sanitizers.
+
+define host_tests # folder, compiler, flags
+build/$1/%.o: tests/%.c build/config
+	@mkdir -p $$(@D)
+	$$(Q)$2 -std=c11 $(WARNINGS) $3 -Iinclude -Itests $(CPPFLAGS) -MMD -MP -c $$< -o $$@
+build/$1/fp4-tests: $(TESTS:tests/%.c=build/$1/%.o)
+	$$(Q)$2 $3 $$^ $(LDFLAGS) -lcriterion $$(CJSON) -lm -o $$@
+endef
+folders := tests native clang san examples
+$(eval $(call host_tests,tests,$(CC),$(CFLAGS)))
+$(eval $(call host_tests,native,$(CC),-O3 -march=native -fopenmp))
+$(eval $(call host_tests,clang,$(CLANG),-O3 -march=native))
+$(eval $(call host_tests,san,$(CC),$(SANITIZE)))
+
+build/checks/host-tests.ok: build/tests/fp4-tests FORCE
+	$(check) sh tests/tools/criterion.sh $<
+build/checks/host-tests-native.ok: build/native/fp4-tests FORCE
+	$(check) sh tests/tools/criterion.sh $< as-one
+build/checks/host-tests-clang.ok: build/clang/fp4-tests FORCE
+	$(check) sh tests/tools/criterion.sh $< as-one
+build/checks/san/host-tests.ok: build/san/fp4-tests FORCE
+	$(check) sh tests/tools/criterion.sh $< as-one
+
+# The golden vectors are what they were when they came.
+build/checks/golden.ok: FORCE
+	$(check) sh -c 'cd tests/golden && sha256sum --quiet -c SHA256SUMS'
+
+# -------------------------------------------------------------------------------- examples
+
+build/examples/%: examples/%.c build/config
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 $(CFLAGS) -O3 $(WARNINGS) -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) \
+	    $(CJSON) -lm -o $@
+build/san/examples/%: examples/%.c build/config
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 $(WARNINGS) $(SANITIZE) -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) \
+	    $(CJSON) -lm -o $@
+
+demo_in := $(firstword $(wildcard examples/data/*.safetensors))
+
+demo: ## quantize real model weights to NVFP4; needs no GPU, installs what it needs
+	@sh tests/tools/need.sh libc cjson
+	@$(MAKE) --no-print-directory build/examples/quantize_safetensors
+	@mkdir -p build/demo
+	build/examples/quantize_safetensors $(demo_in) build/demo/model.safetensors
+
+# The example in both formats and both sets of names, as it is and under the sanitizers.
+build/checks/demo.ok: build/examples/quantize_safetensors FORCE
+	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/demo
+build/checks/san/demo.ok: build/san/examples/quantize_safetensors FORCE
+	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/san/demo
+
+# -------------------------------------------------------------------------------- compile proofs
+
+# A translation unit with the header twice and all its functions in use, in C, C++ and CUDA.
+build/use/%.c: include/fp4/% tests/tools/use.sh
+	@mkdir -p $(@D)
+	$(Q)sh tests/tools/use.sh $< >$@
+build/use/everything.h: $(PORTABLE) $(HOST) tests/tools/use.sh
+	@mkdir -p $(@D)
+	$(Q)sh tests/tools/use.sh $(PORTABLE) $(HOST) >$@
+
+define compile_proofs # label, C compiler, C++ compiler
+build/checks/$1/%.ok: cc = $2
+build/checks/$1/%.ok: cxx = $3
+build/checks/$1/%.ok: build/use/%.c build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh standards $$< $$(basename $$@)
+build/checks/$1/%.ok: tests/compile/%.cpp build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh cxx $$< $$(basename $$@)
+build/checks/$1/not_%.ok: tests/compile/not_%.c $(HEADERS) build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh must-fail $$<
+build/checks/$1/openmp.ok: build/use/everything.h build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh openmp $$<
+build/checks/$1/symbols.ok: build/use/everything.h build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh symbols $$<
+build/checks/$1/two-tu.ok: tests/compile/two_tu_a.c tests/compile/two_tu_b.c \
+		build/use/everything.h build/config tests/tools/compile.sh
+	$$(check) sh tests/tools/compile.sh two-tu tests/compile/two_tu_a.c tests/compile/two_tu_b.c
+endef
+$(eval $(call compile_proofs,cc,$(CC),$(CXX)))
+$(eval $(call compile_proofs,clang,$(CLANG),$(CLANG)++))
+
+build/checks/nvcc/%.ok: build/use/%.c build/config
+	$(check) $(NVCC) $(NVCCFLAGS) -MD -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
+
+build/checks/nvrtc.ok: build/nvrtc $(patsubst include/fp4/%,build/use/%.c,$(PORTABLE) $(DEVICE))
+	$(check) build/nvrtc '$(archs)' $(filter %.c,$^)
+build/nvrtc: tests/compile/nvrtc.c build/config
+	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
+	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
+
+# -------------------------------------------------------------------------------- text, consumers
+
+$(foreach w,macros layers text,build/checks/hygiene/$w.ok): FORCE
+	$(check) sh tests/tools/hygiene.sh $(basename $(@F)) $(HEADERS)
+build/checks/hygiene/nvrtc.ok: FORCE
+	$(check) sh tests/tools/hygiene.sh nvrtc $(PORTABLE) $(DEVICE)
+build/checks/hygiene/lines.ok: FORCE
+	$(check) sh tests/tools/hygiene.sh lines $(TEXT)
+build/checks/hygiene/format.ok: FORCE
+	$(check) sh tests/tools/format.sh $(CODE)
+build/checks/consumer/%.ok: FORCE
+	$(check) sh tests/consumer/consumer.sh $*
+build/checks/readme/%.ok: FORCE
+	$(check) sh tests/tools/readme.sh check README.md $*
+
+# -------------------------------------------------------------------------------- installation
+
+define pc
+prefix=$(PREFIX)
+includedir=$${prefix}/include
+
+Name: fp4
+Description: FP4 quantization (NVFP4, MXFP4, MXFP8) for C, C++, CUDA and NVRTC, headers only
+Version: $(VERSION)
+Cflags: -I$${includedir}
+Libs: -lm
+endef
+define cmake_config
+get_filename_component(fp4_prefix_ "$${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+if(NOT TARGET fp4::fp4)
+    add_library(fp4::fp4 INTERFACE IMPORTED)
+    set_target_properties(fp4::fp4 PROPERTIES
+        INTERFACE_INCLUDE_DIRECTORIES "$${fp4_prefix_}/include")
+    if(UNIX)
+        set_property(TARGET fp4::fp4 PROPERTY INTERFACE_LINK_LIBRARIES m)
+    endif()
+endif()
+unset(fp4_prefix_)
+endef
+# Before 1.0 a minor version may change the interface.
+define cmake_version
+set(PACKAGE_VERSION $(VERSION))
+if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+endif()
+if(PACKAGE_FIND_VERSION VERSION_LESS_EQUAL PACKAGE_VERSION AND
+   "$${PACKAGE_FIND_VERSION_MAJOR}.$${PACKAGE_FIND_VERSION_MINOR}" STREQUAL
+       "$(basename $(VERSION))")
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+endif()
+endef
+export pc cmake_config cmake_version
+root = $(DESTDIR)$(PREFIX)
+
+install: ## copy the headers, fp4.pc and the CMake package to $(DESTDIR)$(PREFIX)
+	$(Q)install -d '$(root)/share/pkgconfig' '$(root)/share/cmake/fp4'
+	$(Q)for header in $(HEADERS); do install -D -m 644 $$header "$(root)/$$header" || exit 1; done
+	$(Q)printf '%s\n' "$$pc" >'$(root)/share/pkgconfig/fp4.pc'
+	$(Q)printf '%s\n' "$$cmake_config" >'$(root)/share/cmake/fp4/fp4-config.cmake'
+	$(Q)printf '%s\n' "$$cmake_version" >'$(root)/share/cmake/fp4/fp4-config-version.cmake'
+
+uninstall: ## remove what install copied
+	$(Q)rm -f $(HEADERS:%='$(root)/%') '$(root)/share/pkgconfig/fp4.pc' \
+	    '$(root)/share/cmake/fp4/fp4-config.cmake' '$(root)/share/cmake/fp4/fp4-config-version.cmake'
+	-$(Q)rmdir '$(root)/include/fp4/device' '$(root)/include/fp4/host' '$(root)/include/fp4' \
+	    '$(root)/share/cmake/fp4' 2>/dev/null || true
+
+# -------------------------------------------------------------------------------- the rest
+
+format: ## clang-format all sources in place
+	clang-format -i $(CODE)
+
+clean: ## remove build/
+	rm -rf build
+
+-include $(shell find build/checks $(folders:%=build/%) -name '*.d' 2>/dev/null)
