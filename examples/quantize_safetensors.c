@@ -1104,7 +1104,8 @@ static void quantize_item(const plan *p, item *i)
     check(quantize(p->o, x, global_enc, &t), i->codes);
     check(fp4_ref_error(x, &t, &e), i->codes);
     if (!isfinite(e.mse)) {
-        die("tensor '%s': holds NaN or infinity, for which FP4 has no code; --exclude keeps it",
+        die("tensor '%s': holds NaN or infinity, or values so near the largest float that they "
+            "decode to infinity; --exclude keeps it as it is",
             i->codes->name);
     }
     write_tensor(p, &i->to[0], t.q);
