@@ -701,15 +701,23 @@ Test(host_quant, ties_go_to_the_even_code_and_the_even_element_is_the_low_nibble
 
 /* ---------------------------------------------------------------- T11: large */
 
+/* Memory that exists only where it is touched. */
+static uint8_t *sparse_memory(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    cr_assert(memory != MAP_FAILED, "no %zu bytes of address space", bytes);
+    return (uint8_t *)memory;
+}
+
 Test(host_quant, row_offsets_beyond_2_to_the_32_bytes_are_right)
 {
-    /* 5 rows, 2^32 and some bytes apart, in memory that exists only where it is touched */
+    /* 5 rows, 2^32 and some bytes apart */
     enum { ROWS = 5, COLS = 96 };
     const size_t apart = ((size_t)1 << 32) + 4096 + 12, bytes = (ROWS - 1) * apart + COLS * 4;
-    uint8_t *sparse = (uint8_t *)mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *sparse = sparse_memory(bytes);
 
-    cr_assert(sparse != (uint8_t *)MAP_FAILED, "no %zu bytes of address space", bytes);
     for (int i = 0; i < 12; i++) {
         static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_NVFP4_TOKENS, HOST_MXFP4_UP,
                                               HOST_MXFP8_UP};
@@ -747,6 +755,53 @@ Test(host_quant, row_offsets_beyond_2_to_the_32_bytes_are_right)
         host_level_free(level);
     }
     munmap(sparse, bytes);
+}
+
+Test(host_quant, scales_and_codes_beyond_2_to_the_32_bytes_are_right)
+{
+    /* rows of 256 columns around row 2^28, through the steps that quantize and decode one row */
+    enum { COLS = 256 };
+    const size_t far = ((size_t)1 << 28) + 77, rows = far + 2;
+
+    for (int i = 0; i < 9; i++) {
+        static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_MXFP4_UP, HOST_MXFP8_UP};
+        static const fp4_ref_rule_ rules[] = {FP4_REF_NVFP4_, FP4_REF_MXFP4_, FP4_REF_MXFP8_};
+        const fp4_layout layout = layouts[i % 3];
+        const size_t sf_cols = COLS / host_recipe_block(recipes[i / 3]);
+        const size_t tile_rows = layout == FP4_LAYOUT_128X4 ? 128
+                                 : layout == FP4_LAYOUT_8X4 ? 8
+                                                            : 1;
+        const size_t top = far / tile_rows * tile_rows, q_row = i / 3 == 2 ? COLS : COLS / 2;
+        const size_t sf_bytes = host_sf_bytes(layout, rows, sf_cols);
+        uint8_t *x = sparse_memory(rows * COLS), *q = sparse_memory(rows * q_row);
+        uint8_t *sf = sparse_memory(sf_bytes), scales[128 * 16] = {0}, tile[128 * 16];
+        fp4_matrix m = {x, FP4_E4M3, rows, COLS, COLS, 0.25f};
+        fp4_matrix one = {x + far * COLS, FP4_E4M3, 1, COLS, COLS, 0.25f};
+        const host_level level = host_level_of(8.0f, 1);
+        fp4_tensor t = fp4_tensor_view(host_recipe_format(recipes[i / 3]), layout, rows, COLS, q,
+                                       rows * q_row, sf, sf_bytes);
+        uint64_t state = 31u + (uint64_t)i;
+        float y[COLS];
+        host_expected expected;
+        host_fill(x + far * COLS, one, &state, HOST_NARROW, host_recipe_block(recipes[i / 3]));
+        expected = host_quantize_naively(recipes[i / 3], &one, COLS, &level);
+        t.global_dec = expected.global_dec;
+        fp4_ref_quantize_row_(&m, &t, far, rules[i / 3], 8.0f);
+        fp4_ref_decode_(y, &t, far, 0, COLS);
+        memcpy(scales + (far - top) * sf_cols, expected.sf, sf_cols);
+        host_place_scales(tile, layout, scales, tile_rows, sf_cols);
+        host_expect_bytes(q + far * q_row, expected.q, q_row, "codes of a far row");
+        host_expect_bytes(sf + top * sf_cols, tile, tile_rows * sf_cols, "scales of a far row");
+        for (size_t col = 0; col < COLS; col++) {
+            CHECK_EQ(host_bits_of(y[col]), host_bits_of(host_decoded(&expected, 0, col)),
+                     "%s, column %zu of a far row", layout_names[layout], col);
+        }
+        host_expected_free(expected);
+        host_level_free(level);
+        munmap(x, rows * COLS);
+        munmap(q, rows * q_row);
+        munmap(sf, sf_bytes);
+    }
 }
 
 Test(host_quant, more_than_65535_rows_are_no_different)
