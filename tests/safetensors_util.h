@@ -86,7 +86,8 @@ static const st_bad_header st_bad_headers[] = {
     {"2^53 in the shape", ST_TENSOR_("[9007199254740992]", "[0,4]"), 4, "tensor 'a.b'"},
     {"2^53 + 1 as offset", ST_TENSOR_("[1]", "[0,9007199254740993]"), 4, "tensor 'a.b'"},
     {"2^64 as offset", ST_TENSOR_("[1]", "[0,18446744073709551616]"), 4, "tensor 'a.b'"},
-    {"100 digits", ST_TENSOR_("[1]", "[0," ST_100_DIGITS_ "]"), 4, "not valid JSON"},
+    {"100 digits", ST_TENSOR_("[1]", "[0," ST_100_DIGITS_ "]"), 4,
+     ""}, /* cJSON refuses it, or reads it as 1.1e99, by version */
     /* entries */
     {"entry a string", "{\"a.b\":\"U8\"}", 0, "tensor 'a.b': its entry is not"},
     {"entry an array", "{\"a.b\":[1]}", 0, "tensor 'a.b': its entry is not"},
