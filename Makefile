@@ -80,7 +80,7 @@ proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 	cc/openmp cc/symbols cc/two-tu \
 	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
 	$(patsubst tests/compile/%.c,cc/%,$(wildcard tests/compile/not_*.c))
-runs := host-tests host-tests-native golden demo \
+runs := host-tests host-tests-native golden demo readback \
 	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
@@ -188,6 +188,11 @@ build/checks/demo.ok: build/examples/quantize_safetensors FORCE
 build/checks/san/demo.ok: build/san/examples/quantize_safetensors FORCE
 	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/san/demo
 
+# Its output read back by the reference implementation of safetensors, ml_dtypes and numpy.
+build/checks/readback.ok: build/examples/quantize_safetensors FORCE
+	$(check) sh -c 'sh tests/tools/venv.sh build/venv numpy ml_dtypes safetensors && \
+	    build/venv/bin/python tests/verify_safetensors.py $< $(demo_in) build/checks/readback'
+
 # -------------------------------------------------------------------------------- compile proofs
 
 # A translation unit with the header twice and all its functions in use, in C, C++ and CUDA.
@@ -241,6 +246,26 @@ build/checks/consumer/%.ok: FORCE
 	$(check) sh tests/consumer/consumer.sh $*
 build/checks/readme/%.ok: FORCE
 	$(check) sh tests/tools/readme.sh check README.md $*
+
+# -------------------------------------------------------------------------------- bench
+
+# Vectors of AVX2 where the machine is an x86-64.
+march := $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,-march=native)
+bench_programs := build/bench/gcc build/bench/gcc-openmp \
+	$(if $(has_clang),build/bench/clang build/bench/clang-openmp)
+
+build/bench/gcc build/bench/gcc-openmp: bench_cc = $(CC)
+build/bench/clang build/bench/clang-openmp: bench_cc = $(CLANG)
+build/bench/%: tests/bench/host_bench.c build/config
+	@mkdir -p $(@D)
+	$(Q)$(bench_cc) -std=c11 -O3 $(march) $(if $(findstring openmp,$*),-fopenmp) $(WARNINGS) \
+	    -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) -lm -o $@
+
+bench: ## throughput of the host reference: gcc and clang, one core and all
+	@sh tests/tools/need.sh libc
+	@$(MAKE) --no-print-directory -k $(bench_programs) || echo "(what does not build is left out)"
+	@for program in $(bench_programs); do [ ! -x $$program ] || \
+	    { echo "== $$program"; $$program || exit 1; }; done
 
 # -------------------------------------------------------------------------------- installation
 

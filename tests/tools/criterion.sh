@@ -4,7 +4,7 @@
 # where Criterion calls the test passed: leaks are reported at exit.
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-"$1" --ascii >"$output" 2>&1
+LC_ALL=C "$1" >"$output" 2>&1
 status=$?
 cat "$output"
 if grep -qE 'Sanitizer: |runtime error: ' "$output"; then
