@@ -549,9 +549,9 @@ static inline void host_tensor_free(host_tensor h)
     host_buffer_free(h.row_dec, "row_dec");
 }
 
-static inline unsigned host_code_at(const fp4_tensor *t, size_t row, size_t col)
+/** The code of element `at`, counted through the rows. */
+static inline unsigned host_code_at(const fp4_tensor *t, size_t at)
 {
-    const size_t at = row * t->cols + col;
     return t->format == FP4_MXFP8 ? t->q[at] : (t->q[at / 2] >> (at % 2 * 4)) & 15u;
 }
 
