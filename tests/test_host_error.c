@@ -100,7 +100,7 @@ Test(host_error, nothing_lost_is_an_infinite_ratio)
 
     for (host_recipe recipe = HOST_NVFP4_TENSOR; recipe < HOST_RECIPES; recipe++) {
         for (int zero = 0; zero < 2; zero++) {
-            /* ones: 6 for NVFP4, whose scale is then 1; powers of two for MX are held by any rule */
+            /* 6 for NVFP4, whose scale is then 1; a power of two for MX, which any rule holds */
             const float one =
                 recipe == HOST_NVFP4_TENSOR || recipe == HOST_NVFP4_ROWS ? 6.0f : 4.0f;
             fp4_error error;

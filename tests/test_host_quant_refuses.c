@@ -1,6 +1,6 @@
 /*
- * fp4/host/quant.h: what quantize, dequantize and amax refuse, with which status, and that a refused
- * call has written nothing - not into a buffer, and not into the tensor either.
+ * fp4/host/quant.h: what quantize, dequantize and amax refuse, with which status, and that a
+ * refused call has written nothing - not into a buffer, and not into the tensor either.
  */
 #include <fp4/host/quant.h>
 
