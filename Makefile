@@ -74,13 +74,13 @@ CJSON = $(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson)
 
 check = $(Q)env CC='$(or $(cc),$(CC))' CXX='$(or $(cxx),$(CXX))' FLAGS='$(STRICT)' \
 	NVCC='$(NVCC)' CUDA_HOME='$(CUDA_HOME)' VERSION='$(VERSION)' \
-	sh tests/tools/check.sh $(patsubst build/checks/%.ok,%,$@)
+	$(live) sh tests/tools/check.sh $(patsubst build/checks/%.ok,%,$@)
 
 proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 	cc/openmp cc/symbols cc/two-tu \
 	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
 	$(patsubst tests/compile/%.c,cc/%,$(wildcard tests/compile/not_*.c))
-runs := host-tests host-tests-native golden demo readback \
+runs := host-tests host-tests-native golden demo readback fuzz \
 	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
@@ -110,9 +110,10 @@ else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
 endif
 
-# $(call run,CHECKS): runs them, shows what failed, ends on `N passed, N failed`.
-run = @status=0; $(MAKE) --no-print-directory -k -j$(JOBS) -Otarget $(1:%=build/checks/%.ok) || \
-	status=$$?; LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
+# $(call run,CHECKS,LEFT OUT,MAKEFLAGS): runs them, shows what failed, ends on `N passed, N failed`.
+run = @status=0; $(MAKE) --no-print-directory -k $(or $3,-j$(JOBS) -Otarget) \
+	$(1:%=build/checks/%.ok) || status=$$?; \
+	LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
 
 test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
 	@sh tests/tools/need.sh libc c++ criterion cjson pkg-config cmake python3-venv
@@ -144,7 +145,7 @@ build/$1/%.o: tests/%.c build/config
 build/$1/fp4-tests: $(TESTS:tests/%.c=build/$1/%.o)
 	$$(Q)$2 $3 $$^ $(LDFLAGS) -lcriterion $$(CJSON) -lm -o $$@
 endef
-folders := tests native clang san examples
+folders := tests native clang san examples exhaustive bench
 $(eval $(call host_tests,tests,$(CC),$(CFLAGS)))
 $(eval $(call host_tests,native,$(CC),-O3 -march=native -fopenmp))
 $(eval $(call host_tests,clang,$(CLANG),-O3 -march=native))
@@ -246,6 +247,31 @@ build/checks/consumer/%.ok: FORCE
 	$(check) sh tests/consumer/consumer.sh $*
 build/checks/readme/%.ok: FORCE
 	$(check) sh tests/tools/readme.sh check README.md $*
+
+# -------------------------------------------------------------------------------- sweeps, fuzz
+
+nvidia_headers := $(if $(wildcard $(CUDA_HOME)/include/cuda_fp4.h),-isystem $(CUDA_HOME)/include)
+
+test-exhaustive: ## all 2^32 floats through every conversion, on all cores
+	@sh tests/tools/need.sh libc c++
+	$(call run,exhaustive/O3 exhaustive/Ofast,$(if $(nvidia_headers),,\
+	    "LEFT OUT (no cuda_fp4.h here): comparison with NVIDIA's own conversions"),-j1)
+
+build/exhaustive/%: tests/exhaustive.cpp build/config
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++11 -$* -march=native -pthread $(WARNINGS) -Iinclude -Itests $(CPPFLAGS) \
+	    $(nvidia_headers) -MMD -MP $< $(LDFLAGS) -o $@
+build/checks/exhaustive/%.ok: live = LIVE=1
+build/checks/exhaustive/%.ok: build/exhaustive/% FORCE
+	$(check) $<
+
+fuzz: ## libFuzzer on the safetensors reader for FUZZ_SECONDS; needs clang
+	@sh tests/tools/need.sh libc cjson
+	$(Q)$(run_fuzzer) $(FUZZ_SECONDS)
+build/checks/fuzz.ok: FORCE
+	$(check) $(run_fuzzer) 5
+run_fuzzer = env CLANG='$(CLANG)' FLAGS='-Iinclude $(CPPFLAGS)' LIBS='$(LDFLAGS) $(CJSON) -lm' \
+	sh tests/tools/fuzz.sh tests/fuzz_safetensors.c
 
 # -------------------------------------------------------------------------------- bench
 
