@@ -56,8 +56,8 @@
 /* ---------------------------------------------------------------- what is compared
 
    A conversion is applied to a block of consecutive inputs, so that the compiler sees a loop. An
-   input is 32 bits: those of the f32, or a code in its low bits. An output is a code, or the bits of
-   an f32. */
+   input is 32 bits: those of the f32, or a code in its low bits. An output is a code, or the bits
+   of an f32. */
 
 enum { BLOCK = 4096, SHOWN = 5 };
 
