@@ -37,8 +37,8 @@ __attribute__((format(printf, 1, 2))) static inline const char *check_text_(cons
         const unsigned long long got_ = (unsigned long long)(got); \
         const unsigned long long expected_ = (unsigned long long)(expected); \
         if (got_ != expected_) { \
-            cr_expect_fail("%s: got 0x%llx, expected 0x%llx (" #got ")", check_text_(__VA_ARGS__), \
-                           got_, expected_); \
+            cr_expect_fail("%s: got 0x%llx, expected 0x%llx (%s)", check_text_(__VA_ARGS__), got_, \
+                           expected_, #got); \
             if (++check_failures_ == CHECK_FAILURES_SHOWN) { \
                 cr_assert_fail("stopped after %d failures", check_failures_); \
             } \
@@ -49,7 +49,7 @@ __attribute__((format(printf, 1, 2))) static inline const char *check_text_(cons
 #define CHECK(condition, ...) \
     do { \
         if (!(condition)) { \
-            cr_expect_fail("%s: not so: " #condition, check_text_(__VA_ARGS__)); \
+            cr_expect_fail("%s: not so: %s", check_text_(__VA_ARGS__), #condition); \
             if (++check_failures_ == CHECK_FAILURES_SHOWN) { \
                 cr_assert_fail("stopped after %d failures", check_failures_); \
             } \
