@@ -7,7 +7,7 @@
 #   cuda   compiled by nvcc for sm_90
 #   cmake  built and run as the lines of a consumer's CMakeLists.txt, whose program is called `app`
 #   make   read by make
-#   sh     every `make` target must exist, every other command be known
+#   sh     every `make` target must exist, every other command be known; or run, see below
 #   text   not looked at
 #
 # An HTML comment on the lines before the fence says what a reader need not see:
@@ -123,6 +123,7 @@ sh)
                 cat "$dir/f.hidden" "$dir/f.lines" >"$dir/run/$name"
             done
         (cd "$dir/run" && env -u MAKEFLAGS sh -ex ../s.lines)
+        exit
     fi
     # One command a line: comments off, joined lines apart, assignments and sudo before it off.
     sed -e 's/#.*//' -e 's/&&/\n/g; s/||/\n/g; s/[|;]/\n/g' "$dir/s.lines" |
