@@ -1,14 +1,14 @@
 /*
  * fuzz_safetensors - libFuzzer target for the reader of examples/safetensors.h.
  *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c11 -Iinclude tests/fuzz_safetensors.c \
+ *     clang -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined tests/fuzz_safetensors.c \
  *         -lcjson -o fuzz_safetensors
  *     ./fuzz_safetensors -max_total_time=60 build/corpus tests/corpus/safetensors
  *
- * The first byte chooses: even, and the rest is a whole file; odd, and it is the header of one whose
- * length is right and whose data section has as many bytes as the second byte says, so that the
- * fuzzer need not keep the length in step. A file that is accepted must be sound: all of its data is
- * covered once, every name is found, and the file written from it reads back as the same.
+ * The first byte chooses: even, and the rest is a whole file; odd, and it is the header of one
+ * whose length is right and whose data section has as many bytes as the second byte says, so that
+ * the fuzzer need not keep the length in step. A file that is accepted must be sound: all of its
+ * data is covered once, every name is found, and the file written from it reads back as the same.
  */
 #include "../examples/safetensors.h"
 
