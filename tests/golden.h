@@ -46,17 +46,6 @@ __attribute__((format(printf, 1, 2))) static inline const char *golden_path(cons
     return path;
 }
 
-/** 1 where golden_path's file exists. */
-static inline int golden_exists(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-
-    if (file != NULL) {
-        fclose(file);
-    }
-    return file != NULL;
-}
-
 /** A golden file of this element type. */
 static inline npy golden_load(const char *path, const char *type)
 {
