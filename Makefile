@@ -111,8 +111,9 @@ left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
 endif
 
 # $(call run,CHECKS,LEFT OUT,MAKEFLAGS): runs them, shows what failed, ends on `N passed, N failed`.
-run = @status=0; $(MAKE) --no-print-directory -k $(or $3,-j$(JOBS) -Otarget) \
-	$(1:%=build/checks/%.ok) || status=$$?; \
+run = @status=0; \
+	$(MAKE) --no-print-directory -k $(or $3,-Otarget $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))) \
+	    $(1:%=build/checks/%.ok) || status=$$?; \
 	LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
 
 test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
@@ -225,7 +226,7 @@ $(eval $(call compile_proofs,cc,$(CC),$(CXX)))
 $(eval $(call compile_proofs,clang,$(CLANG),$(CLANG)++))
 
 build/checks/nvcc/%.ok: build/use/%.c build/config
-	$(check) $(NVCC) $(NVCCFLAGS) -MD -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
+	$(check) $(NVCC) $(NVCCFLAGS) -MD -MP -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
 
 build/checks/nvrtc.ok: build/nvrtc $(patsubst include/fp4/%,build/use/%.c,$(PORTABLE) $(DEVICE))
 	$(check) build/nvrtc '$(archs)' $(filter %.c,$^)
@@ -257,7 +258,7 @@ test-exhaustive: ## all 2^32 floats through every conversion, on all cores
 	$(call run,exhaustive/O3 exhaustive/Ofast,$(if $(nvidia_headers),,\
 	    "LEFT OUT (no cuda_fp4.h here): comparison with NVIDIA's own conversions"),-j1)
 
-build/exhaustive/%: tests/exhaustive.cpp build/config
+build/exhaustive/O3 build/exhaustive/Ofast: build/exhaustive/%: tests/exhaustive.cpp build/config
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++11 -$* -march=native -pthread $(WARNINGS) -Iinclude -Itests $(CPPFLAGS) \
 	    $(nvidia_headers) -MMD -MP $< $(LDFLAGS) -o $@
@@ -282,7 +283,7 @@ bench_programs := build/bench/gcc build/bench/gcc-openmp \
 
 build/bench/gcc build/bench/gcc-openmp: bench_cc = $(CC)
 build/bench/clang build/bench/clang-openmp: bench_cc = $(CLANG)
-build/bench/%: tests/bench/host_bench.c build/config
+$(bench_programs): build/bench/%: tests/bench/host_bench.c build/config
 	@mkdir -p $(@D)
 	$(Q)$(bench_cc) -std=c11 -O3 $(march) $(if $(findstring openmp,$*),-fopenmp) $(WARNINGS) \
 	    -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) -lm -o $@
