@@ -677,6 +677,41 @@ Test(host_quant, scales_follow_the_formulas_around_every_mantissa_boundary)
     free(x);
 }
 
+Test(host_quant, nvfp4_rounds_as_the_formulas_do_where_scales_and_codes_change)
+{
+    /* One block a row, with an encode scale of its own: an amax that puts the scale byte within two
+       ulps of where it changes, elements that put the codes within two ulps of where they do. What
+       is rounded in another order lands on the other side for some of them. */
+    static const float midpoints[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+    enum { ROWS = 0x7d * 40 };
+    static float x[ROWS * 16], row_enc[ROWS];
+    const host_level level = {1.0f, row_enc, 1.0f / 2688.0f};
+    const fp4_matrix m = fp4_matrix_f32(x, ROWS, 16, 16);
+    host_tensor h = host_tensor_new(HOST_NVFP4_ROWS, FP4_LAYOUT_LINEAR, ROWS, 16);
+    host_expected expected;
+    uint64_t state = 2024;
+
+    for (size_t row = 0; row < ROWS; row++) {
+        const unsigned byte = (unsigned)(row % 0x7d) + 1u;
+        const double scale = oracle_value(byte, 3, 7), next = oracle_value(byte + 1u, 3, 7);
+        float *v = x + row * 16;
+        row_enc[row] = host_random_scale(&state, -10, 14);
+        v[0] = (float)((scale + next) / 2 * 6 / (double)row_enc[row]);
+        v[0] = host_bits(host_bits_of(v[0]) - 2u + host_below(&state, 5));
+        for (size_t i = 1; i < 16; i++) { /* all below amax */
+            const double unit = (i % 2 ? scale : next) / (double)row_enc[row];
+            v[i] = (float)((double)midpoints[host_below(&state, 7)] * unit);
+            v[i] = host_bits(host_bits_of(v[i]) - 2u + host_below(&state, 5));
+        }
+    }
+    expected = host_quantize_naively(HOST_NVFP4_ROWS, &m, 16, &level);
+    CHECK_EQ(host_quantize(HOST_NVFP4_ROWS, m, &level, &h.t), FP4_OK, "quantize");
+    host_expect_bytes(h.sf.bytes, expected.sf, ROWS, "scales, one a row");
+    host_expect_bytes(h.q.bytes, expected.q, h.q.size, "codes, 8 bytes a row");
+    host_expected_free(expected);
+    host_tensor_free(h);
+}
+
 Test(host_quant, ties_go_to_the_even_code_and_the_even_element_is_the_low_nibble)
 {
     /* amax 6, scale 1: the ties .25 .75 1.25 1.75 2.5 3.5 5 go to 0 1 1 2 2 4 4 */
