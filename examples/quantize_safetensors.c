@@ -41,17 +41,12 @@
 #include <fp4/host/error.h>
 #include <fp4/host/quant.h>
 
+#include "files.h"
 #include "safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <fnmatch.h>
 #include <getopt.h>
 #include <math.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* As if each were given with --exclude, before all others: what engines do not take quantized. The
    list is ModelOpt's default, and embeddings and norms. */
@@ -89,215 +84,6 @@ static const char *const families[][MOST_SIBLINGS] = {
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* -------------------------------------------------------------------------------- outputs */
-
-/* Files are written as <name>.<pid>.tmp and renamed at the very end. The handlers below read this
-   table: an entry is filled in before `output_count` counts it. */
-typedef struct output {
-    char *name, *temporary;
-    int fd;
-    bool renamed;
-} output;
-
-static output outputs[3]; /* the model, and up to two configs */
-static volatile sig_atomic_t output_count;
-static bool show_progress;
-
-/* Only what a signal handler may do. */
-static void remove_outputs(void)
-{
-    int i;
-
-    for (i = 0; i < output_count; i++) {
-        unlink(outputs[i].renamed ? outputs[i].name : outputs[i].temporary);
-    }
-}
-
-static void on_signal(int number)
-{
-    remove_outputs();
-    signal(number, SIG_DFL);
-    raise(number);
-}
-
-/* A page of the mapped input could not be read. */
-static void on_bus_error(int number)
-{
-    static const char text[] = "quantize_safetensors: the input shrank or cannot be read\n";
-
-    (void)number;
-    remove_outputs();
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
-        _exit(2);
-    }
-    _exit(2);
-}
-
-static void clear_progress(void)
-{
-    if (show_progress) {
-        fputs("\r\033[K", stderr);
-        fflush(stderr);
-    }
-}
-
-__attribute__((format(printf, 1, 2))) static _Noreturn void die(const char *format, ...)
-{
-    st_error error;
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(error.text, sizeof error.text, format, arguments);
-    va_end(arguments);
-    st_make_printable(error.text);
-    remove_outputs();
-    fflush(stdout);
-    clear_progress();
-    fprintf(stderr, "quantize_safetensors: %s\n", error.text);
-    exit(2);
-}
-
-__attribute__((format(printf, 1, 2))) static void warn(const char *format, ...)
-{
-    st_error error;
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(error.text, sizeof error.text, format, arguments);
-    va_end(arguments);
-    st_make_printable(error.text);
-    clear_progress();
-    fprintf(stderr, "quantize_safetensors: warning: %s\n", error.text);
-}
-
-static void handle_signals(void)
-{
-    static const int fatal[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
-    struct sigaction action, before;
-    size_t i;
-
-    memset(&action, 0, sizeof action);
-    sigemptyset(&action.sa_mask);
-    for (i = 0; i < COUNT_OF(fatal); i++) {
-        action.sa_handler = on_signal;
-        if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-            sigaction(fatal[i], &action, NULL);
-        }
-    }
-    action.sa_handler = on_bus_error;
-    sigaction(SIGBUS, &action, NULL);
-    action.sa_handler = SIG_IGN; /* over a file size limit write() shall fail, not kill */
-    sigaction(SIGXFSZ, &action, NULL);
-}
-
-/* Memory, or the end: so nothing below need ask. `what` names the tensor it is for. */
-static void *allocate(size_t bytes, const char *what)
-{
-    void *p = malloc(bytes == 0 ? 1 : bytes);
-
-    if (p == NULL) {
-        die("%s: out of memory (%zu bytes)", what, bytes);
-    }
-    return p;
-}
-
-static void *allocate_json(size_t bytes)
-{
-    return allocate(bytes, "JSON");
-}
-
-/* The first `length` bytes of head, and tail. */
-static char *join(const char *head, size_t length, const char *tail)
-{
-    char *text = (char *)allocate(length + strlen(tail) + 1, "a name");
-
-    memcpy(text, head, length);
-    strcpy(text + length, tail);
-    return text;
-}
-
-/* Length of the path up to and including its last slash. */
-static size_t folder_length(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL ? 0 : (size_t)(slash - path) + 1;
-}
-
-/* Opens a temporary file beside `name`, which becomes the table's. */
-static void create_output(char *name)
-{
-    output *o = &outputs[output_count];
-    struct stat info;
-    char suffix[32];
-
-    if (stat(name, &info) == 0 && !S_ISREG(info.st_mode)) {
-        die("%s: not a regular file", name);
-    }
-    snprintf(suffix, sizeof suffix, ".%ld.tmp", (long)getpid());
-    o->name = name;
-    o->temporary = join(name, strlen(name), suffix);
-    o->renamed = false;
-    output_count++;
-    o->fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (o->fd < 0) {
-        die("%s: cannot be created: %s", name, strerror(errno));
-    }
-}
-
-/* All of `bytes` at an offset of an output. `what` names the tensor or the file. */
-static void write_at(const output *o, const void *bytes, uint64_t size, uint64_t offset,
-                     const char *what)
-{
-    const uint8_t *from = (const uint8_t *)bytes;
-    const uint64_t at_most = 1u << 30;
-
-    while (size != 0) {
-        const ssize_t n =
-            pwrite(o->fd, from, (size_t)(size < at_most ? size : at_most), (off_t)offset);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            die("%s: cannot be written to %s: %s", what, o->name,
-                n < 0 ? strerror(errno) : "the disk takes no more");
-        }
-        from += n;
-        offset += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-}
-
-/* Everything is on disk before anything gets its name; the model gets its last. */
-static void commit_outputs(void)
-{
-    int i;
-
-    for (i = 0; i < output_count; i++) {
-        if (fsync(outputs[i].fd) != 0 || close(outputs[i].fd) != 0) {
-            die("%s: cannot be written: %s", outputs[i].name, strerror(errno));
-        }
-    }
-    for (i = output_count - 1; i >= 0; i--) {
-        if (rename(outputs[i].temporary, outputs[i].name) != 0) {
-            die("%s: cannot be renamed to: %s", outputs[i].name, strerror(errno));
-        }
-        outputs[i].renamed = true;
-    }
-}
-
-static void free_outputs(void)
-{
-    const int n = output_count;
-    int i;
-
-    output_count = 0;
-    for (i = 0; i < n; i++) {
-        free(outputs[i].name);
-        free(outputs[i].temporary);
-    }
-}
-
 /* -------------------------------------------------------------------------------- options */
 
 typedef enum scale_rule { RULE_UP, RULE_FLOOR, RULE_CEIL, RULE_EVEN } scale_rule;
@@ -312,7 +98,7 @@ typedef struct options {
     fp4_format format;
     scale_rule rule;
     naming names;
-    bool dequantize;
+    bool rule_given, dequantize;
     pattern *patterns; /* in the order given; the last that matches decides */
     size_t pattern_count;
     const char *in, *out;
@@ -376,115 +162,62 @@ static void add_pattern(options *o, const char *glob, bool include)
     o->patterns[o->pattern_count++].include = include;
 }
 
-static options parse_options(int argc, char **argv)
+/* One option with its argument. */
+static void take_option(options *o, int letter, const char *argument)
 {
     static const char *const formats[] = {"nvfp4", "mxfp4", NULL};
     static const char *const rules[] = {"up", "floor", "ceil", "even", NULL};
     static const char *const namings[] = {"modelopt", "compressed-tensors", NULL};
+
+    switch (letter) {
+    case 'f':
+        o->format = (fp4_format)find_word(formats, argument, "unknown --format");
+        break;
+    case 'n':
+        o->names = (naming)find_word(namings, argument, "unknown --names");
+        break;
+    case 's':
+        o->rule = (scale_rule)find_word(rules, argument, "unknown --scale");
+        o->rule_given = true;
+        break;
+    case 'd':
+        o->dequantize = true;
+        break;
+    case 'h':
+        print_usage(stdout);
+        exit(0);
+    default: /* 'i' or 'x' */
+        add_pattern(o, argument, letter == 'i');
+    }
+}
+
+static options parse_options(int argc, char **argv)
+{
     static const struct option known[] = {
         {"format", required_argument, NULL, 'f'},  {"names", required_argument, NULL, 'n'},
         {"scale", required_argument, NULL, 's'},   {"include", required_argument, NULL, 'i'},
         {"exclude", required_argument, NULL, 'x'}, {"dequantize", no_argument, NULL, 'd'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
-    options o = {FP4_NVFP4, RULE_UP, MODELOPT, false, NULL, 0, NULL, NULL};
-    bool rule_given = false;
-    int c;
+    options o = {.format = FP4_NVFP4, .rule = RULE_UP, .names = MODELOPT};
+    int letter;
 
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        switch (c) {
-        case 'f':
-            o.format = (fp4_format)find_word(formats, optarg, "unknown --format");
-            break;
-        case 'n':
-            o.names = (naming)find_word(namings, optarg, "unknown --names");
-            break;
-        case 's':
-            o.rule = (scale_rule)find_word(rules, optarg, "unknown --scale");
-            rule_given = true;
-            break;
-        case 'i':
-        case 'x':
-            add_pattern(&o, optarg, c == 'i');
-            break;
-        case 'd':
-            o.dequantize = true;
-            break;
-        case 'h':
-            print_usage(stdout);
-            exit(0);
-        default:
+    while ((letter = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        if (letter == '?') {
             die_of_usage("unknown option, or one without its value", argv[optind - 1]);
         }
+        take_option(&o, letter, optarg);
     }
     if (argc - optind != 2) {
         die_of_usage("an input and an output file are needed", NULL);
     }
-    if (rule_given && o.format != FP4_MXFP4) {
+    if (o.rule_given && o.format != FP4_MXFP4) {
         die_of_usage("--scale is for --format mxfp4", NULL);
     }
     o.in = argv[optind];
     o.out = argv[optind + 1];
     return o;
-}
-
-/* -------------------------------------------------------------------------------- input */
-
-typedef struct mapping {
-    uint8_t *bytes;
-    uint64_t size;
-    dev_t device;
-    ino_t inode;
-} mapping;
-
-static mapping map_input(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    mapping m = {NULL, 0, 0, 0};
-    struct stat info;
-
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        die("%s: cannot be opened: %s", path, strerror(errno));
-    }
-    if (!S_ISREG(info.st_mode)) {
-        die("%s: not a regular file", path);
-    }
-    m.size = (uint64_t)info.st_size;
-    m.device = info.st_dev;
-    m.inode = info.st_ino;
-    if (m.size != 0) {
-        void *p = mmap(NULL, (size_t)m.size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) {
-            die("%s: cannot be mapped: %s", path, strerror(errno));
-        }
-        m.bytes = (uint8_t *)p;
-    }
-    close(fd);
-    return m;
-}
-
-static bool is_same_file(const mapping *m, const char *path)
-{
-    struct stat info;
-
-    return stat(path, &info) == 0 && info.st_dev == m->device && info.st_ino == m->inode;
-}
-
-/* The folder that a path lies in is the same. */
-static bool is_same_folder(const char *a, const char *b)
-{
-    char *folders[2];
-    struct stat info[2];
-    bool same;
-
-    folders[0] = join(a, folder_length(a), ".");
-    folders[1] = join(b, folder_length(b), ".");
-    same = stat(folders[0], &info[0]) == 0 && stat(folders[1], &info[1]) == 0 &&
-           info[0].st_dev == info[1].st_dev && info[0].st_ino == info[1].st_ino;
-    free(folders[0]);
-    free(folders[1]);
-    return same;
 }
 
 /* -------------------------------------------------------------------------------- plan */
@@ -730,7 +463,8 @@ static void plan_quantization(plan *p)
         const char *why = why_keep(p->o, it->codes);
         for (k = 0; k < COUNT_OF(made); k++) {
             if (ends_with(it->codes->name, made[k])) {
-                die("tensor '%s': the input is quantized already; --dequantize it first",
+                die("tensor '%s': the input is quantized already; --dequantize undoes NVFP4 and "
+                    "MXFP4",
                     it->codes->name);
             }
         }
@@ -1400,6 +1134,32 @@ static void write_configs(const plan *p)
 
 /* -------------------------------------------------------------------------------- main */
 
+static void *allocate_json(size_t bytes)
+{
+    return allocate(bytes, "JSON");
+}
+
+/* From the plan to files that are ready to get their names. */
+static void write_outputs(const plan *p, uint64_t in_bytes)
+{
+    totals sums;
+    int i;
+
+    create_output(join(p->o->out, strlen(p->o->out), ""));
+    sums = work_through(p);
+    print_totals(p, &sums, in_bytes);
+    if (!p->o->dequantize) {
+        write_configs(p);
+    }
+    for (i = 0; i < output_count; i++) {
+        printf("%s%s", i == 0 ? "wrote " : ", ", outputs[i].name);
+    }
+    printf("\n");
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        die("standard output: cannot be written");
+    }
+}
+
 int main(int argc, char **argv)
 {
     cJSON_Hooks hooks = {allocate_json, free};
@@ -1408,8 +1168,6 @@ int main(int argc, char **argv)
     st_file in;
     st_error error;
     plan p;
-    totals sums;
-    int i;
 
     handle_signals();
     cJSON_InitHooks(&hooks);
@@ -1422,19 +1180,7 @@ int main(int argc, char **argv)
         die("%s: %s", o.in, error.text);
     }
     p = make_plan(&o, &in);
-    create_output(join(o.out, strlen(o.out), ""));
-    sums = work_through(&p);
-    print_totals(&p, &sums, m.size);
-    if (!o.dequantize) {
-        write_configs(&p);
-    }
-    for (i = 0; i < output_count; i++) {
-        printf("%s%s", i == 0 ? "wrote " : ", ", outputs[i].name);
-    }
-    printf("\n");
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        die("standard output: cannot be written");
-    }
+    write_outputs(&p, m.size);
     commit_outputs();
 
     free_outputs();

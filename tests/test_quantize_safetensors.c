@@ -1171,24 +1171,47 @@ static void write_large_model(const char *name)
     free(start_of_file.bytes);
 }
 
+/* Starts the program on the large model, and returns when its first output is there. */
+static pid_t start_and_wait(int *output)
+{
+    const char *const arguments[] = {path_of("in"), path_of("out"), NULL};
+    const struct timespec millisecond = {0, 1000000};
+    const pid_t child = start(arguments, 0, output);
+    int waited;
+
+    for (waited = 0; count_files(".") < 2 && waited < 60000; waited++) {
+        nanosleep(&millisecond, NULL);
+    }
+    return child;
+}
+
 Test(quantize_safetensors, an_interrupted_run_leaves_no_file, .timeout = 120)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    const struct timespec millisecond = {0, 1000000};
     size_t i;
 
     write_large_model("in");
     for (i = 0; i < COUNT_OF(numbers); i++) {
-        const char *const arguments[] = {path_of("in"), path_of("out"), NULL};
-        int output, waited;
-        const pid_t child = start(arguments, 0, &output);
+        int output;
+        const pid_t child = start_and_wait(&output);
         outcome o;
-        for (waited = 0; count_files(".") < 2 && waited < 60000; waited++) {
-            nanosleep(&millisecond, NULL);
-        }
         cr_assert_eq(kill(child, numbers[i]), 0);
         o = finish(child, output);
         CHECK_EQ(o.status, 128 + numbers[i], "%s", o.text);
         CHECK_EQ(count_files("."), 1, "signal %d", numbers[i]);
     }
+}
+
+Test(quantize_safetensors, an_input_that_shrinks_meanwhile_is_an_error, .timeout = 120)
+{
+    pid_t child;
+    outcome o;
+    int output;
+
+    write_large_model("in");
+    child = start_and_wait(&output);
+    cr_assert_eq(truncate(path_of("in"), 4096), 0);
+    o = finish(child, output);
+    expect_failure(&o, "the input shrank", "truncated");
+    cr_assert_eq(count_files("."), 1);
 }
