@@ -52,6 +52,16 @@ FP4_HD float fp4_mul_rn(float a, float b)
 #endif
 }
 
+/** a + b, to nearest even, never fused with a multiplication. */
+FP4_HD float fp4_add_rn(float a, float b)
+{
+#if defined(__CUDA_ARCH__)
+    return __fadd_rn(a, b);
+#else
+    return a + b;
+#endif
+}
+
 /** a / b, to nearest even, also under --use_fast_math. */
 FP4_HD float fp4_div_rn(float a, float b)
 {
@@ -59,6 +69,16 @@ FP4_HD float fp4_div_rn(float a, float b)
     return __fdiv_rn(a, b);
 #else
     return a / b;
+#endif
+}
+
+/** 1 / x, to nearest even, also under --use_fast_math. */
+FP4_HD float fp4_rcp_rn(float x)
+{
+#if defined(__CUDA_ARCH__)
+    return __frcp_rn(x);
+#else
+    return 1.0f / x;
 #endif
 }
 

@@ -52,13 +52,13 @@ FP4_HD float fp4_nvfp4_global_enc(float amax)
 /** The decode-sense global scale to store beside the tensor: 1 / global_enc. */
 FP4_HD float fp4_nvfp4_global_dec(float global_enc)
 {
-    return fp4_div_rn(1.0f, global_enc);
+    return fp4_rcp_rn(global_enc);
 }
 
 /** A decode-sense scale turned round, as the recipe wants it: min( 1 / global_dec, FLT_MAX ). */
 FP4_HD float fp4_nvfp4_global_enc_from_dec(float global_dec)
 {
-    return fp4_min(fp4_div_rn(1.0f, global_dec), FP4_F32_MAX);
+    return fp4_min(fp4_rcp_rn(global_dec), FP4_F32_MAX);
 }
 
 /**
@@ -72,7 +72,7 @@ FP4_HD float fp4_nvfp4_global_enc_from_dec(float global_dec)
  */
 FP4_HD float fp4_nvfp4_token_enc(float row_amax, float base_dec)
 {
-    const float base_enc = fp4_div_rn(1.0f, base_dec);
+    const float base_enc = fp4_rcp_rn(base_dec);
     const float enc = fp4_min(fp4_div_rn(base_enc, row_amax), FP4_F32_MAX);
     return enc == 0.0f ? 1.0f : enc;
 }
@@ -80,10 +80,23 @@ FP4_HD float fp4_nvfp4_token_enc(float row_amax, float base_dec)
 /** The scale to store for that row: x ~ code * e4m3 * token_dec. 0 for a row of zeros. */
 FP4_HD float fp4_nvfp4_token_dec(float row_amax, float token_enc)
 {
-    return row_amax == 0.0f ? 0.0f : fp4_div_rn(1.0f, token_enc);
+    return row_amax == 0.0f ? 0.0f : fp4_rcp_rn(token_enc);
 }
 
 /* ---------------------------------------------------------------- block scales */
+
+/** The scale of an NVFP4 block before it is rounded to e4m3. */
+FP4_HD float fp4_nvfp4_scale_f32(float amax, float global_enc)
+{
+    return fp4_min(fp4_mul_rn(amax, fp4_mul_rn(global_enc, FP4_E2M1_MAX_RECIPROCAL)), FP4_F32_MAX);
+}
+
+/** The factor for the elements of an NVFP4 block whose scale byte decodes to sf. */
+FP4_HD float fp4_nvfp4_enc(float sf, float global_enc)
+{
+    const float global_dec = fp4_rcp_rn(global_enc);
+    return fp4_min(fp4_rcp_rn(fp4_mul_rn(sf, global_dec)), FP4_F32_MAX);
+}
 
 /**
  * The scale of an NVFP4 block.
@@ -99,13 +112,10 @@ FP4_HD float fp4_nvfp4_token_dec(float row_amax, float token_enc)
  */
 FP4_HD fp4_scale fp4_nvfp4_scale(float amax, float global_enc)
 {
-    const float to_e4m3 = fp4_mul_rn(global_enc, FP4_E2M1_MAX_RECIPROCAL);
-    const float global_dec = fp4_div_rn(1.0f, global_enc);
     fp4_scale scale;
 
-    scale.bits = fp4_f32_to_e4m3(fp4_min(fp4_mul_rn(amax, to_e4m3), FP4_F32_MAX));
-    scale.enc =
-        fp4_min(fp4_div_rn(1.0f, fp4_mul_rn(fp4_e4m3_to_f32(scale.bits), global_dec)), FP4_F32_MAX);
+    scale.bits = fp4_f32_to_e4m3(fp4_nvfp4_scale_f32(amax, global_enc));
+    scale.enc = fp4_nvfp4_enc(fp4_e4m3_to_f32(scale.bits), global_enc);
     return scale;
 }
 
@@ -119,6 +129,18 @@ FP4_HD fp4_scale fp4_scale_from_e8m0_(uint8_t bits)
     return scale;
 }
 
+/** The value that the scale of an MXFP4 block is rounded up from: amax * (1/6). */
+FP4_HD float fp4_mxfp4_scale_f32(float amax)
+{
+    return fp4_mul_rn(amax, FP4_E2M1_MAX_RECIPROCAL);
+}
+
+/** The value that the scale of an MXFP8 block is rounded up from: amax * (1/448). */
+FP4_HD float fp4_mxfp8_scale_f32(float amax)
+{
+    return fp4_mul_rn(amax, FP4_E4M3_MAX_RECIPROCAL);
+}
+
 /**
  * The scale of an MXFP4 block: amax/6 rounded up to a power of two, so that no element clips.
  *
@@ -129,7 +151,7 @@ FP4_HD fp4_scale fp4_scale_from_e8m0_(uint8_t bits)
  */
 FP4_HD fp4_scale fp4_mxfp4_scale(float amax)
 {
-    return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(fp4_mul_rn(amax, FP4_E2M1_MAX_RECIPROCAL)));
+    return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(fp4_mxfp4_scale_f32(amax)));
 }
 
 /** OCP's rule for MXFP4; see fp4_amax_to_e8m0_floor. */
@@ -160,7 +182,7 @@ FP4_HD fp4_scale fp4_mxfp4_scale_even(float amax)
  */
 FP4_HD fp4_scale fp4_mxfp8_scale(float amax)
 {
-    return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(fp4_mul_rn(amax, FP4_E4M3_MAX_RECIPROCAL)));
+    return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(fp4_mxfp8_scale_f32(amax)));
 }
 
 /** OCP's rule for MXFP8; see fp4_amax_to_e8m0_floor. */

@@ -33,7 +33,11 @@ typedef enum fp4_layout {
     FP4_LAYOUT_LINEAR = 2
 } fp4_layout;
 
-/** 8, 16, 32 consecutive elements of a row in registers, by value. */
+/** 4, 8, 16, 32 consecutive elements of a row in registers, by value. */
+typedef struct fp4_f32x4 {
+    float v[4];
+} fp4_f32x4;
+
 typedef struct fp4_f32x8 {
     float v[8];
 } fp4_f32x8;
@@ -45,6 +49,15 @@ typedef struct fp4_f32x16 {
 typedef struct fp4_f32x32 {
     float v[32];
 } fp4_f32x32;
+
+/** 8 and 16 bytes of codes in registers. */
+typedef struct fp4_u32x2 {
+    uint32_t v[2];
+} fp4_u32x2;
+
+typedef struct fp4_u32x4 {
+    uint32_t v[4];
+} fp4_u32x4;
 
 /** A block's scale: the byte to store, and the factor for its elements before encoding. */
 typedef struct fp4_scale {
@@ -69,6 +82,79 @@ typedef struct fp4_mxfp8_block {
     uint32_t q[8];
     uint8_t sf; /* e8m0 */
 } fp4_mxfp8_block;
+
+/** One thread's part of a block that several lanes share: its codes, and the block's scale byte.
+ * The
+    number is that of the 32-bit words; four e2m1 codes fill half of one. */
+typedef struct fp4_part1 {
+    uint32_t q[1];
+    uint8_t sf;
+} fp4_part1;
+
+typedef struct fp4_part2 {
+    uint32_t q[2];
+    uint8_t sf;
+} fp4_part2;
+
+typedef struct fp4_part4 {
+    uint32_t q[4];
+    uint8_t sf;
+} fp4_part4;
+
+/** The halves of a fragment, and a fragment of two halves. */
+FP4_HD fp4_f32x8 fp4_low_x8(fp4_f32x16 x)
+{
+    const fp4_f32x8 half = {{x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]}};
+    return half;
+}
+
+FP4_HD fp4_f32x8 fp4_high_x8(fp4_f32x16 x)
+{
+    const fp4_f32x8 half = {{x.v[8], x.v[9], x.v[10], x.v[11], x.v[12], x.v[13], x.v[14], x.v[15]}};
+    return half;
+}
+
+FP4_HD fp4_f32x16 fp4_low_x16(fp4_f32x32 x)
+{
+    fp4_f32x16 half;
+    int i;
+    for (i = 0; i < 16; i++) {
+        half.v[i] = x.v[i];
+    }
+    return half;
+}
+
+FP4_HD fp4_f32x16 fp4_high_x16(fp4_f32x32 x)
+{
+    fp4_f32x16 half;
+    int i;
+    for (i = 0; i < 16; i++) {
+        half.v[i] = x.v[16 + i];
+    }
+    return half;
+}
+
+FP4_HD fp4_f32x16 fp4_join_x8(fp4_f32x8 low, fp4_f32x8 high)
+{
+    fp4_f32x16 x;
+    int i;
+    for (i = 0; i < 8; i++) {
+        x.v[i] = low.v[i];
+        x.v[8 + i] = high.v[i];
+    }
+    return x;
+}
+
+FP4_HD fp4_f32x32 fp4_join_x16(fp4_f32x16 low, fp4_f32x16 high)
+{
+    fp4_f32x32 x;
+    int i;
+    for (i = 0; i < 16; i++) {
+        x.v[i] = low.v[i];
+        x.v[16 + i] = high.v[i];
+    }
+    return x;
+}
 
 FP4_STATIC_ASSERT(sizeof(float) == 4 && sizeof(uint32_t) == 4, "float and uint32_t are 32 bits");
 FP4_STATIC_ASSERT(sizeof(size_t) == 8, "sizes and offsets are 64-bit");

@@ -1,0 +1,517 @@
+/*
+ * 01_quantize.cu - a row-major matrix, or a batch of them, to NVFP4, MXFP4 or MXFP8.
+ *
+ *     nvcc -O3 -arch=sm_90 -Iinclude examples/01_quantize.cu -o quantize && ./quantize
+ *
+ * To change the input type, the format or the layout of the scale bytes, edit one word below.
+ *
+ * How it works: each thread loads a few pieces of 16 elements, quantizes them in registers and
+ * stores their codes; two lanes share the 32-element blocks of MXFP4 and MXFP8. The CTA collects
+ * its scale bytes in shared memory, in the order of the tiled buffer, and writes them, padding
+ * included, 16 at a time.
+ */
+#include <fp4/device/load.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/store.cuh>
+
+#if !defined(INPUT)
+#define INPUT bf16              /* f32, f16, bf16, e4m3 */
+#define FORMAT nvfp4            /* nvfp4, mxfp4, mxfp8 */
+#define LAYOUT FP4_LAYOUT_128X4 /* FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR */
+#endif
+
+/* What the words stand for; LOAD is fp4_load_bf16x16, for example. */
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define BYTES_f32 4
+#define BYTES_f16 2
+#define BYTES_bf16 2
+#define BYTES_e4m3 1
+#define LANES_nvfp4 1 /* that share a scale byte */
+#define LANES_mxfp4 2
+#define LANES_mxfp8 2
+#define CODES_nvfp4 8 /* bytes of 16 codes */
+#define CODES_mxfp4 8
+#define CODES_mxfp8 16
+#define QUANTIZE_nvfp4(x, global_enc) fp4_nvfp4_quantize(x, global_enc)
+#define QUANTIZE_mxfp4(x, global_enc) fp4_mxfp4_quantize_x16(x)
+#define QUANTIZE_mxfp8(x, global_enc) fp4_mxfp8_quantize_x16(x)
+#define PIECE_nvfp4 fp4_nvfp4_block
+#define PIECE_mxfp4 fp4_part2
+#define PIECE_mxfp8 fp4_part4
+#define STORE_nvfp4 fp4_store_e2m1x16
+#define STORE_mxfp4 fp4_store_e2m1x16
+#define STORE_mxfp8 fp4_store_e4m3x16
+
+#define LOAD JOIN(fp4_load_, INPUT, x16)
+#define QUANTIZE JOIN(QUANTIZE_, FORMAT, )
+#define STORE JOIN(STORE_, FORMAT, )
+typedef JOIN(PIECE_,
+             FORMAT, ) piece; /* q: the codes of 16 elements, sf: their block's scale byte */
+
+enum {
+    ELEMENT = JOIN(BYTES_, INPUT, ), /* bytes of an input element */
+    CODES = JOIN(CODES_, FORMAT, ),
+    LANES = JOIN(LANES_, FORMAT, ),
+    BLOCK = 16 * LANES, /* elements that share a scale byte */
+    THREADS = 128,
+    EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread: loads in flight hide the arithmetic */
+    TILE = THREADS * EACH,       /* pieces a CTA */
+    RESIDENT = 7                 /* CTAs of a multiprocessor: 72 registers a thread */
+};
+
+/* ------------------------------------------------------------------------------ arguments */
+
+/**
+ * A scale: a number, or where on the device it is read: device[batch * batch_step + row *
+ * row_step]. is_dec: it is given in decode sense and is to be turned round.
+ */
+typedef struct quantize_scale {
+    const float *device;
+    float value;
+    int is_dec;
+    size_t row_step, batch_step;
+} quantize_scale;
+
+/**
+ * shape    x: batches of rows x cols elements, row r of batch b at b * batch_stride + r *
+ *          row_stride. cols, q_cols: whole blocks; q_cols >= cols, the columns in between become
+ *          zeros. q: batches * rows * q_cols codes, row-major. sf: batches * fp4_sf_bytes(LAYOUT,
+ *          rows, q_cols / BLOCK) bytes.
+ *          x and its strides are multiples of 16 bytes, q of the codes of a block (16 at most), sf
+ *          of 16 unless it is linear.
+ * global   NVFP4: positive and finite. Other formats ignore it.
+ * x_dec    e4m3 input: x = decode(code) * x_dec. Other types ignore it.
+ */
+typedef struct quantize_args {
+    uint8_t *q, *sf;
+    const void *x;
+    size_t batches, rows, cols, q_cols, row_stride, batch_stride;
+    quantize_scale global, x_dec;
+} quantize_args;
+
+/* How the launcher cuts a matrix into tiles, one a CTA. Columns are counted in pieces of 16
+   elements. */
+typedef struct quantize_tiles {
+    uint32_t per_matrix;   /* tiles below each other */
+    uint32_t rows, cols;   /* of x */
+    uint32_t q_cols;       /* of q */
+    uint32_t x_row, q_row; /* bytes from row to row */
+} quantize_tiles;
+
+/* ------------------------------------------------------------------------------ kernels */
+
+static __device__ float scale_at(const quantize_scale *s, size_t batch, size_t row)
+{
+    const float v =
+        s->device == NULL ? s->value : s->device[batch * s->batch_step + row * s->row_step];
+    return s->is_dec ? fp4_nvfp4_global_enc_from_dec(v) : v;
+}
+
+/* A fragment of the input times the input's own scale, which only e4m3 has. */
+static __device__ fp4_f32x16 times_dec(fp4_f32x16 x, float dec)
+{
+#pragma unroll
+    for (int i = 0; ELEMENT == 1 && i < 16; i++) {
+        x.v[i] = fp4_mul_rn(x.v[i], dec);
+    }
+    return x;
+}
+
+/* Linear scales and no gaps in x: the whole tensor is one run of pieces. */
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_run(const quantize_args a, size_t pieces)
+{
+    const size_t first = (size_t)blockIdx.x * TILE + threadIdx.x;
+    fp4_f32x16 x[EACH];
+
+    fp4_pdl_wait();
+    const float global_enc = scale_at(&a.global, 0, 0);
+    const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, 0, 0) : 1.0f;
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const size_t i = first + j * THREADS;
+        x[j] = LOAD((const uint8_t *)a.x + (i < pieces ? i : 0) * (16 * ELEMENT));
+    }
+    fp4_pdl_trigger();
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const size_t i = first + j * THREADS;
+        const piece p = QUANTIZE(times_dec(x[j], dec), global_enc);
+        if (i < pieces) {
+            STORE(a.q + i * CODES, p.q);
+            if (i % LANES == 0) {
+                a.sf[i / LANES] = p.sf;
+            }
+        }
+    }
+}
+
+/* The row of the matrix that is row k of a tile of `rows` rows. What is contiguous in the scale
+   buffer is contiguous in k and the columns: for 128x4 a tile takes a run of rows of each quarter
+   of 128. */
+static __device__ uint32_t row_of(uint32_t k, uint32_t tile, uint32_t rows)
+{
+    if (LAYOUT == FP4_LAYOUT_128X4) {
+        const uint32_t run = rows / 4;
+        return tile / (32 / run) * 128 + tile % (32 / run) * run + k / run * 32 + k % run;
+    }
+    return tile * rows + k;
+}
+
+/* Where the scale byte of row k, scale column c of the tile stands in shared memory: as in the
+   buffer. */
+static __device__ uint32_t staged_at(uint32_t k, uint32_t c, uint32_t rows, uint32_t sf_cols)
+{
+    if (LAYOUT == FP4_LAYOUT_128X4) { /* a row of the run has 16 bytes, 4 from each quarter */
+        const uint32_t run = rows / 4;
+        return c / 4 * (4 * rows) + k % run * 16 + k / run * 4 + c % 4;
+    }
+    return k / 8 * (8 * sf_cols) + c / 4 * 32 + k % 8 * 4 + c % 4;
+}
+
+/* The tile's scale bytes from shared memory to the buffer, 16 a thread: the inverse of staged_at.
+   */
+static __device__ void store_staged(uint8_t *sf, const uint4 *staged, uint32_t tile, uint32_t rows,
+                                    uint32_t sf_cols, const quantize_tiles *t)
+{
+    const uint32_t at = threadIdx.x * 16;
+    const int is_128x4 = LAYOUT == FP4_LAYOUT_128X4;
+    const uint32_t c = is_128x4 ? at / (4 * rows) * 4 : at % (8 * sf_cols) / 32 * 4;
+    const uint32_t k = is_128x4 ? at % (4 * rows) / 16 : at / (8 * sf_cols) * 8 + at % 32 / 4;
+    const uint32_t row = row_of(k, tile, rows), col = blockIdx.y * sf_cols + c;
+
+    if (row < fp4_sf_rows_padded(LAYOUT, t->rows) && col < t->q_cols / LANES) {
+        *(uint4 *)(sf + fp4_sf_offset(LAYOUT, row, col, t->q_cols / LANES)) = staged[threadIdx.x];
+    }
+}
+
+/* A tile of TILE pieces, `cols` (a constant) of them in a row, for any layout, stride, batch and
+   padding. Every byte of the padded scale buffer belongs to one thread of the grid; where x has no
+   such block it is 0, and so are the codes. */
+static __device__ __forceinline__ void quantize_tile(const quantize_args &a,
+                                                     const quantize_tiles &t, const uint32_t cols)
+{
+    __shared__ uint4 staged[TILE / LANES / 16];
+    const uint32_t rows = TILE / cols;
+    const uint32_t batch = a.batches == 1 ? 0 : blockIdx.x / t.per_matrix;
+    const uint32_t tile = a.batches == 1 ? blockIdx.x : blockIdx.x % t.per_matrix;
+    const uint32_t k = threadIdx.x / cols, c = threadIdx.x % cols;
+    const uint32_t row = row_of(k, tile, rows), col = blockIdx.y * cols + c;
+    const uint32_t step = (LAYOUT == FP4_LAYOUT_128X4 ? 128 : rows) / EACH; /* to the next piece */
+    const uint8_t *x = (const uint8_t *)a.x + batch * a.batch_stride * ELEMENT +
+                       (size_t)(col < t.cols ? col : 0) * (16 * ELEMENT);
+    uint8_t *q = a.q + (size_t)batch * t.rows * t.q_row + (size_t)col * CODES;
+    uint8_t *sf = a.sf + batch * fp4_sf_bytes(LAYOUT, t.rows, t.q_cols / LANES);
+    fp4_f32x16 v[EACH];
+
+    fp4_pdl_wait();
+    const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, batch, 0) : 1.0f;
+    float global_enc = scale_at(&a.global, batch, 0);
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const uint32_t r = row + j * step;
+        v[j] = LOAD(x + (size_t)(r < t.rows ? r : 0) * t.x_row);
+    }
+    fp4_pdl_trigger();
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const uint32_t r = row + j * step;
+        if (a.global.row_step != 0 && r < t.rows) {
+            global_enc = scale_at(&a.global, batch, r);
+        }
+        piece p = QUANTIZE(times_dec(v[j], dec), global_enc);
+        if (r >= t.rows || col >= t.cols) {
+            p = piece();
+        }
+        if (r < t.rows && col < t.q_cols) {
+            STORE(q + (size_t)r * t.q_row, p.q);
+            if (LAYOUT == FP4_LAYOUT_LINEAR && col % LANES == 0) {
+                sf[((size_t)r * t.q_cols + col) / LANES] = p.sf;
+            }
+        }
+        if (LAYOUT != FP4_LAYOUT_LINEAR && c % LANES == 0) {
+            const uint32_t at = staged_at(k + j * (rows / EACH), c / LANES, rows, cols / LANES);
+            ((uint8_t *)staged)[at] = p.sf;
+        }
+    }
+    if (LAYOUT != FP4_LAYOUT_LINEAR) {
+        fp4_ptx_barrier();
+        if (threadIdx.x < TILE / LANES / 16) {
+            store_staged(sf, staged, tile, rows, cols / LANES, &t);
+        }
+    }
+}
+
+/* The widths of tiles there are: the widest for all but narrow matrices. */
+enum { WIDE = TILE / 8, MIDDLE = 16, NARROW = 4 * LANES };
+
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_wide(const quantize_args a, const quantize_tiles t)
+{
+    quantize_tile(a, t, WIDE);
+}
+
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_middle(const quantize_args a, const quantize_tiles t)
+{
+    quantize_tile(a, t, MIDDLE);
+}
+
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_narrow(const quantize_args a, const quantize_tiles t)
+{
+    quantize_tile(a, t, NARROW);
+}
+
+/* ------------------------------------------------------------------------------ launcher */
+
+/* Zero or a positive finite number where it has to be; device scales cannot be looked at here. */
+static int is_bad_scale(const quantize_scale *s)
+{
+    return s->device == NULL && !(s->value > 0.0f && s->value <= FP4_F32_MAX);
+}
+
+static int is_bad(const quantize_args *a)
+{
+    const int is_tiled = LAYOUT != FP4_LAYOUT_LINEAR;
+
+    return a->q == NULL || a->sf == NULL || a->x == NULL ||                         /* null */
+           a->cols % BLOCK != 0 || a->q_cols % BLOCK != 0 || a->q_cols < a->cols || /* shape */
+           a->rows > 0xffffff00u || a->q_cols / 16 > 0xffffffffu / CODES ||
+           a->row_stride < a->cols || a->row_stride * ELEMENT % 16 != 0 || /* strides */
+           (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
+           (size_t)a->q % CODES != 0 || /* alignment */
+           (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_scale(&a->global)) ||
+           (ELEMENT == 1 && is_bad_scale(&a->x_dec));
+}
+
+/* The widest tile that wastes no more than an eighth of its columns. */
+static uint32_t tile_width(uint32_t cols)
+{
+    const size_t most = (size_t)cols + cols / 8;
+    return most / WIDE * WIDE >= cols ? WIDE : most / MIDDLE * MIDDLE >= cols ? MIDDLE : NARROW;
+}
+
+static cudaError_t launch(const void *kernel, size_t grid_x, size_t grid_y, void **arguments,
+                          int pdl, cudaStream_t stream)
+{
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
+
+    if (grid_x > 0x7fffffffu || grid_y > 65535u) {
+        return cudaErrorInvalidValue;
+    }
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)grid_x, (unsigned)grid_y);
+    config.blockDim = dim3(THREADS);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = pdl ? 1 : 0;
+    return cudaLaunchKernelExC(&config, kernel, arguments);
+}
+
+/**
+ * Quantizes on `stream`: one launch, no allocation, no synchronization, nothing read on the host,
+ * so that a CUDA graph can capture it.
+ *
+ * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
+ *          before it touches memory (sm_90 and later).
+ * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
+ *          launched, nothing written. batches, rows or cols = 0 is no error.
+ */
+static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream)
+{
+    quantize_args args = *a;
+    quantize_tiles t;
+    uint32_t width;
+
+    if (a->batches == 0 || a->rows == 0 || a->cols == 0) {
+        return cudaSuccess;
+    }
+    if (is_bad(a)) {
+        return cudaErrorInvalidValue;
+    }
+    if (args.global.device == NULL && args.global.is_dec) {
+        args.global.value = fp4_nvfp4_global_enc_from_dec(args.global.value);
+        args.global.is_dec = 0;
+    }
+    if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
+        (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
+        (a->global.row_step | a->global.batch_step | a->x_dec.batch_step) == 0) {
+        size_t pieces = a->batches * a->rows * (a->cols / 16);
+        void *arguments[] = {&args, &pieces};
+        return launch((const void *)quantize_run, (pieces + TILE - 1) / TILE, 1, arguments, pdl,
+                      stream);
+    }
+    t.rows = (uint32_t)a->rows;
+    t.cols = (uint32_t)(a->cols / 16);
+    t.q_cols = (uint32_t)(a->q_cols / 16);
+    t.x_row = (uint32_t)(a->row_stride * ELEMENT);
+    t.q_row = t.q_cols * CODES;
+    width = tile_width(t.q_cols);
+    t.per_matrix =
+        (uint32_t)((fp4_sf_rows_padded(LAYOUT, a->rows) + TILE / width - 1) / (TILE / width));
+    {
+        const void *kernel = width == WIDE     ? (const void *)quantize_wide
+                             : width == MIDDLE ? (const void *)quantize_middle
+                                               : (const void *)quantize_narrow;
+        void *arguments[] = {&args, &t};
+        return launch(kernel, a->batches * t.per_matrix, (t.q_cols + width - 1) / width, arguments,
+                      pdl, stream);
+    }
+}
+
+/* ------------------------------------------------------------------------------ example */
+
+#if !defined(NO_MAIN)
+#include <fp4/host/compare.h>
+
+#include <stdlib.h>
+
+#define DTYPE_f32 FP4_F32
+#define DTYPE_f16 FP4_F16
+#define DTYPE_bf16 FP4_BF16
+#define DTYPE_e4m3 FP4_E4M3
+#define FORMAT_nvfp4 FP4_NVFP4
+#define FORMAT_mxfp4 FP4_MXFP4
+#define FORMAT_mxfp8 FP4_MXFP8
+#define TEXT_(word) #word
+#define TEXT(word) TEXT_(word)
+
+static const float global_enc = 448.0f, x_dec = 0.5f;
+
+static void must(cudaError_t error)
+{
+    if (error != cudaSuccess) {
+        fprintf(stderr, "quantize: %s\n", cudaGetErrorString(error));
+        exit(1);
+    }
+}
+
+static __global__ void ask_native(int *answer)
+{
+    *answer = CODES == 16 ? fp4_is_native_e4m3() : fp4_is_native();
+}
+
+/* Elements of any bits, but with exponents between 2^-6 and 2^3: the top byte holds sign and most
+   of the exponent. */
+static void fill(uint8_t *x, size_t bytes)
+{
+    uint32_t state = 1;
+    for (size_t i = 0; i < bytes; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = (uint8_t)(state >> 24);
+        if (ELEMENT > 1 && i % ELEMENT == ELEMENT - 1) {
+            x[i] = (uint8_t)((x[i] & 0x83) | 0x3c);
+        } else if (ELEMENT == 1) {
+            x[i] = (uint8_t)((x[i] & 0x9f) | 0x20);
+        }
+    }
+}
+
+/* A batch on the device, its outputs poisoned: a byte that is not written will show. */
+static quantize_args make_args(size_t rows, size_t cols)
+{
+    const size_t q_bytes = rows * cols / 16 * CODES;
+    const size_t sf_bytes = fp4_sf_bytes(LAYOUT, rows, cols / BLOCK);
+    quantize_args a = {};
+    void *p;
+
+    must(cudaMalloc(&p, rows * cols * ELEMENT));
+    a.x = p;
+    must(cudaMalloc(&p, q_bytes));
+    a.q = (uint8_t *)p;
+    must(cudaMalloc(&p, sf_bytes));
+    a.sf = (uint8_t *)p;
+    must(cudaMemset(a.q, 0x7f, q_bytes));
+    must(cudaMemset(a.sf, 0x7f, sf_bytes));
+    a.batches = 1;
+    a.rows = rows;
+    a.cols = a.q_cols = a.row_stride = cols;
+    a.global.value = global_enc;
+    a.x_dec.value = x_dec;
+    return a;
+}
+
+/* The kernel's bytes and the host reference's, for one matrix. */
+static int check(size_t rows, size_t cols)
+{
+    const size_t x_bytes = rows * cols * ELEMENT, q_bytes = rows * cols / 16 * CODES;
+    const size_t sf_bytes = fp4_sf_bytes(LAYOUT, rows, cols / BLOCK);
+    uint8_t *memory = (uint8_t *)malloc(x_bytes + 2 * (q_bytes + sf_bytes));
+    uint8_t *x = memory, *q = x + x_bytes, *sf = q + 2 * q_bytes;
+    const fp4_matrix m = {x, JOIN(DTYPE_, INPUT, ), rows, cols, cols, ELEMENT == 1 ? x_dec : 1.0f};
+    fp4_tensor got =
+        fp4_tensor_view(JOIN(FORMAT_, FORMAT, ), LAYOUT, rows, cols, q, q_bytes, sf, sf_bytes);
+    fp4_tensor expected = fp4_tensor_view(JOIN(FORMAT_, FORMAT, ), LAYOUT, rows, cols, q + q_bytes,
+                                          q_bytes, sf + sf_bytes, sf_bytes);
+    const quantize_args a = make_args(rows, cols);
+    char text[FP4_DIFFERENCE_TEXT];
+    fp4_difference d = {};
+
+    fill(x, x_bytes);
+    must(cudaMemcpy((void *)a.x, x, x_bytes, cudaMemcpyHostToDevice));
+    must(quantize(&a, 0, 0));
+    must(cudaMemcpy(q, a.q, q_bytes, cudaMemcpyDeviceToHost));
+    must(cudaMemcpy(sf, a.sf, sf_bytes, cudaMemcpyDeviceToHost));
+    if (BLOCK == 16) {
+        fp4_ref_nvfp4_quantize(m, global_enc, &expected);
+    } else if (CODES == 8) {
+        fp4_ref_mxfp4_quantize(m, &expected);
+    } else {
+        fp4_ref_mxfp8_quantize(m, &expected);
+    }
+    got.global_dec = expected.global_dec;
+    must(fp4_ref_compare(&got, &expected, &d) == FP4_OK ? cudaSuccess : cudaErrorUnknown);
+    printf("%zu x %zu, device (a) and host (b): %s\n", rows, cols,
+           fp4_difference_text(&d, text, sizeof(text)));
+    free(memory);
+    return d.blocks + d.padding == 0;
+}
+
+/* Median of 20 launches, and what they moved. */
+static void measure(size_t rows, size_t cols)
+{
+    const quantize_args a = make_args(rows, cols);
+    const double bytes = (double)(rows * cols * ELEMENT + rows * cols / 16 * CODES) +
+                         (double)fp4_sf_bytes(LAYOUT, rows, cols / BLOCK);
+    cudaEvent_t start, stop;
+    float ms[20];
+
+    must(cudaMemset((void *)a.x, 0x3d, rows * cols * ELEMENT));
+    must(cudaEventCreate(&start));
+    must(cudaEventCreate(&stop));
+    for (int i = 0; i < 20; i++) {
+        must(cudaEventRecord(start, 0));
+        must(quantize(&a, 0, 0));
+        must(cudaEventRecord(stop, 0));
+        must(cudaEventSynchronize(stop));
+        must(cudaEventElapsedTime(&ms[i], start, stop));
+        for (int j = i; j > 0 && ms[j] < ms[j - 1]; j--) {
+            const float swap = ms[j];
+            ms[j] = ms[j - 1];
+            ms[j - 1] = swap;
+        }
+    }
+    printf("%zu x %zu: %.1f us, %.0f GB/s\n", rows, cols, 1e3 * ms[10], 1e-6 * bytes / ms[10]);
+}
+
+int main(void)
+{
+    int *native, is_native = 0;
+    void *arguments[] = {&native};
+
+    must(cudaMalloc((void **)&native, sizeof(int)));
+    must(launch((const void *)ask_native, 1, 1, arguments, 0, 0));
+    must(cudaMemcpy(&is_native, native, sizeof(int), cudaMemcpyDeviceToHost));
+    printf("%s to %s, scales %s, conversion %s\n", TEXT(INPUT), TEXT(FORMAT), TEXT(LAYOUT),
+           is_native ? "in hardware" : "emulated: this target has no such instruction");
+    if (!check(1, 64) || !check(200, 1056) || !check(1000, 4096)) {
+        return 1;
+    }
+    measure(16384, 8192);
+    return 0;
+}
+#endif

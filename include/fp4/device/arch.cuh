@@ -1,0 +1,70 @@
+/*
+ * fp4/device/arch.cuh - what the target of this compilation pass has, as macros that are always
+ * defined, 0 or 1. The only file that asks which architecture is being compiled for.
+ *
+ *     macro               instruction                            targets
+ *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
+ *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   89 and later
+ *     FP4_ARCH_CVT_BF16   cvt f32x2 -> bf16x2                    80 and later
+ *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
+ *     FP4_ARCH_PDL        programmatic dependent launch          90 and later
+ *
+ * The conversions to 4 bits belong to the architecture-specific and family-specific targets (the
+ * `a` and `f` suffixes) only: plain sm_100 and sm_120 do not have them, and get the portable path,
+ * with the same bytes. Define one of these macros as 0 before the first include to force the
+ * portable path (that is how it is tested on hardware that has the instruction). There is no target
+ * on which a function returns something else.
+ */
+#ifndef FP4_DEVICE_ARCH_CUH
+#define FP4_DEVICE_ARCH_CUH
+
+#include <fp4/config.h>
+
+/* The target: 900 for sm_90; 0 where no device code is being generated (the host pass). */
+#if defined(__CUDA_ARCH__)
+#define FP4_ARCH __CUDA_ARCH__
+#else
+#define FP4_ARCH 0
+#endif
+
+#if !defined(FP4_ARCH_CVT_E2M1)
+#if defined(__CUDA_ARCH_FAMILY_SPECIFIC__) || defined(__CUDA_ARCH_SPECIFIC__)
+#define FP4_ARCH_CVT_E2M1 (FP4_ARCH >= 1000 && FP4_ARCH < 1300)
+#else
+#define FP4_ARCH_CVT_E2M1 0
+#endif
+#endif
+
+#if !defined(FP4_ARCH_CVT_E4M3)
+#define FP4_ARCH_CVT_E4M3 (FP4_ARCH >= 890)
+#endif
+
+#if !defined(FP4_ARCH_CVT_BF16)
+#define FP4_ARCH_CVT_BF16 (FP4_ARCH >= 800)
+#endif
+
+#if !defined(FP4_ARCH_MAX_NAN)
+#define FP4_ARCH_MAX_NAN (FP4_ARCH >= 800)
+#endif
+
+#if !defined(FP4_ARCH_PDL)
+#define FP4_ARCH_PDL (FP4_ARCH >= 900)
+#endif
+
+/**
+ * 1 where conversions to and from e2m1 are instructions of the target, 0 where they are emulated.
+ */
+FP4_D int fp4_is_native(void)
+{
+    return FP4_ARCH_CVT_E2M1;
+}
+
+/**
+ * 1 where conversions to and from e4m3 are instructions of the target, 0 where they are emulated.
+ */
+FP4_D int fp4_is_native_e4m3(void)
+{
+    return FP4_ARCH_CVT_E4M3;
+}
+
+#endif /* FP4_DEVICE_ARCH_CUH */

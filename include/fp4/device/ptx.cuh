@@ -1,0 +1,278 @@
+/*
+ * fp4/device/ptx.cuh - one thin function for each instruction that C cannot say. The only file with
+ * asm or CUDA intrinsics (bits.h has the four whose rounding is part of a rule): compile the rest
+ * with another ptx.cuh in front of it on the include path, and kernels run on something else than a
+ * GPU.
+ *
+ * Conversions take their operands in the order of the result's bits: the first argument is the low
+ * nibble or byte. (PTX names them the other way round.)
+ */
+#ifndef FP4_DEVICE_PTX_CUH
+#define FP4_DEVICE_PTX_CUH
+
+#include <fp4/bits.h>
+#include <fp4/device/arch.cuh>
+#include <fp4/types.h>
+
+/* ------------------------------------------------------------ conversions */
+
+#if FP4_ARCH_CVT_E2M1
+/** Eight floats to eight e2m1 codes, nearest even, saturating, NaN to +6: four instructions. */
+FP4_D uint32_t fp4_ptx_e2m1x8(float x0, float x1, float x2, float x3, float x4, float x5, float x6,
+                              float x7)
+{
+    uint32_t q;
+    asm("{\n"
+        ".reg .b8 b0, b1, b2, b3;\n"
+        "cvt.rn.satfinite.e2m1x2.f32 b0, %2, %1;\n"
+        "cvt.rn.satfinite.e2m1x2.f32 b1, %4, %3;\n"
+        "cvt.rn.satfinite.e2m1x2.f32 b2, %6, %5;\n"
+        "cvt.rn.satfinite.e2m1x2.f32 b3, %8, %7;\n"
+        "mov.b32 %0, {b0, b1, b2, b3};\n"
+        "}"
+        : "=r"(q)
+        : "f"(x0), "f"(x1), "f"(x2), "f"(x3), "f"(x4), "f"(x5), "f"(x6), "f"(x7));
+    return q;
+}
+
+/** Two e2m1 codes, the low byte of q, to two halves. */
+FP4_D uint32_t fp4_ptx_e2m1x2_to_f16x2(uint32_t q)
+{
+    uint32_t h;
+    asm("{\n"
+        ".reg .b8 b0, b1, b2, b3;\n"
+        "mov.b32 {b0, b1, b2, b3}, %1;\n"
+        "cvt.rn.f16x2.e2m1x2 %0, b0;\n"
+        "}"
+        : "=r"(h)
+        : "r"(q));
+    return h;
+}
+
+/** |x| to e8m0, rounded up, saturating. */
+FP4_D uint8_t fp4_ptx_e8m0_up(float x)
+{
+    uint16_t q;
+    asm("cvt.rp.satfinite.ue8m0x2.f32 %0, %1, %2;" : "=h"(q) : "f"(0.0f), "f"(x));
+    return (uint8_t)q;
+}
+#endif
+
+#if FP4_ARCH_CVT_E4M3
+/** Two floats to two e4m3 codes, nearest even, saturating, NaN to 0x7f. */
+FP4_D uint16_t fp4_ptx_e4m3x2(float x0, float x1)
+{
+    uint16_t q;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %2, %1;" : "=h"(q) : "f"(x0), "f"(x1));
+    return q;
+}
+
+/** Two e4m3 codes to two halves. */
+FP4_D uint32_t fp4_ptx_e4m3x2_to_f16x2(uint16_t q)
+{
+    uint32_t h;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(h) : "h"(q));
+    return h;
+}
+#endif
+
+/** A half to f32. */
+FP4_D float fp4_ptx_f16_to_f32(uint16_t h)
+{
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+}
+
+/** f32 to a half, nearest even. */
+FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
+{
+    uint16_t h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+    return h;
+}
+
+#if FP4_ARCH_CVT_BF16
+/** Two floats to two bf16, nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
+{
+    uint32_t w;
+    asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(w) : "f"(x0), "f"(x1));
+    return w;
+}
+#endif
+
+/* ------------------------------------------------------------ arithmetic */
+
+/** a * b + c, rounded once, then clamped to [0, 1]; NaN gives 0. */
+FP4_D float fp4_ptx_fma_sat(float a, float b, float c)
+{
+    float d;
+    asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(d) : "f"(a), "f"(b), "f"(c));
+    return d;
+}
+
+/** a * b + c, rounded once. */
+FP4_D float fp4_ptx_fma(float a, float b, float c)
+{
+    return __fmaf_rn(a, b, c);
+}
+
+/** The smallest of three integers: one instruction from sm_90 on. */
+FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
+{
+    return min(min(a, b), c);
+}
+
+/** |x|. */
+FP4_D float fp4_ptx_abs(float x)
+{
+    return fabsf(x);
+}
+
+/** The smaller; the number where one is NaN. */
+FP4_D float fp4_ptx_min(float a, float b)
+{
+    return fminf(a, b);
+}
+
+/** The larger; the number where one is NaN. */
+FP4_D float fp4_ptx_max(float a, float b)
+{
+    return fmaxf(a, b);
+}
+
+#if FP4_ARCH_MAX_NAN
+/** The larger; NaN where one is NaN. */
+FP4_D float fp4_ptx_max_nan(float a, float b)
+{
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+#endif
+
+/** About 1 / x, to 1 ulp; subnormals flushed. */
+FP4_D float fp4_ptx_rcp_approx(float x)
+{
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
+/** Byte i of the result is byte (selector >> 4i) & 7 of the eight bytes {hi, lo}. */
+FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
+{
+    return __byte_perm(lo, hi, selector);
+}
+
+/* ------------------------------------------------------------ memory */
+
+/** 16 bytes, 16-byte aligned. */
+FP4_D fp4_u32x4 fp4_ptx_load16(const void *p)
+{
+    const uint4 v = *(const uint4 *)p;
+    const fp4_u32x4 r = {{v.x, v.y, v.z, v.w}};
+    return r;
+}
+
+/** 16 bytes of global memory that will not be read again soon. */
+FP4_D fp4_u32x4 fp4_ptx_load16_cs(const void *p)
+{
+    const uint4 v = __ldcs((const uint4 *)p);
+    const fp4_u32x4 r = {{v.x, v.y, v.z, v.w}};
+    return r;
+}
+
+/** 8 bytes, 8-byte aligned. */
+FP4_D fp4_u32x2 fp4_ptx_load8(const void *p)
+{
+    const uint2 v = *(const uint2 *)p;
+    const fp4_u32x2 r = {{v.x, v.y}};
+    return r;
+}
+
+/** 8 bytes of global memory that will not be read again soon. */
+FP4_D fp4_u32x2 fp4_ptx_load8_cs(const void *p)
+{
+    const uint2 v = __ldcs((const uint2 *)p);
+    const fp4_u32x2 r = {{v.x, v.y}};
+    return r;
+}
+
+/** 16 bytes, 16-byte aligned. */
+FP4_D void fp4_ptx_store16(void *p, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    *(uint4 *)p = make_uint4(a, b, c, d);
+}
+
+/** 16 bytes of global memory that will not be read again soon. */
+FP4_D void fp4_ptx_store16_cs(void *p, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    __stcs((uint4 *)p, make_uint4(a, b, c, d));
+}
+
+/** 8 bytes, 8-byte aligned. */
+FP4_D void fp4_ptx_store8(void *p, uint32_t a, uint32_t b)
+{
+    *(uint2 *)p = make_uint2(a, b);
+}
+
+/** 8 bytes of global memory that will not be read again soon. */
+FP4_D void fp4_ptx_store8_cs(void *p, uint32_t a, uint32_t b)
+{
+    __stcs((uint2 *)p, make_uint2(a, b));
+}
+
+/** 4 bytes, 4-byte aligned. */
+FP4_D void fp4_ptx_store4(void *p, uint32_t a)
+{
+    *(uint32_t *)p = a;
+}
+
+/** 4 bytes of global memory that will not be read again soon. */
+FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
+{
+    __stcs((uint32_t *)p, a);
+}
+
+/* ------------------------------------------------------------ threads */
+
+/**
+ * The value of the lane whose number is this one's xor `lanes`; all lanes of `mask` call together.
+ */
+FP4_D float fp4_ptx_shuffle_xor(uint32_t mask, float x, int lanes)
+{
+    return __shfl_xor_sync(mask, x, lanes);
+}
+
+/** A barrier for all threads of the CTA. */
+FP4_D void fp4_ptx_barrier(void)
+{
+    __syncthreads();
+}
+
+/**
+ * Programmatic dependent launch: waits until the grids this one depends on have completed and their
+ * writes are visible. Before the first access to what they write. Does nothing below sm_90, where
+ * such launches do not exist, and in a grid launched without the attribute.
+ */
+FP4_D void fp4_pdl_wait(void)
+{
+#if FP4_ARCH_PDL
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/**
+ * Programmatic dependent launch: lets dependent grids start once every CTA has called it or exited.
+ * It promises nothing about this grid's writes: the dependent grid's own fp4_pdl_wait orders those.
+ */
+FP4_D void fp4_pdl_trigger(void)
+{
+#if FP4_ARCH_PDL
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+#endif /* FP4_DEVICE_PTX_CUH */

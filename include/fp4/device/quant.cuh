@@ -1,0 +1,365 @@
+/*
+ * fp4/device/quant.cuh - blocks from registers to codes and a scale byte.
+ *
+ *     function                  elements a thread   lanes that share a block   returns
+ *     fp4_nvfp4_quantize        16                  1                          fp4_nvfp4_block
+ *     fp4_nvfp4_quantize_x8      8                  2                          fp4_part1
+ *     fp4_nvfp4_quantize_x4      4                  4                          fp4_part1
+ *     fp4_mxfp4_quantize        32                  1                          fp4_mxfp4_block
+ *     fp4_mxfp4_quantize_x16    16                  2                          fp4_part2
+ *     fp4_mxfp4_quantize_x8      8                  4                          fp4_part1
+ *     fp4_mxfp8_quantize        32                  1                          fp4_mxfp8_block
+ *     fp4_mxfp8_quantize_x16    16                  2                          fp4_part4
+ *     fp4_mxfp8_quantize_x8      8                  4                          fp4_part2
+ *
+ * and, for fused kernels that end in a factor common to the row, such as RMSNorm,
+ *
+ *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
+ *
+ * which quantize t * mul without forming it: the scale is that of amax(t) * mul, and the elements
+ * are encoded from t * (mul * enc), one rounding fewer than the long way.
+ *
+ * What all of them share:
+ *
+ * shape    consecutive elements of a row; where lanes share a block, neighbouring lanes, the lowest
+ *          the first elements, the group aligned to its size.
+ * range    as the rules in scale.h say. NaN elements do not enter the amax and encode as +6 (e4m3:
+ *          0x7f); infinities encode as +-6 with the largest scale.
+ * rounding nearest, ties to even, every operation: the bytes are the host reference's, on every
+ *          target, whatever the compiler's flags (but -ftz=true flushes subnormals: scale.h).
+ * threads  one lane to a block: none needed. Lanes that share one: all 32 lanes of the warp call.
+ * source   the recipes are those of scale.h; tests/test_device_quant.c compares all of them.
+ *
+ * How they are fast without FP4 hardware: the cheap conversion of cvt.cuh needs every |x * enc| < 7
+ * and no NaN. Both follow from one comparison on the block, amax * enc < 7, with an amax that is
+ * NaN where an element is: rounding never reorders, so no product of an element exceeds that of the
+ * amax. A block that fails it (NaN, infinity, a scale that saturated or underflowed) takes a
+ * careful path of its own. (Mending the elements and going on together costs more: it would keep
+ * all of them in registers as f32 across the branch.)
+ */
+#ifndef FP4_DEVICE_QUANT_CUH
+#define FP4_DEVICE_QUANT_CUH
+
+#include <fp4/device/cvt.cuh>
+#include <fp4/device/reduce.cuh>
+#include <fp4/scale.h>
+
+/* ------------------------------------------------------------ encode: times a factor, convert */
+
+/** x * factor, each product rounded once. */
+FP4_D fp4_f32x8 fp4_scale_x8(fp4_f32x8 x, float factor)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        x.v[i] = fp4_mul_rn(x.v[i], factor);
+    }
+    return x;
+}
+
+/** Eight elements of a block to e2m1 codes, enc the block's factor. Any x. */
+FP4_D uint32_t fp4_encode_e2m1x8(fp4_f32x8 x, float enc)
+{
+    return fp4_f32x8_to_e2m1x8(fp4_scale_x8(x, enc));
+}
+
+/** The same where every |x * enc| < 7 and no x is NaN. */
+FP4_D uint32_t fp4_encode_e2m1x8_below_7(fp4_f32x8 x, float enc)
+{
+    return fp4_f32x8_to_e2m1x8_below_7(fp4_scale_x8(x, enc));
+}
+
+/** Eight elements of a block to e4m3 codes, enc the block's factor. Any x. */
+FP4_D fp4_u32x2 fp4_encode_e4m3x8(fp4_f32x8 x, float enc)
+{
+    return fp4_f32x8_to_e4m3x8(fp4_scale_x8(x, enc));
+}
+
+/* a * mul, or a itself where the caller is not a _scaled function; `scaled` is a constant. */
+FP4_D float fp4_times_(float a, float mul, int scaled)
+{
+    return scaled ? fp4_mul_rn(a, mul) : a;
+}
+
+/* The factor from t to codes. */
+FP4_D float fp4_enc_times_(float enc, float mul, int scaled)
+{
+    return scaled ? fp4_min(fp4_mul_rn(enc, mul), FP4_F32_MAX) : enc;
+}
+
+/* The cheap conversion to e2m1 cannot take the block: some |x * enc| >= 7, or NaN. Instructions
+   can. */
+FP4_D int fp4_needs_care_(float amax_or_nan, float enc)
+{
+    return !FP4_ARCH_CVT_E2M1 && !(fp4_mul_rn(amax_or_nan, enc) < 7.0f);
+}
+
+/* ------------------------------------------------------------ NVFP4 */
+
+/* 1 / x to nearest even for 2^-126 <= |x| <= 2^126; NaN for zero. One Newton step on the hardware's
+   approximation rounds correctly there: the GPU tests compare it with __frcp_rn on all these
+   floats. */
+FP4_D float fp4_rcp_newton_(float x)
+{
+    const float r = fp4_ptx_rcp_approx(x);
+    return fp4_ptx_fma(r, fp4_ptx_fma(-x, r, 1.0f), r);
+}
+
+/* 2^-64 <= global_enc < 2^64: then global_enc, its reciprocal, and that times any e4m3 but 0 are in
+   the range of fp4_rcp_newton_. (For 0 its NaN becomes FLT_MAX in fp4_min, as infinity would.) */
+FP4_D int fp4_is_moderate_(float global_enc)
+{
+    return fp4_f32_bits(global_enc) - 0x1f800000u < 0x40000000u;
+}
+
+/* fp4_nvfp4_scale for a moderate global_enc, with the target's own e4m3 conversion. */
+FP4_D fp4_scale fp4_nvfp4_scale_moderate_(float amax, float global_enc)
+{
+    const float global_dec = fp4_rcp_newton_(global_enc);
+    fp4_scale scale;
+    float sf;
+
+    scale.bits = fp4_cvt_f32_to_e4m3(fp4_nvfp4_scale_f32(amax, global_enc));
+    sf = fp4_cvt_e4m3_to_f32(scale.bits);
+    scale.enc = fp4_min(fp4_rcp_newton_(fp4_mul_rn(sf, global_dec)), FP4_F32_MAX);
+    return scale;
+}
+
+FP4_D fp4_scale fp4_nvfp4_scale_(float amax, float global_enc)
+{
+    return fp4_is_moderate_(global_enc) ? fp4_nvfp4_scale_moderate_(amax, global_enc)
+                                        : fp4_nvfp4_scale(amax, global_enc);
+}
+
+/* Any block, any global_enc. */
+FP4_D fp4_nvfp4_block fp4_nvfp4_careful_(fp4_f32x16 t, float mul, int scaled, float global_enc)
+{
+    const fp4_scale scale = fp4_nvfp4_scale(fp4_times_(fp4_amax_x16(t), mul, scaled), global_enc);
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    const fp4_nvfp4_block block = {
+        {fp4_encode_e2m1x8(fp4_low_x8(t), enc), fp4_encode_e2m1x8(fp4_high_x8(t), enc)},
+        scale.bits};
+    return block;
+}
+
+FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_(fp4_f32x16 t, float mul, int scaled, float global_enc)
+{
+    const float amax = fp4_amax_or_nan_x16(t);
+    const fp4_scale scale = fp4_nvfp4_scale_moderate_(fp4_times_(amax, mul, scaled), global_enc);
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    fp4_nvfp4_block block;
+
+    if (fp4_needs_care_(amax, enc) || !fp4_is_moderate_(global_enc)) {
+        return fp4_nvfp4_careful_(t, mul, scaled, global_enc);
+    }
+    block.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(t), enc);
+    block.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(t), enc);
+    block.sf = scale.bits;
+    return block;
+}
+
+/**
+ * Quantize one NVFP4 block held by the calling thread.
+ *
+ *     sf   = e4m3( amax * (global_enc * (1/6)) )       enc = 1 / ( decode(sf) * (1/global_enc) )
+ *     code = e2m1( x * enc )                           x ~ ( code * decode(sf) ) * (1/global_enc)
+ *
+ * shape    x: 16 consecutive elements of a row.
+ * range    global_enc: positive and finite, 2688/amax of the tensor uses all of sf's range
+ *          (fp4_nvfp4_global_enc). Anything else gives unspecified codes.
+ * cost     on sm_90 about 175 instructions, on sm_100a and its like about 85.
+ */
+FP4_D fp4_nvfp4_block fp4_nvfp4_quantize(fp4_f32x16 x, float global_enc)
+{
+    return fp4_nvfp4_quantize_(x, 1.0f, 0, global_enc);
+}
+
+/** Quantize the NVFP4 block t * mul; mul > 0 and finite. */
+FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled(fp4_f32x16 t, float mul, float global_enc)
+{
+    return fp4_nvfp4_quantize_(t, mul, 1, global_enc);
+}
+
+/** Quantize an NVFP4 block shared by 2 lanes: 8 elements, one word of codes each. */
+FP4_D fp4_part1 fp4_nvfp4_quantize_x8(fp4_f32x8 x, float global_enc)
+{
+    float amax = fp4_amax_or_nan_x8(x);
+    const int has_nan = fp4_is_nan(amax);
+    fp4_scale scale;
+    fp4_part1 part;
+
+    amax = has_nan ? fp4_amax_x8(x) : amax;
+    amax = fp4_group_max(amax, 2);
+    scale = fp4_nvfp4_scale_(amax, global_enc);
+    part.q[0] = has_nan || fp4_needs_care_(amax, scale.enc)
+                    ? fp4_encode_e2m1x8(x, scale.enc)
+                    : fp4_encode_e2m1x8_below_7(x, scale.enc);
+    part.sf = scale.bits;
+    return part;
+}
+
+/** Quantize an NVFP4 block shared by 4 lanes: 4 elements each, their codes in q[0] bits 0..15. */
+FP4_D fp4_part1 fp4_nvfp4_quantize_x4(fp4_f32x4 x, float global_enc)
+{
+    const fp4_f32x8 wide = {{x.v[0], x.v[1], x.v[2], x.v[3], 0.0f, 0.0f, 0.0f, 0.0f}};
+    const float amax = fp4_group_max(fp4_amax_x8(wide), 4);
+    const fp4_scale scale = fp4_nvfp4_scale_(amax, global_enc);
+    const fp4_part1 part = {{fp4_encode_e2m1x8(wide, scale.enc)}, scale.bits};
+    return part;
+}
+
+/* ------------------------------------------------------------ MXFP4 */
+
+/* fp4_mxfp4_scale and fp4_mxfp8_scale with the target's own e8m0 conversion. */
+FP4_D fp4_scale fp4_mxfp4_scale_device_(float amax)
+{
+    return fp4_scale_from_e8m0_(fp4_cvt_f32_to_e8m0_up(fp4_mxfp4_scale_f32(amax)));
+}
+
+FP4_D fp4_scale fp4_mxfp8_scale_device_(float amax)
+{
+    return fp4_scale_from_e8m0_(fp4_cvt_f32_to_e8m0_up(fp4_mxfp8_scale_f32(amax)));
+}
+
+FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
+{
+    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_times_(fp4_amax_x32(t), mul, scaled));
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    const fp4_mxfp4_block block = {{fp4_encode_e2m1x8(fp4_low_x8(fp4_low_x16(t)), enc),
+                                    fp4_encode_e2m1x8(fp4_high_x8(fp4_low_x16(t)), enc),
+                                    fp4_encode_e2m1x8(fp4_low_x8(fp4_high_x16(t)), enc),
+                                    fp4_encode_e2m1x8(fp4_high_x8(fp4_high_x16(t)), enc)},
+                                   scale.bits};
+    return block;
+}
+
+FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_(fp4_f32x32 t, float mul, int scaled)
+{
+    const float amax = fp4_amax_or_nan_x32(t);
+    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_times_(amax, mul, scaled));
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    fp4_mxfp4_block block;
+
+    if (fp4_needs_care_(amax, enc)) {
+        return fp4_mxfp4_careful_(t, mul, scaled);
+    }
+    block.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(fp4_low_x16(t)), enc);
+    block.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(fp4_low_x16(t)), enc);
+    block.q[2] = fp4_encode_e2m1x8_below_7(fp4_low_x8(fp4_high_x16(t)), enc);
+    block.q[3] = fp4_encode_e2m1x8_below_7(fp4_high_x8(fp4_high_x16(t)), enc);
+    block.sf = scale.bits;
+    return block;
+}
+
+/**
+ * Quantize one MXFP4 block held by the calling thread.
+ *
+ *     sf = e8m0_up( amax * (1/6) )       code = e2m1( x * 2^(127-sf) )       x ~ code * 2^(sf-127)
+ *
+ * shape    x: 32 consecutive elements of a row.
+ */
+FP4_D fp4_mxfp4_block fp4_mxfp4_quantize(fp4_f32x32 x)
+{
+    return fp4_mxfp4_quantize_(x, 1.0f, 0);
+}
+
+/** Quantize the MXFP4 block t * mul; mul > 0 and finite. */
+FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
+{
+    return fp4_mxfp4_quantize_(t, mul, 1);
+}
+
+/** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_x16(fp4_f32x16 x)
+{
+    float amax = fp4_amax_or_nan_x16(x);
+    const int has_nan = fp4_is_nan(amax);
+    fp4_scale scale;
+    fp4_part2 part;
+
+    amax = has_nan ? fp4_amax_x16(x) : amax;
+    amax = fp4_group_max(amax, 2);
+    scale = fp4_mxfp4_scale_device_(amax);
+    if (has_nan || fp4_needs_care_(amax, scale.enc)) {
+        part.q[0] = fp4_encode_e2m1x8(fp4_low_x8(x), scale.enc);
+        part.q[1] = fp4_encode_e2m1x8(fp4_high_x8(x), scale.enc);
+    } else {
+        part.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(x), scale.enc);
+        part.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(x), scale.enc);
+    }
+    part.sf = scale.bits;
+    return part;
+}
+
+/** Quantize an MXFP4 block shared by 4 lanes: 8 elements, one word of codes each. */
+FP4_D fp4_part1 fp4_mxfp4_quantize_x8(fp4_f32x8 x)
+{
+    float amax = fp4_amax_or_nan_x8(x);
+    const int has_nan = fp4_is_nan(amax);
+    fp4_scale scale;
+    fp4_part1 part;
+
+    amax = has_nan ? fp4_amax_x8(x) : amax;
+    amax = fp4_group_max(amax, 4);
+    scale = fp4_mxfp4_scale_device_(amax);
+    part.q[0] = has_nan || fp4_needs_care_(amax, scale.enc)
+                    ? fp4_encode_e2m1x8(x, scale.enc)
+                    : fp4_encode_e2m1x8_below_7(x, scale.enc);
+    part.sf = scale.bits;
+    return part;
+}
+
+/* ------------------------------------------------------------ MXFP8 */
+
+FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_(fp4_f32x32 t, float mul, int scaled)
+{
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_times_(fp4_amax_x32(t), mul, scaled));
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    const fp4_u32x2 q0 = fp4_encode_e4m3x8(fp4_low_x8(fp4_low_x16(t)), enc);
+    const fp4_u32x2 q1 = fp4_encode_e4m3x8(fp4_high_x8(fp4_low_x16(t)), enc);
+    const fp4_u32x2 q2 = fp4_encode_e4m3x8(fp4_low_x8(fp4_high_x16(t)), enc);
+    const fp4_u32x2 q3 = fp4_encode_e4m3x8(fp4_high_x8(fp4_high_x16(t)), enc);
+    const fp4_mxfp8_block block = {
+        {q0.v[0], q0.v[1], q1.v[0], q1.v[1], q2.v[0], q2.v[1], q3.v[0], q3.v[1]}, scale.bits};
+    return block;
+}
+
+/**
+ * Quantize one MXFP8 block held by the calling thread.
+ *
+ *     sf = e8m0_up( amax * (1/448) )     code = e4m3( x * 2^(127-sf) )     x ~ code * 2^(sf-127)
+ *
+ * shape    x: 32 consecutive elements of a row.
+ */
+FP4_D fp4_mxfp8_block fp4_mxfp8_quantize(fp4_f32x32 x)
+{
+    return fp4_mxfp8_quantize_(x, 1.0f, 0);
+}
+
+/** Quantize the MXFP8 block t * mul; mul > 0 and finite. */
+FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
+{
+    return fp4_mxfp8_quantize_(t, mul, 1);
+}
+
+/** Quantize an MXFP8 block shared by 2 lanes: 16 elements, four words of codes each. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_x16(fp4_f32x16 x)
+{
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_group_max(fp4_amax_x16(x), 2));
+    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(x), scale.enc);
+    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(x), scale.enc);
+    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
+    return part;
+}
+
+/** Quantize an MXFP8 block shared by 4 lanes: 8 elements, two words of codes each. */
+FP4_D fp4_part2 fp4_mxfp8_quantize_x8(fp4_f32x8 x)
+{
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_group_max(fp4_amax_x8(x), 4));
+    const fp4_u32x2 q = fp4_encode_e4m3x8(x, scale.enc);
+    const fp4_part2 part = {{q.v[0], q.v[1]}, scale.bits};
+    return part;
+}
+
+#endif /* FP4_DEVICE_QUANT_CUH */
