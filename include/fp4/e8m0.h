@@ -88,6 +88,8 @@ FP4_HD uint8_t fp4_amax_to_e8m0_ceil(float amax, uint32_t emax)
  * from the point where amax would round up to it.
  *
  * range    as for fp4_amax_to_e8m0_floor. mbits: mantissa bits of the element (e2m1 1, e4m3 3).
+ *          The largest finite amax rounds up to the byte for 2^128 less emax, not to NaN: torchao
+ *          writes 255 there.
  * source   torchao's ScaleCalculationMode.EVEN; compressed-tensors' MXFP4.
  */
 FP4_HD uint8_t fp4_amax_to_e8m0_even(float amax, uint32_t emax, uint32_t mbits)

@@ -104,9 +104,9 @@ FP4_HD float fp4_nvfp4_enc(float sf, float global_enc)
  *     bits = e4m3( min( amax * (global_enc * (1/6)), FLT_MAX ) )
  *     enc  = min( 1 / ( decode(bits) * (1/global_enc) ), FLT_MAX )
  *
- * range    global_enc: positive and finite. amax = 0 gives byte 0. A byte that rounds to 0 with
- *          amax != 0 gives enc = FLT_MAX: the codes saturate, the block still decodes to 0.
- *          Saturates at 448, as it does for amax = infinity.
+ * range    global_enc: positive and finite; below 2^-128 its reciprocal overflows and every factor
+ *          is 0. amax = 0 gives byte 0. A byte that rounds to 0 with amax != 0 gives enc = FLT_MAX:
+ *          the codes saturate, the block still decodes to 0. Saturates at 448, as for amax = inf.
  * source   Transformer Engine core_nvfp4.cuh and its Python reference; FlashInfer with
  *          FLASHINFER_DISABLE_FP4_QUANT_FAST_MATH=1.
  */

@@ -14,8 +14,8 @@
  *     code(a) = min(2a, a + 2, a/2 + 4)
  *
  * Rounding to nearest even never decreases, so it may be done before the min; and adding 2^23 to a
- * small float rounds it to an integer, ties to even, that then stands in the low bits of the sum. So
- * three fused multiply-adds, each rounding once, and one integer min of three (bits of positive
+ * small float rounds it to an integer, ties to even, that then stands in the low bits of the sum.
+ * So three fused multiply-adds, each rounding once, and one integer min of three (bits of positive
  * floats order as integers) give the code: no comparison, no select, nothing that depends on the
  * exponent. A tie of e2m1 is a tie between integers, and the even code wins in both.
  */

@@ -152,6 +152,12 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
 }
 #endif
 
+/** 1 / sqrt(x), to nearest even, also under --use_fast_math. */
+FP4_D float fp4_rsqrt_rn(float x)
+{
+    return __frsqrt_rn(x);
+}
+
 /** About 1 / x, to 1 ulp; subnormals flushed. */
 FP4_D float fp4_ptx_rcp_approx(float x)
 {

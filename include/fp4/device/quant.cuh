@@ -41,22 +41,11 @@
 #define FP4_DEVICE_QUANT_CUH
 
 #include <fp4/device/cvt.cuh>
+#include <fp4/device/fragment.cuh>
 #include <fp4/device/reduce.cuh>
 #include <fp4/scale.h>
 
 /* ------------------------------------------------------------ encode: times a factor, convert */
-
-/** x * factor, each product rounded once. */
-FP4_D fp4_f32x8 fp4_scale_x8(fp4_f32x8 x, float factor)
-{
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 8; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], factor);
-    }
-    return x;
-}
 
 /** Eight elements of a block to e2m1 codes, enc the block's factor. Any x. */
 FP4_D uint32_t fp4_encode_e2m1x8(fp4_f32x8 x, float enc)
