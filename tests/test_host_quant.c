@@ -264,6 +264,31 @@ Test(host_quant, columns_that_the_input_lacks_get_zero_codes_and_scales)
     }
 }
 
+Test(host_quant, an_input_without_columns_gives_a_tensor_of_zeros)
+{
+    for (host_recipe recipe = HOST_NVFP4_TENSOR; recipe < HOST_RECIPES; recipe++) {
+        for (int l = 0; l < 3; l++) {
+            const host_level level = host_level_of(4.0f, 5);
+            host_tensor h = host_tensor_new(recipe, layouts[l], 5, 96);
+            CHECK_EQ(host_quantize(recipe, fp4_matrix_f32(NULL, 5, 0, 0), &level, &h.t), FP4_OK,
+                     "%s, %s", host_recipe_name(recipe), layout_names[l]);
+            for (size_t i = 0; i < h.q.size; i++) {
+                CHECK_EQ(h.q.bytes[i], 0, "%s: code byte %zu", host_recipe_name(recipe), i);
+            }
+            for (size_t i = 0; i < h.sf.size; i++) {
+                CHECK_EQ(h.sf.bytes[i], 0, "%s: scale byte %zu", host_recipe_name(recipe), i);
+            }
+            for (size_t row = 0; row < 5 && host_has_row_dec(recipe); row++) {
+                const float dec = recipe == HOST_NVFP4_ROWS ? 0.25f : 0.0f;
+                CHECK_EQ(host_bits_of(h.t.row_dec[row]), host_bits_of(dec), "%s: row %zu",
+                         host_recipe_name(recipe), row);
+            }
+            host_tensor_free(h);
+            host_level_free(level);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- small matrices by hand */
 
 /* f32 to the bits of another type; only for values that are exact there. */
