@@ -5,34 +5,41 @@
 has_header() { echo "#include <$1>" | ${CC:-gcc} ${CPPFLAGS:-} -x c -fsyntax-only - 2>/dev/null; }
 
 packages=
-add() { "$@" >/dev/null 2>&1 || packages="$packages $package"; }
+missing=
+add() { # NAME PACKAGE TEST...: unless the test succeeds
+    name=$1 package=$2
+    shift 2
+    "$@" >/dev/null 2>&1 || { packages="$packages $package" missing="$missing$name ($package), "; }
+}
 for thing in "$@"; do
     case $thing in
-    libc) package=libc6-dev && add has_header stdio.h ;;
-    c++) package=g++ && add command -v "${CXX:-g++}" ;;
-    criterion) package=libcriterion-dev && add has_header criterion/criterion.h ;;
-    cjson) package=libcjson-dev && add has_header cjson/cJSON.h ;;
-    pkg-config) package=pkg-config && add command -v pkg-config ;;
-    cmake) package=cmake && add command -v cmake ;;
-    python3-venv) package=python3-venv && add python3 -c 'import venv, ensurepip' ;;
+    libc) add 'the C library headers' libc6-dev has_header stdio.h ;;
+    c++) add 'a C++ compiler' g++ command -v "${CXX:-g++}" ;;
+    criterion) add Criterion libcriterion-dev has_header criterion/criterion.h ;;
+    cjson) add cJSON libcjson-dev has_header cjson/cJSON.h ;;
+    pkg-config) add pkg-config pkg-config command -v pkg-config ;;
+    cmake) add CMake cmake command -v cmake ;;
+    python3-venv) add 'Python 3 with venv' python3-venv python3 -c 'import venv, ensurepip' ;;
     *) echo "need.sh: what is $thing?" && exit 1 ;;
     esac
 done
 [ -n "$packages" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "Missing:$packages (Debian's names). Install them with your package manager and run again."
+    echo "Missing here, with their Debian packages: ${missing%, }."
+    echo "There is no apt-get: install them with your system's package manager, then run this again."
     exit 1
 fi
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
     sudo=sudo
     if ! command -v sudo >/dev/null; then
-        echo "Missing:$packages. As root: apt-get install$packages, then run again."
+        echo "Missing here: ${missing%, }."
+        echo "There is no sudo: as root, run apt-get install$packages, then run this again."
         exit 1
     fi
 fi
-echo "Installing what is missing here, with apt-get:$packages"
+echo "Missing here: ${missing%, }. Installing:${sudo:+ sudo} apt-get install$packages"
 log=$(mktemp)
 if $sudo apt-get update >"$log" 2>&1 </dev/null &&
     $sudo env DEBIAN_FRONTEND=noninteractive \
@@ -41,6 +48,6 @@ if $sudo apt-get update >"$log" 2>&1 </dev/null &&
 else
     cat "$log"
     rm -f "$log"
-    echo "apt-get could not install:$packages. Install them and run again."
+    echo "apt-get could not install$packages. Install them yourself, then run this again."
     exit 1
 fi
