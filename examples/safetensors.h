@@ -183,15 +183,39 @@ static inline size_t st_utf8_length_(const uint8_t *text, size_t n)
     return length;
 }
 
+/* Length of the escape at text, n bytes from the end; 0 where it is none, or one for NUL. */
+static inline size_t st_escape_length_(const uint8_t *text, size_t n)
+{
+    bool zero = true;
+    size_t i;
+
+    if (n < 2 || text[1] == '\0' || strchr("\"\\/bfnrtu", text[1]) == NULL) {
+        return 0;
+    }
+    for (i = 2; text[1] == 'u' && i < 6; i++) {
+        if (i == n || text[i] == '\0' || strchr("0123456789abcdefABCDEF", text[i]) == NULL) {
+            return 0;
+        }
+        zero = zero && text[i] == '0';
+    }
+    return text[1] != 'u' ? 2 : zero ? 0 : 6;
+}
+
+/* One character inside a string; 0 where cJSON must not see it. */
+static inline size_t st_string_step_(const uint8_t *text, size_t n)
+{
+    return text[0] < 0x20 ? 0 : text[0] == '\\' ? st_escape_length_(text, n) : 1;
+}
+
 /*
- * What cJSON would let pass: text that is not UTF-8; control characters; "\u0000", which would end
- * a C string early; numbers other than plain unsigned integers, which is all a header has; true,
- * false and null, which it has not.
+ * What cJSON would let pass: text that is not UTF-8; control characters; "\u" without four digits,
+ * which it takes for NUL, and NUL, which ends a C string early; numbers other than plain unsigned
+ * integers, which is all a header has; true, false and null, which it has not.
  */
 static inline bool st_check_text_(const uint8_t *text, size_t n, st_error *error)
 {
     bool in_string = false;
-    size_t i, step;
+    size_t i, step, escape;
 
     for (i = 0; i < n; i += step) {
         const char c = (char)text[i];
@@ -201,12 +225,13 @@ static inline bool st_check_text_(const uint8_t *text, size_t n, st_error *error
             return st_fail(error, "the header is not UTF-8 (byte %zu)", i);
         }
         if (in_string) {
-            if ((unsigned char)c < 0x20 || (n - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)) {
-                return st_fail(error, "the header has a control character in a string (byte %zu)",
+            escape = st_string_step_(text + i, n - i);
+            if (escape == 0) {
+                return st_fail(error, "a string has a control character or bad escape (byte %zu)",
                                i);
             }
             in_string = c != '"';
-            step = c == '\\' ? 2 : step; /* what follows is no end of the string */
+            step = escape > step ? escape : step;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '\0' || strchr("{}[]:, \t\r\n0123456789", c) == NULL) {
