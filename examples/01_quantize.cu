@@ -63,8 +63,8 @@ enum {
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * A scale: a number, or where on the device it is read: device[batch * batch_step + row *
- * row_step]. is_dec: it is given in decode sense and is to be turned round.
+ * A scale: a number, or where on the device it is: device[batch * batch_step + row * row_step].
+ * is_dec: a global scale is given in decode sense, to be turned round.
  */
 typedef struct quantize_scale {
     const float *device;
@@ -74,12 +74,12 @@ typedef struct quantize_scale {
 } quantize_scale;
 
 /**
- * shape    x: batches of rows x cols elements, row r of batch b at b * batch_stride + r *
- *          row_stride. cols, q_cols: whole blocks; q_cols >= cols, the columns in between become
- *          zeros. q: batches * rows * q_cols codes, row-major. sf: batches * fp4_sf_bytes(LAYOUT,
- *          rows, q_cols / BLOCK) bytes.
- *          x and its strides are multiples of 16 bytes, q of the codes of a block (16 at most), sf
- *          of 16 unless it is linear.
+ * shape    x: batches of rows x cols elements; row r of batch b starts at element
+ *          b * batch_stride + r * row_stride. cols, q_cols: whole blocks; q_cols >= cols, and the
+ *          columns in between become zeros. q: batches * rows * q_cols codes, row-major.
+ *          sf: batches * fp4_sf_bytes(LAYOUT, rows, q_cols / BLOCK) bytes.
+ *          x, row_stride, batch_stride: multiples of 16 bytes, a row under 4 GiB. q: aligned to the
+ *          codes of 16 elements. sf: to 16 bytes unless it is linear.
  * global   NVFP4: positive and finite. Other formats ignore it.
  * x_dec    e4m3 input: x = decode(code) * x_dec. Other types ignore it.
  */
@@ -279,7 +279,8 @@ static int is_bad(const quantize_args *a)
     return a->q == NULL || a->sf == NULL || a->x == NULL ||                         /* null */
            a->cols % BLOCK != 0 || a->q_cols % BLOCK != 0 || a->q_cols < a->cols || /* shape */
            a->rows > 0xffffff00u || a->q_cols / 16 > 0xffffffffu / CODES ||
-           a->row_stride < a->cols || a->row_stride * ELEMENT % 16 != 0 || /* strides */
+           a->row_stride < a->cols || a->row_stride > 0xffffffffu / ELEMENT || /* strides */
+           a->row_stride * ELEMENT % 16 != 0 ||
            (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
            (size_t)a->q % CODES != 0 || /* alignment */
            (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_scale(&a->global)) ||
@@ -337,6 +338,7 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
         args.global.value = fp4_nvfp4_global_enc_from_dec(args.global.value);
         args.global.is_dec = 0;
     }
+    args.x_dec.is_dec = 0; /* it is used as it is */
     if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
         (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
         (a->global.row_step | a->global.batch_step | a->x_dec.batch_step) == 0) {
