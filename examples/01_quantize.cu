@@ -266,10 +266,10 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT)
 
 /* ------------------------------------------------------------------------------ launcher */
 
-/* Zero or a positive finite number where it has to be; device scales cannot be looked at here. */
+/* Positive, finite, its reciprocal too (over 2^-128). Device scales cannot be looked at here. */
 static int is_bad_scale(const quantize_scale *s)
 {
-    return s->device == NULL && !(s->value > 0.0f && s->value <= FP4_F32_MAX);
+    return s->device == NULL && !(s->value > 2.9387358770557188e-39f && s->value <= FP4_F32_MAX);
 }
 
 static int is_bad(const quantize_args *a)

@@ -119,7 +119,7 @@ FP4_HD int fp4_is_nan(float x)
 FP4_HD uint32_t fp4_amax_key(float x)
 {
     const uint32_t magnitude = fp4_f32_bits(x) & 0x7fffffffu;
-    return magnitude > 0x7f800000u ? 0u : magnitude;
+    return magnitude & (0u - (uint32_t)(magnitude <= 0x7f800000u)); /* all ones, or 0 for NaN */
 }
 
 /**

@@ -41,13 +41,14 @@ FP4_HD uint8_t fp4_f32_to_e4m3(float x)
 FP4_HD float fp4_e4m3_to_f32(uint8_t code)
 {
     const uint32_t magnitude = code & 0x7fu;
-    const uint32_t sign = (uint32_t)(code & 0x80u) << 24;
+    const uint32_t exponent = fp4_max_u32(magnitude >> 3, 1u);
+    const uint32_t significand = (magnitude & 7u) | (magnitude < 0x08u ? 0u : 0x08u);
+    const uint32_t nan = magnitude == 0x7fu ? 0x7fffffffu : 0u;
+    const uint32_t sign = magnitude == 0x7fu ? 0u : (uint32_t)(code & 0x80u) << 24;
+    const float unit = fp4_bits_f32((exponent + 127u - 10u) << 23);
 
-    const uint32_t normal = (magnitude << 20) + ((127u - 7u) << 23);
-    const uint32_t subnormal = fp4_f32_bits((float)(int32_t)magnitude * 0.001953125f);
-    const uint32_t value = magnitude < 0x08u ? subnormal : normal;
-
-    return fp4_bits_f32(magnitude == 0x7fu ? 0x7fffffffu : sign | value);
+    /* significand * 2^(exponent - 10), as in fp4_f16_to_f32 */
+    return fp4_bits_f32(fp4_f32_bits((float)(int32_t)significand * unit) | sign | nan);
 }
 
 #endif /* FP4_E4M3_H */

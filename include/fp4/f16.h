@@ -50,17 +50,16 @@ FP4_HD uint16_t fp4_f32_to_f16(float x)
 FP4_HD float fp4_f16_to_f32(uint16_t h)
 {
     const uint32_t magnitude = h & 0x7fffu;
-    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    const uint32_t exponent = fp4_max_u32(magnitude >> 10, 1u);
+    const uint32_t significand = (magnitude & 0x3ffu) | (magnitude < 0x400u ? 0u : 0x400u);
+    const uint32_t infinity = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
+    const uint32_t nan = magnitude > 0x7c00u ? 0x7fffffffu : 0u;
+    const uint32_t sign = magnitude > 0x7c00u ? 0u : (uint32_t)(h & 0x8000u) << 16;
+    const float unit = fp4_bits_f32((exponent + 127u - 25u) << 23);
 
-    /* normal:    move the fields up 13 bits, and the bias from 15 to 127
-       subnormal: an integer times 2^-24, which f32 holds as a normal number
-       infinity:  31 + 112 would be an ordinary exponent in f32 */
-    const uint32_t normal = (magnitude << 13) + ((127u - 15u) << 23);
-    const uint32_t subnormal = fp4_f32_bits((float)(int32_t)magnitude * 5.9604644775390625e-8f);
-    const uint32_t finite = magnitude < 0x0400u ? subnormal : normal;
-    const uint32_t value = magnitude < 0x7c00u ? finite : 0x7f800000u;
-
-    return fp4_bits_f32(magnitude > 0x7c00u ? 0x7fffffffu : sign | value);
+    /* significand * 2^(exponent - 25), an exact product; the subnormals share the exponent of the
+       smallest normals. Selects only between constants, so that loops over it vectorise. */
+    return fp4_bits_f32(fp4_f32_bits((float)(int32_t)significand * unit) | sign | infinity | nan);
 }
 
 /**

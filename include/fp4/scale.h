@@ -104,7 +104,7 @@ FP4_HD float fp4_nvfp4_enc(float sf, float global_enc)
  *     bits = e4m3( min( amax * (global_enc * (1/6)), FLT_MAX ) )
  *     enc  = min( 1 / ( decode(bits) * (1/global_enc) ), FLT_MAX )
  *
- * range    global_enc: positive and finite; below 2^-128 its reciprocal overflows and every factor
+ * range    global_enc: positive and finite; up to 2^-128 its reciprocal overflows and every factor
  *          is 0. amax = 0 gives byte 0. A byte that rounds to 0 with amax != 0 gives enc = FLT_MAX:
  *          the codes saturate, the block still decodes to 0. Saturates at 448, as for amax = inf.
  * source   Transformer Engine core_nvfp4.cuh and its Python reference; FlashInfer with
@@ -146,7 +146,8 @@ FP4_HD float fp4_mxfp8_scale_f32(float amax)
  *
  *     bits = e8m0_up( amax * (1/6) )        enc = 2^(127 - bits)
  *
- * range    amax = 0 gives byte 0; infinity 254, whose block encodes as +-6 and zeros.
+ * range    amax = 0 gives byte 0; infinity 254, which leaves only the largest finite elements codes
+ *          other than 0. 4 * 2^126 and more decodes to infinity in f32.
  * source   torchao RCEIL; FlashInfer mxfp4_quantize. Not OCP's rule: that is fp4_mxfp4_scale_floor.
  */
 FP4_HD fp4_scale fp4_mxfp4_scale(float amax)

@@ -2,7 +2,7 @@
  * fp4/host/compare.h - are two quantized tensors the same bytes, and if not, where do they part?
  *
  * What a kernel author calls on the kernel's output and the reference's: the first block that
- * differs is named with its place, both scales, both codes and both decoded values, the rest counted.
+ * differs is named with its place, both scales, both codes and both values, the rest is counted.
  *
  *     fp4_difference d;
  *     if (fp4_ref_compare(&got, &expected, &d) == FP4_OK && d.blocks + d.padding + d.rows != 0) {

@@ -46,7 +46,7 @@ static inline fp4_status fp4_ref_sf_convert(fp4_layout from, const uint8_t *in, 
     if (status == FP4_OK) {
         status = fp4_ref_check_sf_(to, batches, rows, sf_cols, out, out_bytes);
     }
-    if (status != FP4_OK || batches * rows * sf_cols == 0) {
+    if (status != FP4_OK || out == NULL || batches * rows * sf_cols == 0) {
         return status;
     }
     memset(out, 0, batches * fp4_sf_bytes(to, rows, sf_cols));

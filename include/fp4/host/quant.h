@@ -15,13 +15,14 @@
  *
  * shape    x: rows x cols of any dtype, any alignment, any row_stride >= cols. t: the same rows;
  *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
- *          scales of 0x00. rows = 0 or cols = 0 is fine and writes nothing.
+ *          scales of 0x00. rows = 0 or cols = 0 is fine: no codes, no scales.
  * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
  *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
  *          used. Not a byte past the advertised sizes.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE
  *          (t of another format, or with a row_dec it has no use for); then nothing is written.
- * range    NaN, infinities, zeros, subnormals: as scale.h and the element headers say.
+ * range    global scales: positive and finite, and so their reciprocals (over 2^-128).
+ *          NaN, infinities, zeros, subnormals: as scale.h and the element headers say.
  * threads  reentrant. Compiled with -fopenmp, rows are spread over the cores; same bytes.
  *
  * The rules are the scalar functions of include/fp4; there is no second copy of any of them here.
@@ -36,7 +37,9 @@
 #include <string.h>
 
 #if defined(_OPENMP)
-#define FP4_REF_PARALLEL_ROWS_ _Pragma("omp parallel for schedule(static)")
+/* not for a few rows: starting threads would take longer than the work */
+#define FP4_REF_PARALLEL_ROWS_ \
+    _Pragma("omp parallel for schedule(static) if (t->rows * t->cols > 262144)")
 #else
 #define FP4_REF_PARALLEL_ROWS_
 #endif
@@ -47,6 +50,12 @@ static inline int fp4_positive_finite_(float x)
 {
     return fp4_f32_bits(x) - 1u <
            0x7f7fffffu; /* +0 wraps round; negative, infinite, NaN are above */
+}
+
+/* A global scale: its reciprocal is needed too, which is infinite up to 2^-128. */
+static inline int fp4_is_global_enc_(float global_enc)
+{
+    return fp4_positive_finite_(global_enc) && fp4_positive_finite_(fp4_rcp_rn(global_enc));
 }
 
 static inline size_t fp4_dtype_bytes_(fp4_dtype dtype)
@@ -347,7 +356,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, 
     if (t->row_dec != NULL) {
         return FP4_BAD_TYPE;
     }
-    if (!fp4_positive_finite_(global_enc)) {
+    if (!fp4_is_global_enc_(global_enc)) {
         return FP4_BAD_SCALE;
     }
     t->global_dec = fp4_nvfp4_global_dec(global_enc);
@@ -365,11 +374,11 @@ static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *
     if (status != FP4_OK) {
         return status;
     }
-    if (x.rows != 0 && (row_enc == NULL || t->row_dec == NULL)) {
+    if (x.rows != 0 && t->cols != 0 && (row_enc == NULL || t->row_dec == NULL)) {
         return FP4_NULL;
     }
-    for (row = 0; row < x.rows; row++) {
-        if (!fp4_positive_finite_(row_enc[row])) {
+    for (row = 0; row < x.rows && t->cols != 0; row++) {
+        if (!fp4_is_global_enc_(row_enc[row])) {
             return FP4_BAD_SCALE;
         }
     }
@@ -389,10 +398,10 @@ static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_
     if (status != FP4_OK) {
         return status;
     }
-    if (x.rows != 0 && t->row_dec == NULL) {
+    if (x.rows != 0 && t->cols != 0 && t->row_dec == NULL) {
         return FP4_NULL;
     }
-    if (!fp4_positive_finite_(base_dec)) {
+    if (!fp4_is_global_enc_(base_dec)) {
         return FP4_BAD_SCALE;
     }
     t->global_dec = 1.0f;
