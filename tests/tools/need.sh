@@ -27,7 +27,7 @@ done
 
 if ! command -v apt-get >/dev/null; then
     echo "Missing here, with their Debian packages: ${missing%, }."
-    echo "There is no apt-get: install them with your system's package manager, then run this again."
+    echo "There is no apt-get: install them as your system does, then run this again."
     exit 1
 fi
 sudo=
