@@ -39,7 +39,7 @@
 #if defined(_OPENMP)
 /* not for a few rows: starting threads would take longer than the work */
 #define FP4_REF_PARALLEL_ROWS_ \
-    _Pragma("omp parallel for schedule(static) if (t->rows * t->cols > 262144)")
+    _Pragma("omp parallel for schedule(static) if (t->rows * t->cols > 65536)")
 #else
 #define FP4_REF_PARALLEL_ROWS_
 #endif
