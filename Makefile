@@ -116,6 +116,14 @@ run = @status=0; \
 	    $(1:%=build/checks/%.ok) || status=$$?; \
 	LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
 
+demo_in := $(firstword $(wildcard examples/data/*.safetensors))
+
+demo: ## quantize real model weights to NVFP4; needs no GPU, installs what it needs
+	@sh tests/tools/need.sh libc cjson
+	@$(MAKE) --no-print-directory build/examples/quantize_safetensors
+	@mkdir -p build/demo
+	build/examples/quantize_safetensors $(demo_in) build/demo/model.safetensors
+
 test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
 	@sh tests/tools/need.sh libc c++ criterion cjson pkg-config cmake python3-venv
 	$(call run,$(runs) $(san) $(proofs),$(left_out))
@@ -175,14 +183,6 @@ build/san/examples/%: examples/%.c build/config
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 $(WARNINGS) $(SANITIZE) -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) \
 	    $(CJSON) -lm -o $@
-
-demo_in := $(firstword $(wildcard examples/data/*.safetensors))
-
-demo: ## quantize real model weights to NVFP4; needs no GPU, installs what it needs
-	@sh tests/tools/need.sh libc cjson
-	@$(MAKE) --no-print-directory build/examples/quantize_safetensors
-	@mkdir -p build/demo
-	build/examples/quantize_safetensors $(demo_in) build/demo/model.safetensors
 
 # The example in both formats and both sets of names, as it is and under the sanitizers.
 build/checks/demo.ok: build/examples/quantize_safetensors FORCE

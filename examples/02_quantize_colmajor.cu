@@ -144,6 +144,8 @@ static __device__ void store_scales(const quantize_args &a, const uint32_t *stag
             if (row < fp4_sf_rows_padded(LAYOUT, a.rows)) {
                 fp4_ptx_store4(a.sf + fp4_sf_offset(LAYOUT, row, first_block, sf_cols), staged[i]);
             }
+        } else if (row < a.rows && sf_cols % 4 == 0 && (size_t)a.sf % 4 == 0) {
+            fp4_ptx_store4(a.sf + row * sf_cols + first_block, staged[i]);
         } else if (row < a.rows) {
             for (uint32_t b = 0; b < BLOCKS && first_block + b < sf_cols; b++) {
                 a.sf[row * sf_cols + first_block + b] = (uint8_t)(staged[i] >> (8 * b));
