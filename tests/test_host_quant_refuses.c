@@ -258,7 +258,9 @@ Test(host_quant, scales_that_are_not_positive_and_finite_are_refused_and_nothing
 {
     static const uint32_t bad[] = {0x00000000u, 0x80000000u, 0xbf800000u, 0x80000001u, 0x7f800000u,
                                    0xff800000u, 0x7fc00000u, 0x7f800001u, 0xffffffffu};
-    static const uint32_t good[] = {0x00200000u, 0x00800000u, 0x3f800000u, 0x7f7fffffu};
+    /* positive and finite, but the reciprocal of a second-level scale is infinite up to 2^-128 */
+    static const uint32_t too_small[] = {0x00000001u, 0x00012345u, 0x00200000u};
+    static const uint32_t good[] = {0x00200001u, 0x00800000u, 0x3f800000u, 0x7f7fffffu};
     static world w;
 
     FOR_ALL_WORLDS(w)
@@ -276,6 +278,11 @@ Test(host_quant, scales_that_are_not_positive_and_finite_are_refused_and_nothing
             if (w.recipe <= HOST_NVFP4_TOKENS) {
                 refuses_to_quantize(&w, FP4_BAD_SCALE, "second-level scale");
             }
+        }
+        for (size_t i = 0; i < 3 && w.recipe <= HOST_NVFP4_TOKENS; i++) {
+            world_reset(&w, w.recipe, i_ % 3);
+            w.level.global_enc = w.level.base_dec = w.row_enc[3] = host_bits(too_small[i]);
+            refuses_to_quantize(&w, FP4_BAD_SCALE, "a scale whose reciprocal is infinite");
         }
         for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
             world_reset(&w, w.recipe, i_ % 3);
