@@ -7,6 +7,7 @@
  *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   89 and later
  *     FP4_ARCH_CVT_BF16   cvt f32x2 -> bf16x2                    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
+ *     FP4_ARCH_MUL_F32X2  two f32 multiplications in one         100 and later
  *     FP4_ARCH_PDL        programmatic dependent launch          90 and later
  *
  * The conversions to 4 bits belong to the architecture-specific and family-specific targets (the
@@ -45,6 +46,15 @@
 
 #if !defined(FP4_ARCH_MAX_NAN)
 #define FP4_ARCH_MAX_NAN (FP4_ARCH >= 800)
+#endif
+
+/* The intrinsic that is spelled as this instruction came with CUDA 13. */
+#if !defined(FP4_ARCH_MUL_F32X2)
+#if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ >= 13
+#define FP4_ARCH_MUL_F32X2 (FP4_ARCH >= 1000)
+#else
+#define FP4_ARCH_MUL_F32X2 0
+#endif
 #endif
 
 #if !defined(FP4_ARCH_PDL)

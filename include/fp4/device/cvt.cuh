@@ -211,14 +211,20 @@ FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
 #endif
 }
 
+/* The lower of two e4m3 codes to f32. */
+FP4_D float fp4_low_e4m3_to_f32_(uint16_t q)
+{
+#if FP4_ARCH_CVT_E4M3
+    return fp4_ptx_f16_to_f32((uint16_t)fp4_ptx_e4m3x2_to_f16x2(q));
+#else
+    return fp4_e4m3_to_f32((uint8_t)q);
+#endif
+}
+
 /** One e4m3 code to f32. Exact; 0x7f and 0xff give NaN. */
 FP4_D float fp4_cvt_e4m3_to_f32(uint8_t code)
 {
-#if FP4_ARCH_CVT_E4M3
-    return fp4_ptx_f16_to_f32((uint16_t)fp4_ptx_e4m3x2_to_f16x2(code));
-#else
-    return fp4_e4m3_to_f32(code);
-#endif
+    return fp4_low_e4m3_to_f32_(code);
 }
 
 /** f32 to one e4m3 code: nearest even, saturating, NaN to 0x7f. */

@@ -7,7 +7,7 @@
 #ifndef FP4_DEVICE_FRAGMENT_CUH
 #define FP4_DEVICE_FRAGMENT_CUH
 
-#include <fp4/bits.h>
+#include <fp4/device/ptx.cuh>
 #include <fp4/types.h>
 
 /** x * factor. */
@@ -16,8 +16,8 @@ FP4_D fp4_f32x8 fp4_scale_x8(fp4_f32x8 x, float factor)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 8; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], factor);
+    for (i = 0; i < 8; i += 2) {
+        fp4_ptx_mul_x2(&x.v[i], factor, factor);
     }
     return x;
 }
@@ -39,8 +39,8 @@ FP4_D fp4_f32x8 fp4_mul_x8(fp4_f32x8 x, fp4_f32x8 y)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 8; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], y.v[i]);
+    for (i = 0; i < 8; i += 2) {
+        fp4_ptx_mul_x2(&x.v[i], y.v[i], y.v[i + 1]);
     }
     return x;
 }

@@ -118,6 +118,19 @@ FP4_D float fp4_ptx_fma(float a, float b, float c)
     return __fmaf_rn(a, b, c);
 }
 
+/** x[0] * a and x[1] * b, each rounded once: one instruction from sm_100 on. */
+FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
+{
+#if FP4_ARCH_MUL_F32X2
+    const float2 p = __fmul2_rn(make_float2(x[0], x[1]), make_float2(a, b));
+    x[0] = p.x;
+    x[1] = p.y;
+#else
+    x[0] = fp4_mul_rn(x[0], a);
+    x[1] = fp4_mul_rn(x[1], b);
+#endif
+}
+
 /** The smallest of three integers: one instruction from sm_90 on. */
 FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
 {

@@ -33,9 +33,18 @@ FP4_D float fp4_amax_x8(fp4_f32x8 x)
     return fp4_ptx_max(amax, 0.0f); /* where all are NaN */
 }
 
+/* Nine values in one chain (0 is one of them), seven in the other, the last where they meet: eight
+   instructions where the target has a max of three. */
 FP4_D float fp4_amax_x16(fp4_f32x16 x)
 {
-    return fp4_ptx_max(fp4_amax_x8(fp4_low_x8(x)), fp4_amax_x8(fp4_high_x8(x)));
+    float high = fp4_ptx_max(fp4_ptx_abs(x.v[8]), fp4_ptx_abs(x.v[9]));
+    int i;
+
+#pragma unroll
+    for (i = 10; i < 15; i++) {
+        high = fp4_ptx_max(high, fp4_ptx_abs(x.v[i]));
+    }
+    return fp4_ptx_max(fp4_ptx_max(fp4_amax_x8(fp4_low_x8(x)), high), fp4_ptx_abs(x.v[15]));
 }
 
 FP4_D float fp4_amax_x32(fp4_f32x32 x)
