@@ -105,7 +105,7 @@ left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword 
 	sm_$(lastword $(ARCHS)), and the README's cuda snippets"
 endif
 ifneq ($(has_nvrtc),)
-proofs += nvrtc
+proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE))
 else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
 endif
@@ -228,8 +228,8 @@ $(eval $(call compile_proofs,clang,$(CLANG),$(CLANG)++))
 build/checks/nvcc/%.ok: build/use/%.c build/config
 	$(check) $(NVCC) $(NVCCFLAGS) -MD -MP -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
 
-build/checks/nvrtc.ok: build/nvrtc $(patsubst include/fp4/%,build/use/%.c,$(PORTABLE) $(DEVICE))
-	$(check) build/nvrtc '$(archs)' $(filter %.c,$^)
+build/checks/nvrtc/%.ok: build/use/%.c build/nvrtc $(PORTABLE) $(DEVICE)
+	$(check) build/nvrtc '$(archs)' $<
 build/nvrtc: tests/compile/nvrtc.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
 	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
@@ -288,11 +288,48 @@ $(bench_programs): build/bench/%: tests/bench/host_bench.c build/config
 	$(Q)$(bench_cc) -std=c11 -O3 $(march) $(if $(findstring openmp,$*),-fopenmp) $(WARNINGS) \
 	    -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) -lm -o $@
 
-bench: ## throughput of the host reference: gcc and clang, one core and all
+# On the GPU: tests/bench/gpu_KERNEL.cu once for each combination of words, beside kernels that only
+# move the same bytes and a baseline. Compiled for the GPU that is here.
+gpu_kernels := quantize quantize_colmajor
+gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
+	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
+gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
+gpu_arch := $(if $(gpu_here),native,sm_90)
+gpu_bench := build/bench/$(gpu_arch)/gpu_bench
+gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o \
+	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) \
+	cuda_fp4-bf16-nvfp4-LINEAR.o cuda_fp4-bf16-mxfp4-LINEAR.o)
+gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(gpu_arch) -Iinclude $(CPPFLAGS) \
+	-isystem $(CUDA_HOME)/include -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror \
+	-MD -MP -MF $(@:o=d)
+word_of = $(word $1,$(subst -, ,$*))
+
+build/bench/$(gpu_arch)/%.o: tests/bench/gpu_%.cu build/config
+	@mkdir -p $(@D)
+	$(Q)$(gpu_nvcc) -c $< -o $@
+define gpu_kernel_rule # kernel
+build/bench/$(gpu_arch)/$1-%.o: tests/bench/gpu_$1.cu build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+endef
+$(foreach kernel,$(gpu_kernels) cuda_fp4,$(eval $(call gpu_kernel_rule,$(kernel))))
+$(gpu_bench): $(gpu_objects)
+	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
+
+bench: ## throughput of the host reference, and of the kernels where there is a GPU
 	@sh tests/tools/need.sh libc
-	@$(MAKE) --no-print-directory -k $(bench_programs) || echo "(what does not build is left out)"
+	@$(MAKE) --no-print-directory -k $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) \
+	    $(bench_programs) $(if $(gpu_here),$(gpu_bench)) || echo "(what does not build is left out)"
 	@for program in $(bench_programs); do [ ! -x $$program ] || \
 	    { echo "== $$program"; $$program || exit 1; }; done
+ifneq ($(gpu_here),)
+	@echo "== $(gpu_bench)"
+	$(Q)$(gpu_bench) --markdown build/bench/RESULTS.md
+else
+	@echo "LEFT OUT (no $(if $(has_nvcc),GPU,nvcc) here): the kernels beside the same-traffic limit;" \
+	    "tests/bench/RESULTS.md keeps the last run"
+endif
 
 # -------------------------------------------------------------------------------- installation
 

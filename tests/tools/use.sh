@@ -2,18 +2,29 @@
 # use.sh HEADER...: prints a translation unit that includes each header (a path below include/)
 # twice and takes the address of every function in them, so that all are compiled: in a host table,
 # and under CUDA in a kernel too. Host-only functions (static inline) stay out of the kernel,
-# device-only ones (FP4_D) out of the host table. No function is listed by hand anywhere.
+# device-only ones (FP4_D) out of the host table, and each stands under the #if of its definition.
+# No function is listed by hand anywhere.
 set -e
 for header in "$@"; do
     echo "#include <${header#include/}>"
     echo "#include <${header#include/}>"
 done
+
+# The functions of all headers, as lines `both|host|device NAME`, and the conditionals as they are.
+# A function starts with one of the words below in column 0 and has its name before the first
+# parenthesis; its body starts with a brace in column 0. Their numbers must agree.
 functions=$(for header in "$@"; do
-    # A function starts with one of these words in column 0 and has its name before the first
-    # parenthesis; its body starts with a brace in column 0. Their numbers must agree.
     awk -v header="$header" '
+        /^#if|^#el|^#endif/ { conditional = 1 }
+        conditional {
+            if (/^#if/ && depth++ == 0 || /^#endif/ && --depth == 0) guard = 1 # not to be repeated
+            if (!guard) print
+            conditional = /\\$/
+            guard = conditional && guard
+            next
+        }
         /^(FP4_HD|FP4_HD_CONST|FP4_D|static inline) / {
-            kind = $1
+            kind = $1 == "FP4_D" ? "device" : $1 == "static" ? "host" : "both"
             open = 1
             text = ""
         }
@@ -22,7 +33,7 @@ functions=$(for header in "$@"; do
             if (index(text, "(")) {
                 sub(/ *\(.*/, "", text)
                 sub(/.*[ *]/, "", text)
-                print (kind == "FP4_D" ? "device " : kind == "static" ? "host " : "both ") text
+                print kind, text
                 open = 0
                 names++
             }
@@ -30,24 +41,23 @@ functions=$(for header in "$@"; do
         /^\{/ { bodies++ }
         END {
             if (names != bodies) {
-                print header ": " bodies " functions, but only " names " start with FP4_HD, " \
+                print header ": " bodies + 0 " functions, but " names + 0 " start with FP4_HD, " \
                     "FP4_HD_CONST, FP4_D or static inline in column 0" >"/dev/stderr"
                 exit 1
             }
         }' "$header" || exit 1
 done)
-echo "$functions" | awk '
-    !NF { next }
-    $1 != "device" { host = host ",\n    (void (*)(void))" $2 }
-    $1 != "host" { device = device "    out[" ++n "] = (void *)" $2 ";\n" }
-    { count++ }
-    END {
-        print "#if !defined(__CUDACC_RTC__)"
-        print "void (*fp4_use[])(void) = {0" host "};"
-        print "#endif"
-        print "#if defined(__CUDACC__)"
-        print "extern \"C\" __global__ void fp4_use_device(void **out)\n{\n    out[0] = out;"
-        print device "}"
-        print "#endif"
-        print "/* " count + 0 " functions */"
-    }'
+
+echo "#if !defined(__CUDACC_RTC__)"
+echo "void (*fp4_use[])(void) = {0"
+echo "$functions" | awk '/^#/ { print } /^(both|host) / { print "    , (void (*)(void))" $2 }'
+echo "};"
+echo "#endif"
+echo "#if defined(__CUDACC__)"
+echo 'extern "C" __global__ void fp4_use_device(void **out)'
+echo "{"
+echo "    out[0] = out;"
+echo "$functions" |
+    awk '/^#/ { print } /^(both|device) / { print "    out[" ++n "] = (void *)" $2 ";" }'
+echo "}"
+echo "#endif"
