@@ -1,0 +1,703 @@
+/*
+ * gpu_bench.cu - every kernel of examples/ beside the best same-traffic kernel of its shape.
+ *
+ *     gpu_bench [--markdown FILE] [--only TEXT] [large | small]
+ *
+ * --markdown  the report to FILE as well.
+ * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
+ *
+ * How it measures. What is compared runs in turns, round by round, in one stream: the kernels of
+ * one kind of traffic, the same-traffic kernels that were fastest in a trial of all, the baseline.
+ * The figure is the median of the rounds, the spread half the distance between the 10th and 90th
+ * percentile. Large shapes: an event before and after each launch, many launches queued. Small
+ * shapes: a CUDA graph of 200 launches, one after the other; before each replay a kernel reads
+ * 256 MiB, so that the L2 cache holds nothing of the input. Every launch, also inside a graph,
+ * has an input of its own, cut from 2 GiB of normally distributed values in turn, and outputs of
+ * its own, cut from 512 MiB. A kernel's check: two launches over differently poisoned outputs
+ * leave the same bytes.
+ */
+#include "gpu_bench.h"
+
+#include <fp4/e4m3.h>
+#include <fp4/f16.h>
+#include <fp4/layout.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <string>
+#include <vector>
+
+bench_kernel *bench_kernels = NULL;
+
+static int failures = 0; /* of checks */
+
+enum { ROUNDS = 40, TRIALS = 5, FINALISTS = 3, GRAPH = 200 };
+
+static const size_t X_POOL = (size_t)2 << 30, Q_POOL = (size_t)512 << 20,
+                    SF_POOL = (size_t)64 << 20;
+static const size_t FLUSH = (size_t)256 << 20;
+
+static void must(cudaError_t error, const char *what)
+{
+    if (error != cudaSuccess) {
+        fprintf(stderr, "gpu_bench: %s: %s\n", what, cudaGetErrorString(error));
+        exit(1);
+    }
+}
+
+/* ------------------------------------------------------------ buffers */
+
+typedef struct pools {
+    uint8_t *x, *q, *sf;
+    float *scalars;
+    unsigned long long *count;
+    cudaStream_t stream;
+    size_t turn; /* launches so far: which part of the pools is next */
+} pools;
+
+static __device__ uint32_t random_word(unsigned long long i)
+{
+    i = (i + 1) * 0x9e3779b97f4a7c15ull;
+    i = (i ^ i >> 30) * 0xbf58476d1ce4e5b9ull;
+    i = (i ^ i >> 27) * 0x94d049bb133111ebull;
+    return (uint32_t)(i >> 32);
+}
+
+/* Normal values by Box and Muller, two a thread. */
+static __global__ void fill(void *x, char type, size_t pairs)
+{
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < pairs) {
+        const float u = ((float)random_word(2 * i) + 1.0f) * 2.3283064e-10f;
+        const float r = sqrtf(-2.0f * logf(u));
+        const float angle = (float)random_word(2 * i + 1) * 4.6566129e-10f;
+        const float a = r * cospif(angle), b = r * sinpif(angle);
+        switch (type) {
+        case 's': /* f32, single */
+            ((float2 *)x)[i] = make_float2(a, b);
+            break;
+        case 'h': /* f16, half */
+            ((uint32_t *)x)[i] = fp4_f32_to_f16(a) | (uint32_t)fp4_f32_to_f16(b) << 16;
+            break;
+        case 'b': /* bf16 */
+            ((uint32_t *)x)[i] = fp4_f32_to_bf16(a) | (uint32_t)fp4_f32_to_bf16(b) << 16;
+            break;
+        default: /* e4m3 */
+            ((uint16_t *)x)[i] = (uint16_t)(fp4_f32_to_e4m3(a) | (uint32_t)fp4_f32_to_e4m3(b) << 8);
+        }
+    }
+}
+
+static __global__ void read_all(const uint4 *p, size_t words, uint32_t *sink)
+{
+    uint32_t all = 0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < words;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const uint4 w = p[i];
+        all |= w.x & w.y & w.z & w.w;
+    }
+    if (all == 0xfffffffeu) {
+        *sink = all;
+    }
+}
+
+static __global__ void count_differences(const uint8_t *a, const uint8_t *b, size_t bytes,
+                                         unsigned long long *count)
+{
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < bytes;
+         i += (size_t)gridDim.x * blockDim.x) {
+        if (a[i] != b[i]) {
+            atomicAdd(count, 1ull);
+        }
+    }
+}
+
+static __global__ void nothing(void)
+{
+}
+
+static pools make_pools(void)
+{
+    const float scalars[2] = {448.0f, 0.5f}; /* the second-level scale of values up to 6; x_dec */
+    pools p = {};
+    void *at;
+
+    must(cudaMalloc(&at, X_POOL), "2 GiB of device memory");
+    p.x = (uint8_t *)at;
+    must(cudaMalloc(&at, Q_POOL), "512 MiB of device memory");
+    p.q = (uint8_t *)at;
+    must(cudaMalloc(&at, SF_POOL), "64 MiB of device memory");
+    p.sf = (uint8_t *)at;
+    must(cudaMalloc(&at, 256), "device memory");
+    p.scalars = (float *)at;
+    must(cudaMalloc(&at, 256), "device memory");
+    p.count = (unsigned long long *)at;
+    must(cudaMemcpy(p.scalars, scalars, sizeof(scalars), cudaMemcpyHostToDevice), "cudaMemcpy");
+    must(cudaStreamCreate(&p.stream), "cudaStreamCreate");
+    return p;
+}
+
+static void fill_input(pools *p, const char *type)
+{
+    const int element = strcmp(type, "f32") == 0 ? 4 : strcmp(type, "e4m3") == 0 ? 1 : 2;
+    const char letter = element == 4 ? 's' : element == 1 ? 'e' : type[0] == 'f' ? 'h' : 'b';
+    const size_t pairs = X_POOL / (2 * (size_t)element);
+
+    fill<<<(unsigned)(pairs / 256), 256, 0, p->stream>>>(p->x, letter, pairs);
+    must(cudaStreamSynchronize(p->stream), "fill");
+}
+
+typedef struct sizes {
+    size_t x, q, sf;
+} sizes;
+
+static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
+{
+    sizes s;
+    s.x = rows * cols * (size_t)t->element;
+    s.q = rows * cols * (size_t)t->code_bits / 8;
+    s.sf = fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
+    return s;
+}
+
+static bench_buffers buffers(pools *p, const bench_traffic *t, size_t rows, size_t cols)
+{
+    const sizes s = sizes_of(t, rows, cols);
+    bench_buffers b;
+
+    b.x = p->x + p->turn % (X_POOL / s.x) * s.x;
+    b.q = p->q + p->turn % (Q_POOL / s.q) * s.q;
+    b.sf = p->sf + p->turn % (SF_POOL / s.sf) * s.sf;
+    b.global_enc = p->scalars;
+    b.x_dec = p->scalars + 1;
+    b.rows = rows;
+    b.cols = cols;
+    p->turn++;
+    return b;
+}
+
+/* ------------------------------------------------------------ contenders */
+
+/* Who takes part in a comparison, and how it went. */
+typedef struct contender {
+    const bench_traffic *traffic;
+    const bench_kernel *kernel; /* or, where NULL: */
+    traffic_variant variant;
+    cudaGraphExec_t graph; /* small shapes */
+    bool refused;          /* the launcher does not take this shape */
+    std::vector<float> us;
+    double median, spread; /* spread: a part of the median */
+} contender;
+
+static contender make_contender(const bench_traffic *traffic, const bench_kernel *kernel)
+{
+    contender c = {};
+    c.traffic = traffic;
+    c.kernel = kernel;
+    return c;
+}
+
+static cudaError_t launch(const contender *c, const bench_buffers *b, cudaStream_t stream)
+{
+    return c->kernel != NULL ? c->kernel->launch(b, stream)
+                             : traffic_launch(c->traffic, &c->variant, b, stream);
+}
+
+static const char *name_of(const contender *c)
+{
+    static char text[128];
+    if (c->kernel == NULL) {
+        return traffic_text(&c->variant, text, sizeof(text));
+    }
+    snprintf(text, sizeof(text), "%s %s %s", c->kernel->name, c->kernel->input, c->kernel->format);
+    return text;
+}
+
+static void summarize(contender *c)
+{
+    std::vector<float> us = c->us;
+    const size_t n = us.size();
+
+    std::sort(us.begin(), us.end());
+    c->median = us[n / 2];
+    c->spread = (us[n * 9 / 10] - us[n / 10]) / (2.0 * us[n / 2]);
+}
+
+/* Two launches over poisoned outputs, the second over the complement: what is not written shows. */
+static void check(pools *p, contender *c, size_t rows, size_t cols)
+{
+    const sizes s = sizes_of(c->traffic, rows, cols);
+    bench_buffers b = buffers(p, c->traffic, rows, cols);
+    unsigned long long count = 0;
+    cudaError_t error;
+
+    b.q = p->q;
+    b.sf = p->sf;
+    must(cudaMemsetAsync(p->count, 0, sizeof(count), p->stream), "cudaMemset");
+    for (int i = 0; i < 2; i++) {
+        must(cudaMemsetAsync(b.q, i ? 0x5a : 0xa5, s.q, p->stream), "cudaMemset");
+        must(cudaMemsetAsync(b.sf, i ? 0x5a : 0xa5, s.sf, p->stream), "cudaMemset");
+        error = launch(c, &b, p->stream);
+        c->refused = error == cudaErrorInvalidValue;
+        if (c->refused) {
+            cudaGetLastError();
+            return;
+        }
+        must(error, name_of(c));
+        b.q += Q_POOL / 2;
+        b.sf += SF_POOL / 2;
+    }
+    count_differences<<<512, 256, 0, p->stream>>>(p->q, p->q + Q_POOL / 2, s.q, p->count);
+    count_differences<<<512, 256, 0, p->stream>>>(p->sf, p->sf + SF_POOL / 2, s.sf, p->count);
+    must(cudaMemcpyAsync(&count, p->count, sizeof(count), cudaMemcpyDeviceToHost, p->stream),
+         "cudaMemcpy");
+    must(cudaStreamSynchronize(p->stream), name_of(c));
+    if (count != 0) {
+        fprintf(stderr, "gpu_bench: %s: %zu x %zu: %llu bytes not written, or not the same twice\n",
+                name_of(c), rows, cols, count);
+        c->refused = true;
+        failures++;
+    }
+}
+
+/* Bytes in which a kernel and the baseline differ, one after the other over the same input. */
+static unsigned long long differences(pools *p, const contender *a, const contender *b)
+{
+    const size_t rows = 16384, cols = 8192;
+    const sizes s = sizes_of(a->traffic, rows, cols);
+    bench_buffers at = buffers(p, a->traffic, rows, cols);
+    unsigned long long count = 0;
+
+    at.q = p->q;
+    at.sf = p->sf;
+    must(cudaMemsetAsync(p->count, 0, sizeof(count), p->stream), "cudaMemset");
+    must(launch(a, &at, p->stream), name_of(a));
+    at.q += Q_POOL / 2;
+    at.sf += SF_POOL / 2;
+    must(launch(b, &at, p->stream), name_of(b));
+    count_differences<<<512, 256, 0, p->stream>>>(p->q, p->q + Q_POOL / 2, s.q, p->count);
+    count_differences<<<512, 256, 0, p->stream>>>(p->sf, p->sf + SF_POOL / 2, s.sf, p->count);
+    must(cudaMemcpyAsync(&count, p->count, sizeof(count), cudaMemcpyDeviceToHost, p->stream),
+         "cudaMemcpy");
+    must(cudaStreamSynchronize(p->stream), "comparison");
+    return count;
+}
+
+/* ------------------------------------------------------------ measuring */
+
+static cudaGraphExec_t make_graph(pools *p, const contender *c, size_t rows, size_t cols)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+
+    must(cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeGlobal), "capture");
+    for (int i = 0; i < GRAPH; i++) {
+        if (c == NULL) {
+            nothing<<<1, 32, 0, p->stream>>>();
+        } else {
+            const bench_buffers b = buffers(p, c->traffic, rows, cols);
+            must(launch(c, &b, p->stream), name_of(c));
+        }
+    }
+    must(cudaStreamEndCapture(p->stream, &graph), "capture");
+    must(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+    must(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    must(cudaGraphUpload(exec, p->stream), "cudaGraphUpload");
+    return exec;
+}
+
+/* Runs the contenders in turns, `rounds` rounds after one that does not count. */
+static void measure(pools *p, std::vector<contender *> &all, size_t rows, size_t cols, int rounds)
+{
+    const size_t n = all.size();
+    std::vector<cudaEvent_t> events(2 * n);
+
+    for (cudaEvent_t &event : events) {
+        must(cudaEventCreate(&event), "cudaEventCreate");
+    }
+    for (contender *c : all) {
+        c->us.clear();
+    }
+    for (int round = 0; round <= rounds; round++) {
+        for (size_t i = 0; i < n; i++) {
+            const bench_buffers b = buffers(p, all[i]->traffic, rows, cols);
+            if (all[i]->graph != NULL) {
+                read_all<<<1024, 256, 0, p->stream>>>((const uint4 *)(p->x + X_POOL - FLUSH),
+                                                      FLUSH / 16, (uint32_t *)p->count);
+            }
+            must(cudaEventRecord(events[2 * i], p->stream), "cudaEventRecord");
+            must(all[i]->graph != NULL ? cudaGraphLaunch(all[i]->graph, p->stream)
+                                       : launch(all[i], &b, p->stream),
+                 name_of(all[i]));
+            must(cudaEventRecord(events[2 * i + 1], p->stream), "cudaEventRecord");
+        }
+        must(cudaStreamSynchronize(p->stream), "measuring");
+        for (size_t i = 0; round > 0 && i < n; i++) {
+            float ms;
+            must(cudaEventElapsedTime(&ms, events[2 * i], events[2 * i + 1]), "cudaEvent");
+            all[i]->us.push_back(1e3f * ms / (all[i]->graph != NULL ? GRAPH : 1));
+        }
+    }
+    for (contender *c : all) {
+        summarize(c);
+    }
+    for (cudaEvent_t event : events) {
+        must(cudaEventDestroy(event), "cudaEventDestroy");
+    }
+}
+
+/* A comparison: kernels of the same traffic at one shape, and the limit. */
+typedef struct comparison {
+    std::vector<contender> kernels;
+    contender limit;
+} comparison;
+
+static comparison compare(pools *p, const std::vector<const bench_kernel *> &kernels, size_t rows,
+                          size_t cols)
+{
+    const bench_traffic *t = &kernels[0]->traffic;
+    const bool small = rows <= 512;
+    const size_t check_rows = small ? rows : t->colmajor ? 208 : 204; /* with padding */
+    traffic_variant list[TRAFFIC_MOST];
+    const int count = traffic_variants(t, rows, cols, list);
+    std::vector<contender> limits;
+    std::vector<contender *> turns;
+    comparison result;
+
+    for (int i = 0; i < count; i++) {
+        contender c = make_contender(t, NULL);
+        c.variant = list[i];
+        check(p, &c, check_rows, cols);
+        if (!c.refused) {
+            c.graph = small ? make_graph(p, &c, rows, cols) : NULL;
+            limits.push_back(c);
+        }
+    }
+    for (const bench_kernel *kernel : kernels) {
+        contender c = make_contender(t, kernel);
+        check(p, &c, check_rows, cols);
+        c.graph = small && !c.refused ? make_graph(p, &c, rows, cols) : NULL;
+        result.kernels.push_back(c);
+    }
+    for (contender &c : limits) {
+        turns.push_back(&c);
+    }
+    measure(p, turns, rows, cols, TRIALS);
+    std::sort(turns.begin(), turns.end(),
+              [](const contender *a, const contender *b) { return a->median < b->median; });
+    turns.resize(std::min(turns.size(), (size_t)FINALISTS));
+    for (contender &c : result.kernels) {
+        if (!c.refused) {
+            turns.push_back(&c);
+        }
+    }
+    if (!limits.empty()) {
+        measure(p, turns, rows, cols, ROUNDS);
+        result.limit = **std::min_element(
+            turns.begin(), turns.begin() + (long)std::min(limits.size(), (size_t)FINALISTS),
+            [](const contender *a, const contender *b) { return a->median < b->median; });
+    }
+    for (contender &c : limits) {
+        if (c.graph != NULL) {
+            must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
+        }
+    }
+    for (contender &c : result.kernels) {
+        if (c.graph != NULL) {
+            must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
+        }
+    }
+    return result;
+}
+
+/* ------------------------------------------------------------ report */
+
+static FILE *markdown = NULL;
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void say(const char *format, ...)
+{
+    FILE *const files[] = {stdout, markdown};
+    for (FILE *file : files) {
+        if (file != NULL) {
+            va_list arguments;
+            va_start(arguments, format);
+            vfprintf(file, format, arguments);
+            va_end(arguments);
+            fflush(file);
+        }
+    }
+}
+
+typedef std::vector<std::vector<std::string>> table;
+
+static std::string text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static std::string text(const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    return line;
+}
+
+/* The first column, and the last `left` - 1, flush left. */
+static void say_table(const table &rows, size_t left)
+{
+    std::vector<size_t> width(rows[0].size());
+
+    for (const std::vector<std::string> &row : rows) {
+        for (size_t i = 0; i < row.size(); i++) {
+            width[i] = std::max(width[i], row[i].size());
+        }
+    }
+    for (size_t r = 0; r < rows.size(); r++) {
+        for (size_t i = 0; i < width.size(); i++) {
+            const bool is_left = i == 0 || i + left > width.size();
+            say(is_left ? "| %-*s " : "| %*s ", (int)width[i], rows[r][i].c_str());
+        }
+        say("|\n");
+        for (size_t i = 0; r == 0 && i < width.size(); i++) {
+            const bool is_left = i == 0 || i + left > width.size();
+            say("|%s%s", std::string(width[i] + 1, '-').c_str(), is_left ? "-" : ":");
+        }
+        say(r == 0 ? "|\n" : "");
+    }
+    say("\n");
+}
+
+static const char *layout_text(fp4_layout layout)
+{
+    return layout == FP4_LAYOUT_128X4 ? "128x4" : layout == FP4_LAYOUT_8X4 ? "8x4" : "linear";
+}
+
+static std::string label(const bench_kernel *k)
+{
+    return text("%s %s %s %s", k->name, k->input, k->format, layout_text(k->traffic.layout));
+}
+
+/* What a command prints, without the newline. */
+static std::string output_of(const char *command)
+{
+    char line[256] = "";
+    FILE *pipe = popen(command, "r");
+    if (pipe != NULL) {
+        if (fgets(line, sizeof(line), pipe) == NULL) {
+            line[0] = '\0';
+        }
+        pclose(pipe);
+    }
+    line[strcspn(line, "\n")] = '\0';
+    return line;
+}
+
+/* Clocks are read while the GPU works. */
+static void say_head(pools *p, int argc, char **argv)
+{
+    const time_t now = time(NULL);
+    char date[64], command[256] = "";
+    cudaDeviceProp properties;
+    int runtime = 0;
+
+    for (int i = 0; i < argc; i++) {
+        const size_t at = strlen(command);
+        snprintf(command + at, sizeof(command) - at, i == 0 ? "%s" : " %s", argv[i]);
+    }
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", gmtime(&now));
+    must(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    must(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+    for (int i = 0; i < 5000; i++) {
+        read_all<<<1024, 256, 0, p->stream>>>((const uint4 *)p->x, FLUSH / 16,
+                                              (uint32_t *)p->count);
+    }
+    const std::string clocks = output_of(
+        "nvidia-smi --query-gpu=driver_version,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem "
+        "--format=csv,noheader 2>/dev/null");
+    must(cudaStreamSynchronize(p->stream), "warming up");
+    say("# The last run of gpu_bench\n\n");
+    say("%s. `%s`, which `make bench` runs where there is a GPU.\n\n", date, command);
+    say("%s, sm_%d%d, %d SMs, %.0f MB of L2, CUDA %d.%d. Driver, SM clock under load and highest, "
+        "memory\nclock under load and highest: %s.\n\n",
+        properties.name, properties.major, properties.minor, properties.multiProcessorCount,
+        properties.l2CacheSize / 1e6, runtime / 1000, runtime % 1000 / 10,
+        clocks.empty() ? "not known, no nvidia-smi" : clocks.c_str());
+    say("The limit is the fastest of several kernels that move the same bytes, padding of the "
+        "scale buffer\nincluded, and do nothing else (gpu_traffic.cu). Kernel and limit take "
+        "turns; medians of %d rounds.\nSpread: half the distance from the 10th to the 90th "
+        "percentile. Every launch has its own input, cut\nfrom 2 GiB in turn; small shapes are "
+        "graphs of %d launches, 256 MiB read before each replay.\n\n",
+        ROUNDS, GRAPH);
+}
+
+/* ------------------------------------------------------------ the runs */
+
+static bool by_label(const bench_kernel *a, const bench_kernel *b)
+{
+    return std::make_pair((int)a->baseline, label(a)) < std::make_pair((int)b->baseline, label(b));
+}
+
+/* Kernels of the same traffic, the baseline last. */
+static std::vector<std::vector<const bench_kernel *>> groups(const char *only, const char *input)
+{
+    std::vector<const bench_kernel *> all;
+    std::vector<std::vector<const bench_kernel *>> result;
+
+    for (const bench_kernel *k = bench_kernels; k != NULL; k = k->next) {
+        if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL) {
+            all.push_back(k);
+        }
+    }
+    std::sort(all.begin(), all.end(), by_label);
+    for (const bench_kernel *k : all) {
+        auto same = [k](const std::vector<const bench_kernel *> &group) {
+            return memcmp(&group[0]->traffic, &k->traffic, sizeof(k->traffic)) == 0;
+        };
+        auto at = std::find_if(result.begin(), result.end(), same);
+        if (at == result.end()) {
+            result.push_back({k});
+        } else {
+            at->push_back(k);
+        }
+    }
+    return result;
+}
+
+static const char *const inputs[] = {"bf16", "f16", "f32", "e4m3"};
+
+/* One table for a large shape. */
+static void large(pools *p, const char *only, size_t rows, size_t cols)
+{
+    table cells = {{text("%zu x %zu", rows, cols), "us", "spread", "GB/s", "limit", "of limit",
+                    "x cuda_fp4.h", "fastest same-traffic kernel"}};
+
+    for (const char *input : inputs) {
+        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input);
+        if (!all.empty()) {
+            fill_input(p, input);
+        }
+        for (const std::vector<const bench_kernel *> &group : all) {
+            const comparison c = compare(p, group, rows, cols);
+            const sizes s = sizes_of(&group[0]->traffic, rows, cols);
+            const double kilobytes = 1e-3 * (double)(s.x + s.q + s.sf);
+            const contender &last = c.kernels.back();
+            const bool has_baseline = last.kernel->baseline;
+
+            for (const contender &k : c.kernels) {
+                if (k.refused) {
+                    continue;
+                }
+                if (has_baseline && !k.kernel->baseline && differences(p, &k, &last) != 0) {
+                    fprintf(stderr, "gpu_bench: %s and the baseline differ in %llu bytes\n",
+                            label(k.kernel).c_str(), differences(p, &k, &last));
+                    failures++;
+                }
+                cells.push_back(
+                    {label(k.kernel), text("%.1f", k.median), text("%.1f %%", 100.0 * k.spread),
+                     text("%.0f", kilobytes / k.median), text("%.0f", kilobytes / c.limit.median),
+                     text("%.1f %%", 100.0 * c.limit.median / k.median),
+                     has_baseline ? text("%.2f", last.median / k.median) : "", name_of(&c.limit)});
+            }
+        }
+    }
+    say_table(cells, 1);
+}
+
+/* One table for the small shapes: microseconds / those of the limit = ratio. */
+static void small(pools *p, const char *only, size_t cols)
+{
+    static const size_t shapes[] = {1, 8, 32, 128, 512};
+    table cells = {{text("us / limit, cols %zu", cols)}};
+
+    for (size_t rows : shapes) {
+        cells[0].push_back(text("%zu row%s", rows, rows == 1 ? "" : "s"));
+    }
+    cells[0].push_back("spread");
+    for (const char *input : inputs) {
+        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input);
+        if (!all.empty()) {
+            fill_input(p, input);
+        }
+        for (const std::vector<const bench_kernel *> &group : all) {
+            const size_t first = cells.size();
+            double spread = 0.0;
+            for (size_t rows : shapes) {
+                const comparison c = compare(p, group, rows, cols);
+                for (size_t i = 0; i < group.size(); i++) {
+                    const contender &k = c.kernels[i];
+                    if (cells.size() == first + i) {
+                        cells.push_back({label(k.kernel)});
+                    }
+                    cells[first + i].push_back(k.refused ? "-"
+                                                         : text("%.2f / %.2f = %.2f", k.median,
+                                                                c.limit.median,
+                                                                k.median / c.limit.median));
+                    spread = std::max(spread, k.spread);
+                }
+            }
+            for (size_t i = first; i < cells.size(); i++) {
+                cells[i].push_back(text("%.1f %%", 100.0 * spread));
+            }
+        }
+    }
+    say_table(cells, 0);
+}
+
+/* Microseconds of a launch that does nothing, in a graph. */
+static double empty_launch(pools *p)
+{
+    const bench_traffic t = {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR};
+    contender c = make_contender(&t, NULL);
+    std::vector<contender *> turns = {&c};
+
+    c.graph = make_graph(p, NULL, 1, 4096);
+    measure(p, turns, 1, 4096, ROUNDS);
+    must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
+    return c.median;
+}
+
+int main(int argc, char **argv)
+{
+    static const size_t large_rows[] = {65536, 16384, 4096}, small_cols[] = {4096, 8192};
+    const char *only = "", *part = "";
+    pools p;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--markdown") == 0 && i + 1 < argc) {
+            markdown = fopen(argv[++i], "w");
+            if (markdown == NULL) {
+                perror(argv[i]);
+                return 2;
+            }
+        } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+            only = argv[++i];
+        } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {
+            part = argv[i];
+        } else {
+            fprintf(stderr, "usage: gpu_bench [--markdown FILE] [--only TEXT] [large | small]\n");
+            return 2;
+        }
+    }
+    p = make_pools();
+    say_head(&p, argc, argv);
+    for (size_t rows : large_rows) {
+        if (part[0] != 's') {
+            large(&p, only, rows, 8192);
+        }
+    }
+    for (size_t cols : small_cols) {
+        if (part[0] != 'l') {
+            small(&p, only, cols);
+        }
+    }
+    if (part[0] != 'l') {
+        say("A launch that does nothing takes %.2f us in such a graph.\n", empty_launch(&p));
+    }
+    return failures != 0 || (markdown != NULL && fclose(markdown) != 0);
+}
