@@ -6,15 +6,21 @@
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
  *
- * How it measures. What is compared runs in turns, round by round, in one stream: the kernels of
- * one kind of traffic, the same-traffic kernels that were fastest in a trial of all, the baseline.
+ * How it measures. What is compared takes turns, round by round, in one stream: the kernels of one
+ * kind of traffic, the baseline, and the same-traffic kernels that were fastest in a trial of all.
  * The figure is the median of the rounds, the spread half the distance between the 10th and 90th
- * percentile. Large shapes: an event before and after each launch, many launches queued. Small
- * shapes: a CUDA graph of 200 launches, one after the other; before each replay a kernel reads
- * 256 MiB, so that the L2 cache holds nothing of the input. Every launch, also inside a graph,
- * has an input of its own, cut from 2 GiB of normally distributed values in turn, and outputs of
- * its own, cut from 512 MiB. A kernel's check: two launches over differently poisoned outputs
- * leave the same bytes.
+ * percentile.
+ *
+ * Large shapes: a turn is one launch that does not count, so that nobody pays for what another
+ * left in the L2 cache, and then launches between two events, as many as make 65536 rows.
+ *
+ * Small shapes: a turn is a CUDA graph of launches, one after the other. Before it a kernel reads
+ * 256 MiB, so that the L2 cache holds nothing of the input. How fast a graph's launches follow each
+ * other differs from instance to instance; there are four of each.
+ *
+ * Every launch, also inside a graph, has an input of its own, cut from 2 GiB of normally
+ * distributed values in turn, and outputs of its own, cut from 512 MiB. A check before: two
+ * launches over differently poisoned outputs leave the same bytes.
  */
 #include "gpu_bench.h"
 
@@ -35,7 +41,8 @@ bench_kernel *bench_kernels = NULL;
 
 static int failures = 0; /* of checks */
 
-enum { ROUNDS = 40, TRIALS = 5, FINALISTS = 3, GRAPH = 200 };
+enum { ROUNDS = 32, TRIALS = 3, SMALL = 512 };
+enum { GRAPH = 200, GRAPHS = 4, TRIAL_GRAPH = 50 }; /* launches of a graph, instances */
 
 static const size_t X_POOL = (size_t)2 << 30, Q_POOL = (size_t)512 << 20,
                     SF_POOL = (size_t)64 << 20;
@@ -187,8 +194,9 @@ typedef struct contender {
     const bench_traffic *traffic;
     const bench_kernel *kernel; /* or, where NULL: */
     traffic_variant variant;
-    cudaGraphExec_t graph; /* small shapes */
-    bool refused;          /* the launcher does not take this shape */
+    std::vector<cudaGraphExec_t> graphs; /* small shapes */
+    int launches;                        /* of a graph */
+    bool refused;                        /* the launcher does not take this shape */
     std::vector<float> us;
     double median, spread; /* spread: a part of the median */
 } contender;
@@ -289,129 +297,188 @@ static unsigned long long differences(pools *p, const contender *a, const conten
 
 /* ------------------------------------------------------------ measuring */
 
-static cudaGraphExec_t make_graph(pools *p, const contender *c, size_t rows, size_t cols)
+static void add_graphs(pools *p, contender *c, size_t rows, size_t cols, int instances,
+                       int launches)
 {
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
+    for (int n = 0; n < instances; n++) {
+        cudaGraph_t graph;
+        cudaGraphExec_t exec;
 
-    must(cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeGlobal), "capture");
-    for (int i = 0; i < GRAPH; i++) {
-        if (c == NULL) {
-            nothing<<<1, 32, 0, p->stream>>>();
-        } else {
+        must(cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeGlobal), "capture");
+        for (int i = 0; i < launches; i++) {
             const bench_buffers b = buffers(p, c->traffic, rows, cols);
             must(launch(c, &b, p->stream), name_of(c));
         }
+        must(cudaStreamEndCapture(p->stream, &graph), "capture");
+        must(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+        must(cudaGraphDestroy(graph), "cudaGraphDestroy");
+        must(cudaGraphUpload(exec, p->stream), "cudaGraphUpload");
+        c->graphs.push_back(exec);
     }
-    must(cudaStreamEndCapture(p->stream, &graph), "capture");
-    must(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
-    must(cudaGraphDestroy(graph), "cudaGraphDestroy");
-    must(cudaGraphUpload(exec, p->stream), "cudaGraphUpload");
-    return exec;
+    c->launches = launches;
 }
 
-/* Runs the contenders in turns, `rounds` rounds after one that does not count. */
-static void measure(pools *p, std::vector<contender *> &all, size_t rows, size_t cols, int rounds)
+static void drop_graphs(std::vector<contender> &all)
 {
-    const size_t n = all.size();
-    std::vector<cudaEvent_t> events(2 * n);
-
-    for (cudaEvent_t &event : events) {
-        must(cudaEventCreate(&event), "cudaEventCreate");
+    for (contender &c : all) {
+        for (cudaGraphExec_t graph : c.graphs) {
+            must(cudaGraphExecDestroy(graph), "cudaGraphExecDestroy");
+        }
+        c.graphs.clear();
     }
-    for (contender *c : all) {
-        c->us.clear();
+}
+
+/* A turn of one contender: what comes before, and what is timed. Returns the launches timed. */
+static int take_turn(pools *p, contender *c, size_t rows, size_t cols, int round,
+                     const cudaEvent_t events[2])
+{
+    const size_t instances = c->graphs.size();
+    const int launches = instances != 0 ? c->launches : (int)std::max((size_t)1, 65536 / rows);
+
+    for (int i = instances != 0 ? 0 : -1; i < launches; i++) {
+        const bench_buffers b = buffers(p, c->traffic, rows, cols);
+        if (instances != 0) {
+            read_all<<<1024, 256, 0, p->stream>>>((const uint4 *)(p->x + X_POOL - FLUSH),
+                                                  FLUSH / 16, (uint32_t *)p->count);
+        }
+        if (i == 0) {
+            must(cudaEventRecord(events[0], p->stream), "cudaEventRecord");
+        }
+        if (instances != 0) {
+            must(cudaGraphLaunch(c->graphs[(size_t)round % instances], p->stream), name_of(c));
+            break;
+        }
+        must(launch(c, &b, p->stream), name_of(c));
+    }
+    must(cudaEventRecord(events[1], p->stream), "cudaEventRecord");
+    return launches;
+}
+
+/* `rounds` rounds after one that does not count. */
+static void measure(pools *p, const std::vector<contender *> &all, size_t rows, size_t cols,
+                    int rounds)
+{
+    cudaEvent_t events[2 * TRAFFIC_MOST + 16];
+
+    for (size_t i = 0; i < 2 * all.size(); i++) {
+        must(cudaEventCreate(&events[i]), "cudaEventCreate");
     }
     for (int round = 0; round <= rounds; round++) {
-        for (size_t i = 0; i < n; i++) {
-            const bench_buffers b = buffers(p, all[i]->traffic, rows, cols);
-            if (all[i]->graph != NULL) {
-                read_all<<<1024, 256, 0, p->stream>>>((const uint4 *)(p->x + X_POOL - FLUSH),
-                                                      FLUSH / 16, (uint32_t *)p->count);
-            }
-            must(cudaEventRecord(events[2 * i], p->stream), "cudaEventRecord");
-            must(all[i]->graph != NULL ? cudaGraphLaunch(all[i]->graph, p->stream)
-                                       : launch(all[i], &b, p->stream),
-                 name_of(all[i]));
-            must(cudaEventRecord(events[2 * i + 1], p->stream), "cudaEventRecord");
+        int launches = 1;
+        for (size_t i = 0; i < all.size(); i++) {
+            launches = take_turn(p, all[i], rows, cols, round, events + 2 * i);
         }
         must(cudaStreamSynchronize(p->stream), "measuring");
-        for (size_t i = 0; round > 0 && i < n; i++) {
+        for (size_t i = 0; round > 0 && i < all.size(); i++) {
             float ms;
             must(cudaEventElapsedTime(&ms, events[2 * i], events[2 * i + 1]), "cudaEvent");
-            all[i]->us.push_back(1e3f * ms / (all[i]->graph != NULL ? GRAPH : 1));
+            all[i]->us.push_back(1e3f * ms / (float)launches);
         }
+    }
+    for (size_t i = 0; i < 2 * all.size(); i++) {
+        must(cudaEventDestroy(events[i]), "cudaEventDestroy");
     }
     for (contender *c : all) {
         summarize(c);
     }
-    for (cudaEvent_t event : events) {
-        must(cudaEventDestroy(event), "cudaEventDestroy");
-    }
 }
 
-/* A comparison: kernels of the same traffic at one shape, and the limit. */
-typedef struct comparison {
-    std::vector<contender> kernels;
-    contender limit;
-} comparison;
-
-static comparison compare(pools *p, const std::vector<const bench_kernel *> &kernels, size_t rows,
-                          size_t cols)
+static bool is_faster(const contender *a, const contender *b)
 {
-    const bench_traffic *t = &kernels[0]->traffic;
-    const bool small = rows <= 512;
-    const size_t check_rows = small ? rows : t->colmajor ? 208 : 204; /* with padding */
-    traffic_variant list[TRAFFIC_MOST];
-    const int count = traffic_variants(t, rows, cols, list);
-    std::vector<contender> limits;
-    std::vector<contender *> turns;
-    comparison result;
+    return a->median < b->median;
+}
 
-    for (int i = 0; i < count; i++) {
-        contender c = make_contender(t, NULL);
-        c.variant = list[i];
-        check(p, &c, check_rows, cols);
+static std::vector<contender *> pointers(std::vector<contender> &all)
+{
+    std::vector<contender *> result;
+    for (contender &c : all) {
         if (!c.refused) {
-            c.graph = small ? make_graph(p, &c, rows, cols) : NULL;
-            limits.push_back(c);
-        }
-    }
-    for (const bench_kernel *kernel : kernels) {
-        contender c = make_contender(t, kernel);
-        check(p, &c, check_rows, cols);
-        c.graph = small && !c.refused ? make_graph(p, &c, rows, cols) : NULL;
-        result.kernels.push_back(c);
-    }
-    for (contender &c : limits) {
-        turns.push_back(&c);
-    }
-    measure(p, turns, rows, cols, TRIALS);
-    std::sort(turns.begin(), turns.end(),
-              [](const contender *a, const contender *b) { return a->median < b->median; });
-    turns.resize(std::min(turns.size(), (size_t)FINALISTS));
-    for (contender &c : result.kernels) {
-        if (!c.refused) {
-            turns.push_back(&c);
-        }
-    }
-    if (!limits.empty()) {
-        measure(p, turns, rows, cols, ROUNDS);
-        result.limit = **std::min_element(
-            turns.begin(), turns.begin() + (long)std::min(limits.size(), (size_t)FINALISTS),
-            [](const contender *a, const contender *b) { return a->median < b->median; });
-    }
-    for (contender &c : limits) {
-        if (c.graph != NULL) {
-            must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
-        }
-    }
-    for (contender &c : result.kernels) {
-        if (c.graph != NULL) {
-            must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
+            result.push_back(&c);
         }
     }
     return result;
+}
+
+/* With padding rows where the shape itself has none. */
+static size_t check_rows(const bench_traffic *t, size_t rows)
+{
+    return rows <= SMALL ? rows : t->colmajor ? 208 : 204;
+}
+
+/* The fastest same-traffic kernels of a shape, found once for each kind of traffic. */
+static std::vector<traffic_variant> finalists(pools *p, const bench_traffic *t, size_t rows,
+                                              size_t cols)
+{
+    typedef struct trial {
+        bench_traffic traffic;
+        size_t rows, cols;
+        std::vector<traffic_variant> variants;
+    } trial;
+    static std::vector<trial> trials;
+    traffic_variant list[TRAFFIC_MOST];
+    std::vector<contender> all;
+    trial found = {*t, rows, cols, {}};
+
+    for (const trial &old : trials) {
+        if (memcmp(&old.traffic, t, sizeof(*t)) == 0 && old.rows == rows && old.cols == cols) {
+            return old.variants;
+        }
+    }
+    for (int i = 0, count = traffic_variants(t, rows, cols, list); i < count; i++) {
+        contender c = make_contender(t, NULL);
+        c.variant = list[i];
+        check(p, &c, check_rows(t, rows), cols);
+        if (!c.refused && rows <= SMALL) {
+            add_graphs(p, &c, rows, cols, 1, TRIAL_GRAPH);
+        }
+        all.push_back(c);
+    }
+    std::vector<contender *> turns = pointers(all);
+    measure(p, turns, rows, cols, TRIALS);
+    std::sort(turns.begin(), turns.end(), is_faster);
+    for (size_t i = 0; i < turns.size() && i < (rows <= SMALL ? 2 : 3); i++) {
+        found.variants.push_back(turns[i]->variant);
+    }
+    drop_graphs(all);
+    trials.push_back(found);
+    return found.variants;
+}
+
+/* Kernels of the same traffic at one shape, then the limit; refused where there is none. */
+static std::vector<contender> compare(pools *p, const std::vector<const bench_kernel *> &kernels,
+                                      size_t rows, size_t cols)
+{
+    const bench_traffic *t = &kernels[0]->traffic;
+    std::vector<contender> all;
+
+    for (const bench_kernel *kernel : kernels) {
+        contender c = make_contender(t, kernel);
+        check(p, &c, check_rows(t, rows), cols);
+        all.push_back(c);
+    }
+    for (const traffic_variant &variant : finalists(p, t, rows, cols)) {
+        contender c = make_contender(t, NULL);
+        c.variant = variant;
+        all.push_back(c);
+    }
+    std::vector<contender *> turns = pointers(all);
+    for (contender *c : turns) {
+        if (rows <= SMALL) {
+            add_graphs(p, c, rows, cols, GRAPHS, GRAPH);
+        }
+    }
+    measure(p, turns, rows, cols, ROUNDS);
+    drop_graphs(all);
+    contender limit = make_contender(t, NULL);
+    limit.refused = true;
+    for (const contender &c : all) {
+        if (c.kernel == NULL && (limit.refused || is_faster(&c, &limit))) {
+            limit = c;
+        }
+    }
+    all.resize(kernels.size());
+    all.push_back(limit);
+    return all;
 }
 
 /* ------------------------------------------------------------ report */
@@ -544,13 +611,15 @@ static bool by_label(const bench_kernel *a, const bench_kernel *b)
 }
 
 /* Kernels of the same traffic, the baseline last. */
-static std::vector<std::vector<const bench_kernel *>> groups(const char *only, const char *input)
+static std::vector<std::vector<const bench_kernel *>> groups(const char *only, const char *input,
+                                                             bool with_baseline)
 {
     std::vector<const bench_kernel *> all;
     std::vector<std::vector<const bench_kernel *>> result;
 
     for (const bench_kernel *k = bench_kernels; k != NULL; k = k->next) {
-        if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL) {
+        if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL &&
+            (with_baseline || !k->baseline)) {
             all.push_back(k);
         }
     }
@@ -578,31 +647,32 @@ static void large(pools *p, const char *only, size_t rows, size_t cols)
                     "x cuda_fp4.h", "fastest same-traffic kernel"}};
 
     for (const char *input : inputs) {
-        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input);
+        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input, true);
         if (!all.empty()) {
             fill_input(p, input);
         }
         for (const std::vector<const bench_kernel *> &group : all) {
-            const comparison c = compare(p, group, rows, cols);
+            const std::vector<contender> c = compare(p, group, rows, cols);
             const sizes s = sizes_of(&group[0]->traffic, rows, cols);
             const double kilobytes = 1e-3 * (double)(s.x + s.q + s.sf);
-            const contender &last = c.kernels.back();
+            const contender &limit = c.back(), &last = c[group.size() - 1];
             const bool has_baseline = last.kernel->baseline;
 
-            for (const contender &k : c.kernels) {
-                if (k.refused) {
+            for (size_t i = 0; i < group.size(); i++) {
+                if (c[i].refused || limit.refused) {
                     continue;
                 }
-                if (has_baseline && !k.kernel->baseline && differences(p, &k, &last) != 0) {
+                if (has_baseline && differences(p, &c[i], &last) != 0) {
                     fprintf(stderr, "gpu_bench: %s and the baseline differ in %llu bytes\n",
-                            label(k.kernel).c_str(), differences(p, &k, &last));
+                            label(group[i]).c_str(), differences(p, &c[i], &last));
                     failures++;
                 }
                 cells.push_back(
-                    {label(k.kernel), text("%.1f", k.median), text("%.1f %%", 100.0 * k.spread),
-                     text("%.0f", kilobytes / k.median), text("%.0f", kilobytes / c.limit.median),
-                     text("%.1f %%", 100.0 * c.limit.median / k.median),
-                     has_baseline ? text("%.2f", last.median / k.median) : "", name_of(&c.limit)});
+                    {label(group[i]), text("%.1f", c[i].median),
+                     text("%.1f %%", 100.0 * c[i].spread), text("%.0f", kilobytes / c[i].median),
+                     text("%.0f", kilobytes / limit.median),
+                     text("%.1f %%", 100.0 * limit.median / c[i].median),
+                     has_baseline ? text("%.2f", last.median / c[i].median) : "", name_of(&limit)});
             }
         }
     }
@@ -612,7 +682,7 @@ static void large(pools *p, const char *only, size_t rows, size_t cols)
 /* One table for the small shapes: microseconds / those of the limit = ratio. */
 static void small(pools *p, const char *only, size_t cols)
 {
-    static const size_t shapes[] = {1, 8, 32, 128, 512};
+    static const size_t shapes[] = {1, 8, 32, 128, SMALL};
     table cells = {{text("us / limit, cols %zu", cols)}};
 
     for (size_t rows : shapes) {
@@ -620,25 +690,26 @@ static void small(pools *p, const char *only, size_t cols)
     }
     cells[0].push_back("spread");
     for (const char *input : inputs) {
-        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input);
+        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input, false);
         if (!all.empty()) {
             fill_input(p, input);
         }
         for (const std::vector<const bench_kernel *> &group : all) {
             const size_t first = cells.size();
             double spread = 0.0;
+            for (const bench_kernel *kernel : group) {
+                cells.push_back({label(kernel)});
+            }
             for (size_t rows : shapes) {
-                const comparison c = compare(p, group, rows, cols);
+                const std::vector<contender> c = compare(p, group, rows, cols);
+                const contender &limit = c.back();
                 for (size_t i = 0; i < group.size(); i++) {
-                    const contender &k = c.kernels[i];
-                    if (cells.size() == first + i) {
-                        cells.push_back({label(k.kernel)});
-                    }
-                    cells[first + i].push_back(k.refused ? "-"
-                                                         : text("%.2f / %.2f = %.2f", k.median,
-                                                                c.limit.median,
-                                                                k.median / c.limit.median));
-                    spread = std::max(spread, k.spread);
+                    cells[first + i].push_back(c[i].refused || limit.refused
+                                                   ? "-"
+                                                   : text("%.2f / %.2f = %.2f", c[i].median,
+                                                          limit.median,
+                                                          c[i].median / limit.median));
+                    spread = std::max(spread, c[i].refused ? 0.0 : c[i].spread);
                 }
             }
             for (size_t i = first; i < cells.size(); i++) {
@@ -649,17 +720,22 @@ static void small(pools *p, const char *only, size_t cols)
     say_table(cells, 0);
 }
 
+static cudaError_t launch_nothing(const bench_buffers *, cudaStream_t stream)
+{
+    return cudaLaunchKernel((const void *)nothing, dim3(1), dim3(32), NULL, 0, stream);
+}
+
 /* Microseconds of a launch that does nothing, in a graph. */
 static double empty_launch(pools *p)
 {
-    const bench_traffic t = {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR};
-    contender c = make_contender(&t, NULL);
-    std::vector<contender *> turns = {&c};
+    const bench_kernel kernel = {"nothing",      "",  "", {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR}, 0,
+                                 launch_nothing, NULL};
+    std::vector<contender> one = {make_contender(&kernel.traffic, &kernel)};
 
-    c.graph = make_graph(p, NULL, 1, 4096);
-    measure(p, turns, 1, 4096, ROUNDS);
-    must(cudaGraphExecDestroy(c.graph), "cudaGraphExecDestroy");
-    return c.median;
+    add_graphs(p, &one[0], 1, 4096, GRAPHS, GRAPH);
+    measure(p, pointers(one), 1, 4096, ROUNDS);
+    drop_graphs(one);
+    return one[0].median;
 }
 
 int main(int argc, char **argv)

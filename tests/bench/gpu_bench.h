@@ -62,7 +62,7 @@ typedef enum traffic_kind {
     TRAFFIC_RUN,     /* linear scales: the tensor as one run */
     TRAFFIC_SCATTER, /* tiled scales, each byte stored where it belongs */
     TRAFFIC_STAGED,  /* tiled scales, collected in shared memory, stored 16 bytes at a time */
-    TRAFFIC_COLUMNS  /* x column-major: tiles of 128 rows */
+    TRAFFIC_COLUMNS  /* x column-major: tiles of some rows */
 } traffic_kind;
 
 /** One way to move the bytes. */
@@ -72,7 +72,9 @@ typedef struct traffic_variant {
     int each;     /* pieces a thread */
     int threads;  /* of a CTA */
     int hints;    /* 1: loads and stores marked as used once */
-    int run;      /* staged: rows of a tile that are next to each other in the scale buffer */
+    int run;      /* staged: rows of a tile that are next to each other in the scale buffer;
+                     columns: rows of a tile */
+    int across;   /* 1: neighbouring CTAs take neighbouring columns, not rows */
 } traffic_variant;
 
 enum { TRAFFIC_MOST = 256 };

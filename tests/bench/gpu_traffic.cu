@@ -18,15 +18,18 @@ typedef struct traffic_args {
     uint8_t *q, *sf;
     const uint8_t *x;
     const float *scalars[2];
-    size_t pieces;       /* of x */
-    uint32_t rows;       /* of x; others of the scale buffer are padding */
-    uint32_t row_log2;   /* pieces in a row */
-    uint32_t tile_log2;  /* pieces in a row of a tile */
-    uint32_t share_log2; /* pieces that share a scale byte */
-    uint32_t pair;       /* 1: a piece has two scale bytes */
-    uint32_t sf_cols;
-    uint32_t tile_rows, run;
-    uint32_t element; /* bytes of one, where x is column-major */
+    size_t pieces;         /* of x */
+    uint32_t rows;         /* of x; others of the scale buffer are padding */
+    uint32_t row_log2;     /* pieces in a row */
+    uint32_t tile_log2;    /* pieces in a row of a tile */
+    uint32_t share_log2;   /* pieces that share a scale byte */
+    uint32_t pair;         /* 1: a piece has two scale bytes */
+    uint32_t sf_cols;      /* of the matrix */
+    uint32_t sf_tile_log2; /* scale columns of a tile */
+    uint32_t run_log2;     /* see traffic_variant; of a tile of columns: its rows */
+    uint32_t rows_log2;    /* of a staged tile */
+    uint32_t element_log2; /* bytes of an element, where x is column-major */
+    uint32_t across;
     fp4_layout layout;
 } traffic_args;
 
@@ -185,15 +188,27 @@ static __global__ void __launch_bounds__(TRAFFIC_THREADS) traffic_scatter(const 
     }
 }
 
-/* The row of the matrix that is row k of a tile: for 128x4 a tile takes `run` rows of each quarter
-   of 128, whose scale bytes are then 16 * run consecutive ones for every 4 columns. */
+/* The row of the matrix that is row k of a tile: for 128x4 a tile takes a run of rows of each
+   quarter of 128, whose scale bytes are then 16 times as many consecutive ones for every 4 columns.
+ */
 static __device__ uint32_t tile_row(const traffic_args &a, uint32_t tile, uint32_t k)
 {
     if (a.layout == FP4_LAYOUT_128X4) {
-        const uint32_t tiles = 32 / a.run;
-        return tile / tiles * 128 + k / a.run * 32 + tile % tiles * a.run + k % a.run;
+        const uint32_t tiles_log2 = 5 - a.run_log2, run = (1u << a.run_log2) - 1;
+        return (tile >> tiles_log2) * 128 + ((tile & ((1u << tiles_log2) - 1)) << a.run_log2) +
+               (k >> a.run_log2) * 32 + (k & run);
     }
-    return tile * a.tile_rows + k;
+    return (tile << a.rows_log2) + k;
+}
+
+/* Where the scale byte of row k, scale column c of a tile stands: as in the scale buffer. */
+static __device__ uint32_t staged_at(const traffic_args &a, uint32_t k, uint32_t c)
+{
+    if (a.layout == FP4_LAYOUT_128X4) {
+        const uint32_t run = (1u << a.run_log2) - 1;
+        return ((c / 4) << (a.run_log2 + 4)) + (k & run) * 16 + (k >> a.run_log2) * 4 + c % 4;
+    }
+    return ((k / 8) << (a.sf_tile_log2 + 3)) + c / 4 * 32 + k % 8 * 4 + c % 4;
 }
 
 /* A CTA takes a tile: some rows of a part of the columns. */
@@ -201,92 +216,93 @@ template <uint32_t IN, uint32_t OUT, uint32_t EACH, int HINT>
 static __global__ void __launch_bounds__(TRAFFIC_THREADS) traffic_staged(const traffic_args a)
 {
     extern __shared__ uint4 staged[];
-    const uint32_t cols = 1u << a.tile_log2;
+    const uint32_t tile = a.across ? blockIdx.y : blockIdx.x;
+    const uint32_t part = a.across ? blockIdx.x : blockIdx.y;
     const uint32_t scalars = load_scalars(a);
-    const bool is_128x4 = a.layout == FP4_LAYOUT_128X4;
     words<IN> w[EACH];
 
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t at = threadIdx.x + j * blockDim.x;
-        const uint32_t row = tile_row(a, blockIdx.x, at >> a.tile_log2);
-        const size_t i = ((size_t)row << a.row_log2) + blockIdx.y * cols + (at & (cols - 1));
+        const uint32_t row = tile_row(a, tile, at >> a.tile_log2);
+        const uint32_t col = (part << a.tile_log2) + (at & ((1u << a.tile_log2) - 1));
         if (row < a.rows) {
-            w[j] = load_piece<IN, HINT>(a.x + i * IN);
+            w[j] = load_piece<IN, HINT>(a.x + (((size_t)row << a.row_log2) + col) * IN);
         }
     }
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t at = threadIdx.x + j * blockDim.x;
-        const uint32_t k = at >> a.tile_log2, col = at & (cols - 1);
-        const uint32_t row = tile_row(a, blockIdx.x, k);
-        const size_t i = ((size_t)row << a.row_log2) + blockIdx.y * cols + col;
-        const uint32_t c = scale_col(a, col);
+        const uint32_t k = at >> a.tile_log2, c = at & ((1u << a.tile_log2) - 1);
+        const uint32_t row = tile_row(a, tile, k), col = (part << a.tile_log2) + c;
         uint32_t all = 0;
         if (row < a.rows) {
-            all = store_piece<IN, OUT, HINT>(a.q + i * OUT, w[j], scalars);
+            uint8_t *q = a.q + (((size_t)row << a.row_log2) + col) * OUT;
+            all = store_piece<IN, OUT, HINT>(q, w[j], scalars);
         }
-        store_scale(a,
-                    (uint8_t *)staged +
-                        (is_128x4
-                             ? c / 4 * (16 * a.run) + k % a.run * 16 + k / a.run * 4 + c % 4
-                             : k / 8 * (8 * scale_col(a, cols)) + c / 4 * 32 + k % 8 * 4 + c % 4),
-                    col, all);
+        store_scale(a, (uint8_t *)staged + staged_at(a, k, scale_col(a, c)), c, all);
     }
     __syncthreads();
-    const uint32_t sf_cols = scale_col(a, cols);
-    for (uint32_t i = threadIdx.x; i < a.tile_rows * sf_cols / 16; i += blockDim.x) {
-        const uint32_t k = is_128x4 ? i % a.run : i / (sf_cols / 2) * 8 + i % 2 * 4;
-        const uint32_t c = is_128x4 ? i / a.run * 4 : i % (sf_cols / 2) / 2 * 4;
-        const uint32_t row = tile_row(a, blockIdx.x, k);
+    for (uint32_t i = threadIdx.x; i < 1u << (a.rows_log2 + a.sf_tile_log2 - 4); i += blockDim.x) {
+        const bool is_128x4 = a.layout == FP4_LAYOUT_128X4;
+        const uint32_t band_log2 = a.sf_tile_log2 - 1; /* 8x4: 16-byte words of 8 rows */
+        const uint32_t k =
+            is_128x4 ? i & ((1u << a.run_log2) - 1) : (i >> band_log2) * 8 + i % 2 * 4;
+        const uint32_t c = is_128x4 ? (i >> a.run_log2) * 4 : (i & ((1u << band_log2) - 1)) / 2 * 4;
+        const uint32_t row = tile_row(a, tile, k), col = (part << a.sf_tile_log2) + c;
         if (row < fp4_sf_rows_padded(a.layout, a.rows)) {
-            *(uint4 *)(a.sf + fp4_sf_offset(a.layout, row, blockIdx.y * sf_cols + c, a.sf_cols)) =
-                staged[i];
+            *(uint4 *)(a.sf + fp4_sf_offset(a.layout, row, col, a.sf_cols)) = staged[i];
         }
     }
 }
 
-/* x column-major: a CTA takes 128 rows x 1 << tile_log2 pieces, OUT = 16 bytes of codes each.
-   Which bytes a word of codes is made of does not matter; which bytes the tile reads and writes
-   does. IN words lie in the columns, `rows` of a column next to each other. */
+/* x column-major: a CTA takes a tile of 1 << run_log2 rows x 1 << tile_log2 pieces of 16 bytes of
+   codes. Which words of x a word of codes is made of does not matter; which bytes the tile reads
+   and writes does: every column's part of the tile is one run of bytes, every row's codes are. */
 template <uint32_t IN, uint32_t OUT, uint32_t EACH, int HINT>
 static __global__ void __launch_bounds__(TRAFFIC_THREADS) traffic_columns(const traffic_args a)
 {
-    const uint32_t column_words = 128 * a.element / 16, first_row = blockIdx.x * 128;
-    const uint32_t row_pieces = 1u << a.tile_log2; /* of a row of the tile */
-    const uint32_t first_col = blockIdx.y * row_pieces * (IN / a.element);
+    const uint32_t tile = a.across ? blockIdx.y : blockIdx.x;
+    const uint32_t part = a.across ? blockIdx.x : blockIdx.y;
+    const uint32_t first_row = tile << a.run_log2;
+    const uint32_t first_col = (part << a.tile_log2) * (IN >> a.element_log2);
+    const uint32_t words_log2 = a.run_log2 + a.element_log2 - 4; /* of a column of the tile */
     const uint32_t scalars = load_scalars(a);
     words<IN> w[EACH];
+    uint32_t all = 0;
 
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
 #pragma unroll
         for (uint32_t i = 0; i < IN / 16; i++) {
             const uint32_t at = threadIdx.x + (j * (IN / 16) + i) * blockDim.x;
-            const uint32_t row = first_row + at % column_words * (16 / a.element);
-            const size_t col = first_col + at / column_words;
+            const uint32_t word = at & ((1u << words_log2) - 1);
+            const uint32_t row = first_row + (word << (4 - a.element_log2));
+            const size_t col = first_col + (at >> words_log2);
             if (row < a.rows) {
-                set_word(w[j], i, load_word<HINT>(a.x + (col * a.rows + row) * a.element));
+                set_word(w[j], i, load_word<HINT>(a.x + ((col * a.rows + row) << a.element_log2)));
             }
         }
     }
-    const uint32_t sf_cols = a.sf_cols / gridDim.y;
-    uint32_t all = 0;
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t at = threadIdx.x + j * blockDim.x;
-        const uint32_t row = first_row + at / row_pieces;
-        const size_t piece = ((size_t)row * gridDim.y + blockIdx.y) * row_pieces + at % row_pieces;
+        const uint32_t row = first_row + (at >> a.tile_log2);
+        const uint32_t col = (part << a.tile_log2) + (at & ((1u << a.tile_log2) - 1));
         if (row < a.rows) {
-            all ^= store_piece<IN, OUT, HINT>(a.q + piece * OUT, w[j], scalars);
+            uint8_t *q = a.q + (((size_t)row << a.row_log2) + col) * OUT;
+            all ^= store_piece<IN, OUT, HINT>(q, w[j], scalars);
         }
     }
-    for (uint32_t i = threadIdx.x; i < 128 * sf_cols / 4; i += blockDim.x) {
-        const uint32_t k = i % 128; /* words next to each other in the scale buffer */
-        const uint32_t row = first_row + (a.layout == FP4_LAYOUT_128X4 ? k % 4 * 32 + k / 4 : k);
-        const uint32_t col = blockIdx.y * sf_cols + i / 128 * 4;
+    /* Four scale bytes a thread, neighbours in the scale buffer by neighbours. */
+    for (uint32_t i = threadIdx.x; i < 1u << (a.run_log2 + a.sf_tile_log2 - 2); i += blockDim.x) {
+        const uint32_t quarters_log2 = a.run_log2 - 5, k = i & ((1u << a.run_log2) - 1);
+        const uint32_t c = (part << a.sf_tile_log2) + (i >> a.run_log2) * 4;
+        const uint32_t quarter = k & ((1u << quarters_log2) - 1);
+        const uint32_t row =
+            first_row + (a.layout == FP4_LAYOUT_128X4 ? quarter * 32 + (k >> quarters_log2) : k);
         if (row < fp4_sf_rows_padded(a.layout, a.rows)) {
-            *(uint32_t *)(a.sf + fp4_sf_offset(a.layout, row, col, a.sf_cols)) = all;
+            *(uint32_t *)(a.sf + fp4_sf_offset(a.layout, row, c, a.sf_cols)) = all;
         }
     }
 }
@@ -370,25 +386,28 @@ static uint32_t log2_of(size_t n)
     return log2;
 }
 
-/* Pieces in a row of a tile; 0 where the variant does not fit the shape. */
+/* Rows of a tile, and pieces in one of its rows; 0 where the variant does not fit the shape. */
+static size_t tile_rows(const bench_traffic *t, const traffic_variant *v)
+{
+    const bool quarters = v->kind == TRAFFIC_STAGED && t->layout == FP4_LAYOUT_128X4;
+    return v->kind < TRAFFIC_STAGED ? 1 : (size_t)v->run * (quarters ? 4 : 1);
+}
+
 static size_t tile_pieces(const bench_traffic *t, const traffic_variant *v, size_t cols)
 {
-    const size_t pieces = (size_t)v->threads * (size_t)v->each;
-    const size_t rows = (size_t)v->run * (t->layout == FP4_LAYOUT_128X4 ? 4 : 1);
-    const size_t most = cols / (size_t)v->elements;
-    const size_t in_row = v->kind == TRAFFIC_STAGED    ? pieces / rows
-                          : v->kind == TRAFFIC_COLUMNS ? pieces / 128
-                                                       : pieces;
+    const size_t in_row = (size_t)(v->threads * v->each) / tile_rows(t, v);
     const size_t blocks = in_row * (size_t)v->elements / (size_t)t->block;
 
-    return v->kind == TRAFFIC_RUN ? most : in_row <= most && blocks % 4 == 0 ? in_row : 0;
+    if (v->kind == TRAFFIC_RUN) {
+        return cols / (size_t)v->elements;
+    }
+    return in_row * (size_t)v->elements <= cols && blocks >= 4 ? in_row : 0;
 }
 
 static bool is_worth_trying(const bench_traffic *t, const traffic_variant *v, size_t rows,
                             size_t cols)
 {
     const bool linear = t->layout == FP4_LAYOUT_LINEAR, small = rows <= 512;
-    const int most_rows = t->layout == FP4_LAYOUT_128X4 ? (small ? 4 : 8) : (small ? 8 : 16);
 
     if (kernel_of(t, v) == NULL || tile_pieces(t, v, cols) == 0 || v->elements > 2 * t->block ||
         (small ? v->hints == 1 : v->threads < 128)) {
@@ -396,14 +415,17 @@ static bool is_worth_trying(const bench_traffic *t, const traffic_variant *v, si
     }
     switch (v->kind) {
     case TRAFFIC_RUN:
-        return linear && !t->colmajor && v->run == 2;
+        return linear && !t->colmajor && v->run == 2 && !v->across;
     case TRAFFIC_SCATTER:
-        return !linear && !t->colmajor && v->run == 2;
-    case TRAFFIC_STAGED:
-        return !linear && !t->colmajor && v->run <= most_rows && v->threads <= 256 &&
-               (t->layout == FP4_LAYOUT_128X4 || v->run % 8 == 0);
-    default:
-        return t->colmajor && v->run == 2 && v->elements * t->code_bits == 128;
+        return !linear && !t->colmajor && v->run == 2 && !v->across && v->threads != 256;
+    case TRAFFIC_STAGED: /* whole runs of 8 rows for 8x4, few rows where there are few */
+        return !linear && !t->colmajor && v->threads <= 256 && v->elements * t->element >= 32 &&
+               !(v->across && (small || v->hints || v->threads < 256)) &&
+               (t->layout == FP4_LAYOUT_128X4 ? v->run <= (small ? 4 : 8)
+                                              : v->run >= 8 && v->run <= (small ? 8 : 16));
+    default: /* lines of 128 bytes in the columns */
+        return t->colmajor && v->elements * t->code_bits == 128 && v->threads >= 128 &&
+               v->run * t->element >= 128 && v->run >= 32 && v->run <= 128;
     }
 }
 
@@ -412,9 +434,14 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
 {
     int count = 0;
 
-    for (int i = 0; i < 4 * 4 * 4 * 3 * 4 * 2 && count < TRAFFIC_MOST; i++) {
-        const traffic_variant v = {(traffic_kind)(i / 384), 4 << i / 96 % 4, 1 << i / 32 % 3,
-                                   64 << i / 8 % 4,         i % 2,           2 << i / 2 % 4};
+    for (int i = 0; i < 4 * 4 * 3 * 4 * 8 * 2 * 2 && count < TRAFFIC_MOST; i++) {
+        const traffic_variant v = {(traffic_kind)(i / 1536),
+                                   4 << i / 384 % 4,
+                                   1 << i / 128 % 3,
+                                   64 << i / 32 % 4,
+                                   i / 2 % 2,
+                                   2 << i / 4 % 8,
+                                   i % 2};
         if (is_worth_trying(t, &v, rows, cols)) {
             list[count++] = v;
         }
@@ -425,15 +452,15 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
 cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, const bench_buffers *b,
                            cudaStream_t stream)
 {
-    const size_t pieces = (size_t)v->threads * (size_t)v->each;
-    const size_t in_row = tile_pieces(t, v, b->cols);
-    const size_t sf_cols = b->cols / (size_t)t->block;
+    const size_t in_row = tile_pieces(t, v, b->cols), rows_in_tile = tile_rows(t, v);
     const size_t sf_rows = fp4_sf_rows_padded(t->layout, b->rows);
+    const size_t parts = b->cols / (size_t)v->elements / in_row; /* of a row */
+    const size_t tiles = (sf_rows + rows_in_tile - 1) / rows_in_tile;
     traffic_args a = {};
     void *arguments[] = {&a};
-    size_t x = 1, y = 1, shared = 0;
+    dim3 grid;
 
-    if (b->rows * (size_t)t->element % 16 != 0 && t->colmajor) {
+    if (t->colmajor && b->rows * (size_t)t->element % 16 != 0) {
         return cudaErrorInvalidValue;
     }
     a.q = b->q;
@@ -447,29 +474,24 @@ cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, con
     a.tile_log2 = log2_of(in_row);
     a.share_log2 = v->elements < t->block ? log2_of((size_t)(t->block / v->elements)) : 0;
     a.pair = v->elements > t->block;
-    a.sf_cols = (uint32_t)sf_cols;
-    a.run = (uint32_t)v->run;
-    a.element = (uint32_t)t->element;
+    a.sf_cols = (uint32_t)(b->cols / (size_t)t->block);
+    a.sf_tile_log2 = log2_of(in_row * (size_t)v->elements / (size_t)t->block);
+    a.run_log2 = log2_of((size_t)v->run);
+    a.rows_log2 = log2_of(rows_in_tile);
+    a.element_log2 = log2_of((size_t)t->element);
+    a.across = (uint32_t)v->across;
     a.layout = t->layout;
-    switch (v->kind) {
-    case TRAFFIC_RUN:
-        x = (a.pieces + pieces - 1) / pieces;
-        break;
-    case TRAFFIC_SCATTER:
-        x = sf_rows * (b->cols / (size_t)v->elements / in_row);
-        break;
-    case TRAFFIC_STAGED:
-        a.tile_rows = (uint32_t)(pieces / in_row);
-        x = (sf_rows + a.tile_rows - 1) / a.tile_rows;
-        y = b->cols / (size_t)v->elements / in_row;
-        shared = pieces * (size_t)v->elements / (size_t)t->block;
-        break;
-    default:
-        x = (b->rows + 127) / 128;
-        y = b->cols / (size_t)v->elements / in_row;
+    if (v->kind == TRAFFIC_RUN) {
+        const size_t pieces = (size_t)(v->threads * v->each);
+        grid.x = (unsigned)((a.pieces + pieces - 1) / pieces);
+    } else if (v->kind == TRAFFIC_SCATTER) {
+        grid.x = (unsigned)(tiles * parts);
+    } else {
+        grid.x = (unsigned)(v->across ? parts : tiles);
+        grid.y = (unsigned)(v->across ? tiles : parts);
     }
-    return cudaLaunchKernel(kernel_of(t, v), dim3((unsigned)x, (unsigned)y),
-                            dim3((unsigned)v->threads), arguments, shared, stream);
+    return cudaLaunchKernel(kernel_of(t, v), grid, dim3((unsigned)v->threads), arguments,
+                            v->kind == TRAFFIC_STAGED ? rows_in_tile << a.sf_tile_log2 : 0, stream);
 }
 
 const char *traffic_text(const traffic_variant *v, char *text, size_t size)
@@ -478,8 +500,9 @@ const char *traffic_text(const traffic_variant *v, char *text, size_t size)
     int at = snprintf(text, size, "%s, %d x %d elements, %d threads", kinds[v->kind], v->each,
                       v->elements, v->threads);
 
-    if (v->kind == TRAFFIC_STAGED) {
-        at += snprintf(text + at, size - (size_t)at, ", %d rows", v->run);
+    if (v->kind >= TRAFFIC_STAGED) {
+        at += snprintf(text + at, size - (size_t)at, ", %d rows%s", v->run,
+                       v->across ? ", across" : "");
     }
     if (v->hints) {
         snprintf(text + at, size - (size_t)at, ", .cs");
