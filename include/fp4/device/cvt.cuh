@@ -107,7 +107,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8(fp4_f32x8 x)
 FP4_D uint8_t fp4_f32x2_to_e2m1x2(float x0, float x1)
 {
 #if FP4_ARCH_CVT_E2M1
-    return (uint8_t)fp4_ptx_e2m1x8(x0, x1, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f);
+    return fp4_ptx_e2m1x2(x0, x1);
 #else
     return (uint8_t)(fp4_f32_to_e2m1(x0) | fp4_f32_to_e2m1(x1) << 4);
 #endif

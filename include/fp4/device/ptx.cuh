@@ -35,6 +35,20 @@ FP4_D uint32_t fp4_ptx_e2m1x8(float x0, float x1, float x2, float x3, float x4, 
     return q;
 }
 
+/** Two floats to one byte of e2m1 codes. */
+FP4_D uint8_t fp4_ptx_e2m1x2(float x0, float x1)
+{
+    uint16_t q;
+    asm("{\n"
+        ".reg .b8 b;\n"
+        "cvt.rn.satfinite.e2m1x2.f32 b, %2, %1;\n"
+        "cvt.u16.u8 %0, b;\n"
+        "}"
+        : "=h"(q)
+        : "f"(x0), "f"(x1));
+    return (uint8_t)q;
+}
+
 /** Two e2m1 codes, the low byte of q, to two halves. */
 FP4_D uint32_t fp4_ptx_e2m1x2_to_f16x2(uint32_t q)
 {
