@@ -17,6 +17,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 30
 Q := $(if $(V),,@)
+comma := ,
 
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
@@ -330,6 +331,69 @@ else
 	@echo "LEFT OUT (no $(if $(has_nvcc),GPU,nvcc) here): the kernels beside the same-traffic limit;" \
 	    "tests/bench/RESULTS.md keeps the last run"
 endif
+
+# -------------------------------------------------------------------------------- GPU tests
+#
+# The launchers of the examples, compiled for each input type, format and layout, and the building
+# blocks, compiled in four ways (tests/gpu/parts.h), called from C. For the GPU that is here;
+# GPU_ARCH="sm_90" for another. Where Criterion's libraries are not in a system directory, the
+# program finds them in the -L directories of LDFLAGS.
+
+GPU_ARCH ?= $(gpu_arch)
+test_gpu := build/gpu/$(GPU_ARCH)
+test_gpu_parts := default portable fast_math native
+test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard tests/gpu/*.c))) \
+	$(test_gpu)/tools.o $(test_gpu_parts:%=$(test_gpu)/parts-%.o) \
+	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o)
+test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
+	-isystem $(CUDA_HOME)/include -Werror all-warnings \
+	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
+test_gpu_rpath := $(patsubst -L%,-Wl$(comma)-rpath$(comma)%,$(filter -L%,$(LDFLAGS)))
+folders += gpu
+.PHONY: test-gpu test-gpu-san
+
+test-gpu: ## the tests that need a GPU; without one they fail
+	@sh tests/tools/need.sh libc c++ criterion
+	$(call run,gpu-tests,)
+
+test-gpu-san: ## a reduced set of them under compute-sanitizer
+	@sh tests/tools/need.sh libc c++ criterion
+	$(call run,gpu-memcheck gpu-initcheck gpu-racecheck,,-j1)
+
+$(test_gpu)/test_%.o: tests/gpu/test_%.c build/config
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O3 -fopenmp $(WARNINGS) -Iinclude -Itests $(CPPFLAGS) \
+	    -isystem $(CUDA_HOME)/include -MMD -MP -c $< -o $@
+$(test_gpu)/tools.o: tests/gpu/tools.cu build/config
+	@mkdir -p $(@D)
+	$(Q)$(test_gpu_nvcc) -c $< -o $@
+$(test_gpu)/parts-portable.o: parts_flags := -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0 \
+	-DFP4_ARCH_CVT_BF16=0 -DFP4_ARCH_MAX_NAN=0
+$(test_gpu)/parts-fast_math.o: parts_flags := --use_fast_math
+$(test_gpu)/parts-native.o: front := -Itests/gpu/native
+$(test_gpu)/parts-%.o: tests/gpu/parts.cu build/config
+	@mkdir -p $(@D)
+	$(Q)$(test_gpu_nvcc) $(parts_flags) -DPARTS=gpu_parts_$* -c $< -o $@
+define test_gpu_rule # rows or columns
+$(test_gpu)/$1-%.o: tests/gpu/launch_$1.cu build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(test_gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+endef
+$(eval $(call test_gpu_rule,rows))
+$(eval $(call test_gpu_rule,columns))
+# RPATH, which holds for the libraries of libraries too, not RUNPATH.
+$(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
+	$(Q)$(CXX) -fopenmp $^ $(LDFLAGS) $(if $(test_gpu_rpath),-Wl$(comma)--disable-new-dtags) \
+	    $(test_gpu_rpath) -L$(CUDA_HOME)/lib64 -lcriterion -lcudart_static -ldl -lrt -lpthread \
+	    -lm -o $@
+
+# Few at a time: each has a context of its own on the device, and threads for the host reference.
+gpu_tests_env := env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4}
+build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
+	$(check) $(gpu_tests_env) sh tests/tools/criterion.sh $<
+build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
+	$(check) $(gpu_tests_env) sh tests/gpu/sanitize.sh $*check $<
 
 # -------------------------------------------------------------------------------- installation
 

@@ -1,0 +1,611 @@
+/* tests/gpu/parts.cu - see parts.h. PARTS is the name of the table that is made here. */
+#include "parts.h"
+
+#include <fp4/device/dequant.cuh>
+#include <fp4/device/load.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/reduce.cuh>
+#include <fp4/device/store.cuh>
+
+#if !defined(PARTS)
+#define PARTS gpu_parts_default
+#endif
+
+#define TEXT_(word) #word
+#define TEXT(word) TEXT_(word)
+
+/* This file is linked four times: everything but the table is its own. */
+namespace
+{
+
+enum { THREADS = 128 };
+
+static __device__ size_t thread_number()
+{
+    return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+static unsigned ctas_of(size_t threads)
+{
+    return (unsigned)((threads + THREADS - 1) / THREADS);
+}
+
+/* ------------------------------------------------------------------------------ what it is */
+
+static __global__ void describe_kernel(int *out)
+{
+    out[0] = FP4_ARCH_CVT_E2M1;
+    out[1] = FP4_ARCH_CVT_E4M3;
+    out[2] = FP4_ARCH_CVT_BF16;
+    out[3] = FP4_ARCH_MAX_NAN;
+    out[4] = fp4_is_native();
+    out[5] = fp4_is_native_e4m3();
+    out[6] = FP4_ARCH;
+}
+
+static cudaError_t describe(int *out)
+{
+    describe_kernel<<<1, 1>>>(out);
+    return cudaGetLastError();
+}
+
+/* ------------------------------------------------------------------------------ from f32 */
+
+static __device__ void nibbles(uint32_t q, uint8_t *c)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = (uint8_t)(q >> (4 * i) & 15);
+    }
+}
+
+static __device__ void bytes(const fp4_u32x2 &q, uint8_t *c)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = (uint8_t)(q.v[i / 4] >> (8 * (i % 4)));
+    }
+}
+
+static __device__ void halves(const fp4_u32x4 &w, uint16_t *c)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = (uint16_t)(w.v[i / 2] >> (16 * (i % 2)));
+    }
+}
+
+#define ENCODER(name, type) \
+    struct name { \
+        typedef type result; \
+        static __device__ void encode(const fp4_f32x8 &x, type *c); \
+    }; \
+    __device__ void name::encode(const fp4_f32x8 &x, type *c)
+
+ENCODER(to_e2m1x8, uint8_t)
+{
+    nibbles(fp4_f32x8_to_e2m1x8(x), c);
+}
+
+ENCODER(to_e2m1x8_below_7, uint8_t)
+{
+    nibbles(fp4_f32x8_to_e2m1x8_below_7(x), c);
+}
+
+ENCODER(to_e2m1x16_low, uint8_t)
+{
+    const fp4_f32x8 other = {{6.0f, -6.0f, 6.0f, 6.0f, 6.0f, 6.0f, -6.0f, 6.0f}};
+    nibbles(fp4_f32x16_to_e2m1x16(fp4_join_x8(x, other)).v[0], c);
+}
+
+ENCODER(to_e2m1x16_high, uint8_t)
+{
+    const fp4_f32x8 other = {{6.0f, -6.0f, 6.0f, 6.0f, 6.0f, 6.0f, -6.0f, 6.0f}};
+    nibbles(fp4_f32x16_to_e2m1x16(fp4_join_x8(other, x)).v[1], c);
+}
+
+ENCODER(to_e2m1x2, uint8_t)
+{
+    for (int i = 0; i < 8; i += 2) {
+        const uint8_t q = fp4_f32x2_to_e2m1x2(x.v[i], x.v[i + 1]);
+        c[i] = q & 15;
+        c[i + 1] = q >> 4;
+    }
+}
+
+ENCODER(to_e4m3x8, uint8_t)
+{
+    bytes(fp4_f32x8_to_e4m3x8(x), c);
+}
+
+ENCODER(to_e4m3x2, uint8_t)
+{
+    for (int i = 0; i < 8; i += 2) {
+        const uint16_t q = fp4_f32x2_to_e4m3x2(x.v[i], x.v[i + 1]);
+        c[i] = (uint8_t)q;
+        c[i + 1] = (uint8_t)(q >> 8);
+    }
+}
+
+ENCODER(to_e4m3, uint8_t)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = fp4_cvt_f32_to_e4m3(x.v[i]);
+    }
+}
+
+ENCODER(to_e8m0_up, uint8_t)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = fp4_cvt_f32_to_e8m0_up(x.v[i]);
+    }
+}
+
+ENCODER(to_f16x8, uint16_t)
+{
+    halves(fp4_f32x8_to_f16x8(x), c);
+}
+
+ENCODER(to_bf16x8, uint16_t)
+{
+    halves(fp4_f32x8_to_bf16x8(x), c);
+}
+
+ENCODER(to_bf16x2, uint16_t)
+{
+    for (int i = 0; i < 8; i += 2) {
+        const uint32_t w = fp4_cvt_f32x2_to_bf16x2(x.v[i], x.v[i + 1]);
+        c[i] = (uint16_t)w;
+        c[i + 1] = (uint16_t)(w >> 16);
+    }
+}
+
+ENCODER(to_rcp_newton, float)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = fp4_rcp_newton_(x.v[i]);
+    }
+}
+
+ENCODER(to_rcp_rn, float)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = fp4_rcp_rn(x.v[i]);
+    }
+}
+
+ENCODER(to_rsqrt, float)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = fp4_rsqrt_rn(x.v[i]);
+    }
+}
+
+template <class How>
+static __global__ void encode_kernel(uint32_t first, size_t count, unsigned turn,
+                                     typename How::result *out)
+{
+    const size_t at = 8 * thread_number();
+    typename How::result c[8];
+    fp4_f32x8 x;
+
+    if (at >= count) {
+        return;
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        x.v[i] = fp4_bits_f32(first + (uint32_t)at + ((i - turn) & 7));
+    }
+    How::encode(x, c);
+    for (unsigned i = 0; i < 8; i++) {
+        const size_t k = at + ((i - turn) & 7);
+        if (k < count) {
+            out[k] = c[i];
+        }
+    }
+}
+
+template <class How>
+static cudaError_t encode_by(uint32_t first, size_t count, unsigned turn, void *out)
+{
+    encode_kernel<How>
+        <<<ctas_of((count + 7) / 8), THREADS>>>(first, count, turn, (typename How::result *)out);
+    return cudaGetLastError();
+}
+
+static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsigned turn, void *out)
+{
+    static cudaError_t (*const by[PARTS_ENCODERS])(uint32_t, size_t, unsigned, void *) = {
+        encode_by<to_e2m1x8>,       encode_by<to_e2m1x8_below_7>, encode_by<to_e2m1x16_low>,
+        encode_by<to_e2m1x16_high>, encode_by<to_e2m1x2>,         encode_by<to_e4m3x8>,
+        encode_by<to_e4m3x2>,       encode_by<to_e4m3>,           encode_by<to_e8m0_up>,
+        encode_by<to_f16x8>,        encode_by<to_bf16x8>,         encode_by<to_bf16x2>,
+        encode_by<to_rcp_newton>,   encode_by<to_rcp_rn>,         encode_by<to_rsqrt>};
+    return by[how](first, count, turn, out);
+}
+
+/* ------------------------------------------------------------------------------ to f32 */
+
+static __device__ fp4_f32x8 decode_eight(parts_decoder how, const uint32_t *w)
+{
+    const fp4_u32x2 two = {{w[0], how == FROM_E2M1X8 ? 0 : w[1]}};
+    fp4_f32x8 x;
+
+    if (how == FROM_E2M1X8) {
+        return fp4_e2m1x8_to_f32x8(w[0]);
+    }
+    if (how == FROM_E4M3X8) {
+        return fp4_e4m3x8_to_f32x8(two);
+    }
+    if (how == FROM_E4M3) {
+        for (int i = 0; i < 8; i++) {
+            x.v[i] = fp4_cvt_e4m3_to_f32((uint8_t)(two.v[i / 4] >> (8 * (i % 4))));
+        }
+        return x;
+    }
+    const fp4_u32x4 four = {{w[0], w[1], w[2], w[3]}};
+    return how == FROM_F16X8 ? fp4_f16x8_to_f32x8(four) : fp4_bf16x8_to_f32x8(four);
+}
+
+static __global__ void decode_kernel(parts_decoder how, const uint32_t *words, size_t eights,
+                                     float *out)
+{
+    const size_t i = thread_number(), each = how == FROM_E2M1X8 ? 1 : how <= FROM_E4M3 ? 2 : 4;
+
+    if (i < eights) {
+        const fp4_f32x8 x = decode_eight(how, words + each * i);
+        for (int k = 0; k < 8; k++) {
+            out[8 * i + k] = x.v[k];
+        }
+    }
+}
+
+static cudaError_t decode(parts_decoder how, const uint32_t *words, size_t eights, float *out)
+{
+    decode_kernel<<<ctas_of(eights), THREADS>>>(how, words, eights, out);
+    return cudaGetLastError();
+}
+
+/* ------------------------------------------------------------------------------ loads, stores */
+
+#define LOAD_KERNEL(type, count, bytes, cs) \
+    static __global__ void load_##type##x##count##cs(const uint8_t *x, size_t n, float *out) \
+    { \
+        const size_t i = thread_number(); \
+        if (i < n) { \
+            const fp4_f32x##count v = fp4_load_##type##x##count##cs(x + i * (count * bytes)); \
+            for (int k = 0; k < count; k++) { \
+                out[i * count + k] = v.v[k]; \
+            } \
+        } \
+    }
+
+#define LOAD_KERNELS(type, bytes) \
+    LOAD_KERNEL(type, 8, bytes, ) \
+    LOAD_KERNEL(type, 8, bytes, _cs) \
+    LOAD_KERNEL(type, 16, bytes, ) \
+    LOAD_KERNEL(type, 16, bytes, _cs) \
+    LOAD_KERNEL(type, 32, bytes, ) LOAD_KERNEL(type, 32, bytes, _cs)
+
+LOAD_KERNELS(f32, 4)
+LOAD_KERNELS(f16, 2)
+LOAD_KERNELS(bf16, 2)
+LOAD_KERNELS(e4m3, 1)
+
+/* 8, 16, 32 to 0, 1, 2. */
+static int size_of(int count)
+{
+    return count / 16;
+}
+
+static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, float *out)
+{
+#define LOAD_TABLE(type) \
+    { \
+        {load_##type##x8, load_##type##x8_cs}, {load_##type##x16, load_##type##x16_cs}, \
+        { \
+            load_##type##x32, load_##type##x32_cs \
+        } \
+    }
+    typedef void (*kernel)(const uint8_t *, size_t, float *);
+    static const kernel by[4][3][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
+                                       LOAD_TABLE(e4m3)};
+    by[dtype][size_of(count)][cs]<<<ctas_of(n), THREADS>>>((const uint8_t *)x, n, out);
+    return cudaGetLastError();
+}
+
+#define STORE_KERNEL(type, count, words, value, cs) \
+    static __global__ void store_##type##x##count##cs(const uint32_t *q, size_t n, uint8_t *out, \
+                                                      size_t stride) \
+    { \
+        const size_t i = thread_number(); \
+        if (i < n) { \
+            uint32_t w[words]; \
+            for (int k = 0; k < words; k++) { \
+                w[k] = q[i * words + k]; \
+            } \
+            fp4_store_##type##x##count##cs(out + i * stride, value); \
+        } \
+    }
+
+#define STORE_KERNELS(cs) \
+    STORE_KERNEL(e2m1, 8, 1, w[0], cs) \
+    STORE_KERNEL(e2m1, 16, 2, w, cs) \
+    STORE_KERNEL(e2m1, 32, 4, w, cs) \
+    STORE_KERNEL(e4m3, 8, 2, w, cs) \
+    STORE_KERNEL(e4m3, 16, 4, w, cs) STORE_KERNEL(e4m3, 32, 8, w, cs)
+
+STORE_KERNELS()
+STORE_KERNELS(_cs)
+
+static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t n, uint8_t *out,
+                         size_t stride)
+{
+    typedef void (*kernel)(const uint32_t *, size_t, uint8_t *, size_t);
+    static const kernel by[2][3][2] = {{{store_e2m1x8, store_e2m1x8_cs},
+                                        {store_e2m1x16, store_e2m1x16_cs},
+                                        {store_e2m1x32, store_e2m1x32_cs}},
+                                       {{store_e4m3x8, store_e4m3x8_cs},
+                                        {store_e4m3x16, store_e4m3x16_cs},
+                                        {store_e4m3x32, store_e4m3x32_cs}}};
+    by[bits / 8][size_of(count)][cs]<<<ctas_of(n), THREADS>>>(q, n, out, stride);
+    return cudaGetLastError();
+}
+
+static __global__ void pad_kernel(int layout, uint8_t *sf, size_t rows, size_t sf_cols)
+{
+    if (layout == FP4_LAYOUT_128X4) {
+        fp4_sf_pad_128x4(sf, rows, sf_cols);
+    } else {
+        fp4_sf_pad_8x4(sf, rows, sf_cols);
+    }
+}
+
+static dim3 dim_of(const unsigned n[3])
+{
+    return dim3(n[0], n[1], n[2]);
+}
+
+static cudaError_t pad(int layout, uint8_t *sf, size_t rows, size_t sf_cols, const unsigned grid[3],
+                       const unsigned cta[3])
+{
+    pad_kernel<<<dim_of(grid), dim_of(cta)>>>(layout, sf, rows, sf_cols);
+    return cudaGetLastError();
+}
+
+/* ------------------------------------------------------------------------------ reductions */
+
+template <class Fragment> static __device__ Fragment fragment_at(const float *x, size_t i)
+{
+    enum { COUNT = sizeof(Fragment) / sizeof(float) };
+    Fragment v;
+
+    for (int k = 0; k < COUNT; k++) {
+        v.v[k] = x[i * COUNT + k];
+    }
+    return v;
+}
+
+template <class Fragment>
+static __device__ void put_fragment(float *out, size_t i, const Fragment &v)
+{
+    enum { COUNT = sizeof(Fragment) / sizeof(float) };
+
+    for (int k = 0; k < COUNT; k++) {
+        out[i * COUNT + k] = v.v[k];
+    }
+}
+
+static __device__ float reduce_fragment(parts_reducer how, int count, const float *x, size_t i,
+                                        float sum)
+{
+    if (count == 8) {
+        const fp4_f32x8 v = fragment_at<fp4_f32x8>(x, i);
+        return how == AMAX    ? fp4_amax_x8(v)
+               : how == SUMSQ ? fp4_sumsq_x8(v, sum)
+                              : fp4_amax_or_nan_x8(v);
+    }
+    if (count == 16) {
+        const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
+        return how == AMAX    ? fp4_amax_x16(v)
+               : how == SUMSQ ? fp4_sumsq_x16(v, sum)
+                              : fp4_amax_or_nan_x16(v);
+    }
+    const fp4_f32x32 v = fragment_at<fp4_f32x32>(x, i);
+    return how == AMAX    ? fp4_amax_x32(v)
+           : how == SUMSQ ? fp4_sumsq_x32(v, sum)
+                          : fp4_amax_or_nan_x32(v);
+}
+
+static __global__ void reduce_kernel(parts_reducer how, int count, const float *x, size_t n,
+                                     float *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        out[i] = reduce_fragment(how, count, x, i, out[i]);
+    }
+}
+
+static cudaError_t reduce(parts_reducer how, int count, const float *x, size_t n, float *out)
+{
+    reduce_kernel<<<ctas_of(n), THREADS>>>(how, count, x, n, out);
+    return cudaGetLastError();
+}
+
+static __device__ float reduce_group(parts_reducer how, float x, int width)
+{
+    switch (how) {
+    case GROUP_MAX:
+        return fp4_group_max(x, width);
+    case GROUP_MAX_OR_NAN:
+        return fp4_group_max_or_nan(x, width);
+    case GROUP_SUM:
+        return fp4_group_sum(x, width);
+    case WARP_MAX:
+        return fp4_warp_max(x);
+    default:
+        return fp4_warp_sum(x);
+    }
+}
+
+/* The width is a constant in each, as a kernel has it. */
+static __global__ void lanes_kernel(parts_reducer how, int width, const float *x, float *out)
+{
+    const size_t i = thread_number();
+    const float v = x[i];
+
+    out[i] = width == 2    ? reduce_group(how, v, 2)
+             : width == 4  ? reduce_group(how, v, 4)
+             : width == 8  ? reduce_group(how, v, 8)
+             : width == 16 ? reduce_group(how, v, 16)
+                           : reduce_group(how, v, 32);
+}
+
+static cudaError_t reduce_lanes(parts_reducer how, int width, const float *x, size_t lanes,
+                                float *out)
+{
+    lanes_kernel<<<(unsigned)(lanes / 32), 32>>>(how, width, x, out);
+    return cudaGetLastError();
+}
+
+static __global__ void cta_kernel(const float *x, float *out)
+{
+    __shared__ float smem[32];
+    const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
+    const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+    const size_t i = (size_t)blockIdx.x * threads + thread, n = (size_t)gridDim.x * threads;
+
+    out[i] = fp4_cta_sum(x[i], smem);
+    out[n + i] = fp4_cta_max(fp4_ptx_abs(x[i]), smem);
+    out[2 * n + i] = fp4_cta_sum(fp4_ptx_abs(x[i]), smem);
+}
+
+static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)
+{
+    cta_kernel<<<ctas, dim_of(cta)>>>(x, out);
+    return cudaGetLastError();
+}
+
+static __global__ void multiply_kernel(int count, const float *x, const float *y, float factor,
+                                       size_t n, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i >= n) {
+        return;
+    }
+    if (count == 8) {
+        const fp4_f32x8 p = fp4_mul_x8(fragment_at<fp4_f32x8>(x, i), fragment_at<fp4_f32x8>(y, i));
+        put_fragment(out, i, fp4_scale_x8(p, factor));
+    } else if (count == 16) {
+        const fp4_f32x16 p =
+            fp4_mul_x16(fragment_at<fp4_f32x16>(x, i), fragment_at<fp4_f32x16>(y, i));
+        put_fragment(out, i, fp4_scale_x16(p, factor));
+    } else {
+        const fp4_f32x32 p =
+            fp4_mul_x32(fragment_at<fp4_f32x32>(x, i), fragment_at<fp4_f32x32>(y, i));
+        put_fragment(out, i, fp4_scale_x32(p, factor));
+    }
+}
+
+static cudaError_t multiply(int count, const float *x, const float *y, float factor, size_t n,
+                            float *out)
+{
+    multiply_kernel<<<ctas_of(n), THREADS>>>(count, x, y, factor, n, out);
+    return cudaGetLastError();
+}
+
+/* ------------------------------------------------------------------------------ blocks */
+
+/* A function that quantizes: what a lane holds, how many share a block, the call. */
+#define QUANTIZER(name, fragment_type, lanes, bytes_of_codes, call) \
+    struct name { \
+        typedef fragment_type fragment; \
+        enum { LANES = lanes, BYTES = bytes_of_codes }; \
+        static __device__ auto quantize(const fragment_type &x, float enc, float mul) \
+        { \
+            (void)enc; \
+            (void)mul; \
+            return call; \
+        } \
+    };
+
+QUANTIZER(nvfp4, fp4_f32x16, 1, 8, fp4_nvfp4_quantize(x, enc))
+QUANTIZER(nvfp4_x8, fp4_f32x8, 2, 4, fp4_nvfp4_quantize_x8(x, enc))
+QUANTIZER(nvfp4_x4, fp4_f32x4, 4, 2, fp4_nvfp4_quantize_x4(x, enc))
+QUANTIZER(nvfp4_scaled, fp4_f32x16, 1, 8, fp4_nvfp4_quantize_scaled(x, mul, enc))
+QUANTIZER(mxfp4, fp4_f32x32, 1, 16, fp4_mxfp4_quantize(x))
+QUANTIZER(mxfp4_x16, fp4_f32x16, 2, 8, fp4_mxfp4_quantize_x16(x))
+QUANTIZER(mxfp4_x8, fp4_f32x8, 4, 4, fp4_mxfp4_quantize_x8(x))
+QUANTIZER(mxfp4_scaled, fp4_f32x32, 1, 16, fp4_mxfp4_quantize_scaled(x, mul))
+QUANTIZER(mxfp8, fp4_f32x32, 1, 32, fp4_mxfp8_quantize(x))
+QUANTIZER(mxfp8_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_x16(x))
+QUANTIZER(mxfp8_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_x8(x))
+QUANTIZER(mxfp8_scaled, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_scaled(x, mul))
+
+/* Lanes without a part of their own take the first, so that whole warps call. */
+template <class How>
+static __global__ void quantize_kernel(const float *x, const float *global_enc, const float *mul,
+                                       size_t parts, uint8_t *q, uint8_t *sf)
+{
+    const size_t i = thread_number(), at = i < parts ? i : i % How::LANES;
+    const auto part = How::quantize(fragment_at<typename How::fragment>(x, at),
+                                    global_enc[at / How::LANES], mul[at / How::LANES]);
+
+    if (i < parts) {
+        for (int k = 0; k < How::BYTES; k++) {
+            q[i * How::BYTES + k] = (uint8_t)(part.q[k / 4] >> (8 * (k % 4)));
+        }
+        sf[i] = part.sf;
+    }
+}
+
+template <class How>
+static cudaError_t quantize_by(const float *x, const float *global_enc, const float *mul,
+                               size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    const size_t parts = blocks * How::LANES;
+
+    quantize_kernel<How><<<ctas_of(parts), THREADS>>>(x, global_enc, mul, parts, q, sf);
+    return cudaGetLastError();
+}
+
+static cudaError_t quantize(parts_quantizer how, const float *x, const float *global_enc,
+                            const float *mul, size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
+                                    uint8_t *);
+    static const function by[PARTS_QUANTIZERS] = {
+        quantize_by<nvfp4>,        quantize_by<nvfp4_x8>,     quantize_by<nvfp4_x4>,
+        quantize_by<nvfp4_scaled>, quantize_by<mxfp4>,        quantize_by<mxfp4_x16>,
+        quantize_by<mxfp4_x8>,     quantize_by<mxfp4_scaled>, quantize_by<mxfp8>,
+        quantize_by<mxfp8_x16>,    quantize_by<mxfp8_x8>,     quantize_by<mxfp8_scaled>};
+    return by[how](x, global_enc, mul, blocks, q, sf);
+}
+
+static __global__ void dequantize_kernel(int format, const uint32_t *q, const uint8_t *sf,
+                                         const float *global_dec, size_t blocks, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i >= blocks) {
+        return;
+    }
+    if (format == FP4_NVFP4) {
+        put_fragment(out, i, fp4_nvfp4_dequantize(q + 2 * i, sf[i], global_dec[i]));
+    } else if (format == FP4_MXFP4) {
+        put_fragment(out, i, fp4_mxfp4_dequantize(q + 4 * i, sf[i]));
+    } else {
+        put_fragment(out, i, fp4_mxfp8_dequantize(q + 8 * i, sf[i]));
+    }
+}
+
+static cudaError_t dequantize(int format, const uint32_t *q, const uint8_t *sf,
+                              const float *global_dec, size_t blocks, float *out)
+{
+    dequantize_kernel<<<ctas_of(blocks), THREADS>>>(format, q, sf, global_dec, blocks, out);
+    return cudaGetLastError();
+}
+
+} // namespace
+
+extern "C" const gpu_parts PARTS = {TEXT(PARTS), describe, encode,    decode,       load,
+                                    store,       pad,      reduce,    reduce_lanes, reduce_cta,
+                                    multiply,    quantize, dequantize};

@@ -1,0 +1,139 @@
+/*
+ * tests/gpu/parts.h - the building blocks of fp4/device, one kernel for each, callable from C.
+ *
+ * parts.cu is compiled once for each way in which they can come out:
+ *
+ *     gpu_parts_default    as the target has it
+ *     gpu_parts_portable   without any instruction that sm_75 lacks
+ *     gpu_parts_fast_math  with --use_fast_math
+ *     gpu_parts_native     as on a target with FP4 instructions, which are emulated one by one
+ *                          (native/fp4/device/ptx.cuh): the way around the instructions is tested
+ *
+ * All pointers are device memory; launches are asynchronous, on the default stream.
+ */
+#ifndef FP4_TESTS_GPU_PARTS_H
+#define FP4_TESTS_GPU_PARTS_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** From f32. The result of one element in a type of its own. */
+typedef enum parts_encoder {
+    TO_E2M1X8,         /* uint8_t */
+    TO_E2M1X8_BELOW_7, /* uint8_t */
+    TO_E2M1X16_LOW,    /* uint8_t; the eight are the lower half of sixteen */
+    TO_E2M1X16_HIGH,   /* uint8_t */
+    TO_E2M1X2,         /* uint8_t */
+    TO_E4M3X8,         /* uint8_t */
+    TO_E4M3X2,         /* uint8_t */
+    TO_E4M3,           /* uint8_t */
+    TO_E8M0_UP,        /* uint8_t */
+    TO_F16X8,          /* uint16_t */
+    TO_BF16X8,         /* uint16_t */
+    TO_BF16X2,         /* uint16_t */
+    TO_RCP_NEWTON,     /* float */
+    TO_RCP_RN,         /* float: the instruction that it stands for */
+    TO_RSQRT,          /* float */
+    PARTS_ENCODERS
+} parts_encoder;
+
+/** To f32: eight elements from so many words. */
+typedef enum parts_decoder {
+    FROM_E2M1X8, /* 1 word */
+    FROM_E4M3X8, /* 2 words */
+    FROM_E4M3,   /* 2 words, a byte at a time */
+    FROM_F16X8,  /* 4 words */
+    FROM_BF16X8, /* 4 words */
+    PARTS_DECODERS
+} parts_decoder;
+
+/** A function that quantizes: lanes that share a block, elements a lane, block. */
+typedef enum parts_quantizer {
+    QUANTIZE_NVFP4,        /* 1 x 16 */
+    QUANTIZE_NVFP4_X8,     /* 2 x 8 */
+    QUANTIZE_NVFP4_X4,     /* 4 x 4 */
+    QUANTIZE_NVFP4_SCALED, /* 1 x 16 */
+    QUANTIZE_MXFP4,        /* 1 x 32 */
+    QUANTIZE_MXFP4_X16,    /* 2 x 16 */
+    QUANTIZE_MXFP4_X8,     /* 4 x 8 */
+    QUANTIZE_MXFP4_SCALED, /* 1 x 32 */
+    QUANTIZE_MXFP8,        /* 1 x 32 */
+    QUANTIZE_MXFP8_X16,    /* 2 x 16 */
+    QUANTIZE_MXFP8_X8,     /* 4 x 8 */
+    QUANTIZE_MXFP8_SCALED, /* 1 x 32 */
+    PARTS_QUANTIZERS
+} parts_quantizer;
+
+typedef enum parts_reducer {
+    AMAX,
+    AMAX_OR_NAN,
+    SUMSQ, /* on top of the float that is in the output */
+    GROUP_MAX,
+    GROUP_MAX_OR_NAN,
+    GROUP_SUM,
+    WARP_MAX,
+    WARP_SUM
+} parts_reducer;
+
+typedef struct gpu_parts {
+    const char *name;
+
+    /* FP4_ARCH_CVT_E2M1, _CVT_E4M3, _CVT_BF16, _MAX_NAN, fp4_is_native(), fp4_is_native_e4m3(), and
+       the architecture, to seven ints. */
+    cudaError_t (*describe)(int *out);
+
+    /* The floats with bits first, first + 1, ... : element k of each eight at place (k + turn) % 8
+       of the fragment; the results in the order of the bits. */
+    cudaError_t (*encode)(parts_encoder how, uint32_t first, size_t count, unsigned turn,
+                          void *out);
+
+    /* x: eights of elements. */
+    cudaError_t (*decode)(parts_decoder how, const uint32_t *words, size_t eights, float *out);
+
+    /* dtype as fp4_dtype, count 8, 16, 32. Fragments follow each other, in x as in out. */
+    cudaError_t (*load)(int dtype, int count, int cs, const void *x, size_t fragments, float *out);
+
+    /* Codes of 4 or 8 bits, count 8, 16, 32. Fragment i goes from q[i * words] to
+       out + i * stride. */
+    cudaError_t (*store)(int bits, int count, int cs, const uint32_t *q, size_t fragments,
+                         uint8_t *out, size_t stride);
+
+    /* layout as fp4_layout: 128x4 or 8x4. */
+    cudaError_t (*pad)(int layout, uint8_t *sf, size_t rows, size_t sf_cols, const unsigned grid[3],
+                       const unsigned cta[3]);
+
+    /* Fragments of 8, 16, 32, one result each. */
+    cudaError_t (*reduce)(parts_reducer how, int count, const float *x, size_t fragments,
+                          float *out);
+
+    /* Groups of `width` lanes, a result in each lane; lanes: a multiple of 32. */
+    cudaError_t (*reduce_lanes)(parts_reducer how, int width, const float *x, size_t lanes,
+                                float *out);
+
+    /* CTAs of this shape: sum, max of |x|, and sum of |x|, one after the other with the same shared
+       memory, to out[0], out[n], out[2 n] on of each thread. */
+    cudaError_t (*reduce_cta)(const unsigned cta[3], unsigned ctas, const float *x, float *out);
+
+    /* f32 fragments of 32: (x * y) * factor by fp4_mul_xN and fp4_scale_xN, N = 8, 16, 32. */
+    cudaError_t (*multiply)(int count, const float *x, const float *y, float factor, size_t n,
+                            float *out);
+
+    /* Blocks with a global_enc and a mul each; codes as in memory; the scale byte of every lane. */
+    cudaError_t (*quantize)(parts_quantizer how, const float *x, const float *global_enc,
+                            const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
+
+    /* format as fp4_format. Blocks with a scale byte and a global_dec each. */
+    cudaError_t (*dequantize)(int format, const uint32_t *q, const uint8_t *sf,
+                              const float *global_dec, size_t blocks, float *out);
+} gpu_parts;
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+extern const gpu_parts gpu_parts_default, gpu_parts_portable, gpu_parts_fast_math, gpu_parts_native;
+#if defined(__cplusplus)
+}
+#endif
+
+#endif /* FP4_TESTS_GPU_PARTS_H */

@@ -1,0 +1,469 @@
+/*
+ * tests/gpu/test_blocks.c - every function that quantizes or dequantizes a block, in every way it
+ * can be compiled, against the scalar rules on the host.
+ */
+#include <fp4/host/quant.h>
+
+#include "paths.h"
+#include "values.h"
+
+#include <float.h>
+
+/* ---------------------------------------------------------------- the functions */
+
+typedef struct quantizer {
+    parts_quantizer how;
+    fp4_format format;
+    size_t lanes;
+    int is_scaled;
+    const char *name;
+} quantizer;
+
+static const quantizer quantizers[] = {
+    {QUANTIZE_NVFP4, FP4_NVFP4, 1, 0, "nvfp4_quantize"},
+    {QUANTIZE_NVFP4_X8, FP4_NVFP4, 2, 0, "nvfp4_quantize_x8"},
+    {QUANTIZE_NVFP4_X4, FP4_NVFP4, 4, 0, "nvfp4_quantize_x4"},
+    {QUANTIZE_NVFP4_SCALED, FP4_NVFP4, 1, 1, "nvfp4_quantize_scaled"},
+    {QUANTIZE_MXFP4, FP4_MXFP4, 1, 0, "mxfp4_quantize"},
+    {QUANTIZE_MXFP4_X16, FP4_MXFP4, 2, 0, "mxfp4_quantize_x16"},
+    {QUANTIZE_MXFP4_X8, FP4_MXFP4, 4, 0, "mxfp4_quantize_x8"},
+    {QUANTIZE_MXFP4_SCALED, FP4_MXFP4, 1, 1, "mxfp4_quantize_scaled"},
+    {QUANTIZE_MXFP8, FP4_MXFP8, 1, 0, "mxfp8_quantize"},
+    {QUANTIZE_MXFP8_X16, FP4_MXFP8, 2, 0, "mxfp8_quantize_x16"},
+    {QUANTIZE_MXFP8_X8, FP4_MXFP8, 4, 0, "mxfp8_quantize_x8"},
+    {QUANTIZE_MXFP8_SCALED, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled"}};
+
+enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
+
+/* ---------------------------------------------------------------- the host's bytes */
+
+/* Blocks in a format, each with a global_enc and a mul. */
+typedef struct batch {
+    fp4_format format;
+    size_t blocks, block, code_bytes;
+    float *x, *global_enc, *mul; /* mul: all 1 where the functions are not scaled */
+    uint8_t *q, *sf;             /* expected */
+} batch;
+
+/* The scale rules of scale.h; with `flush` as --use_fast_math has them. */
+static fp4_scale scale_of(fp4_format format, float amax, float global_enc, int flush)
+{
+    fp4_scale scale;
+    float quotient, dec;
+
+    if (!flush) {
+        return format == FP4_NVFP4   ? fp4_nvfp4_scale(amax, global_enc)
+               : format == FP4_MXFP4 ? fp4_mxfp4_scale(amax)
+                                     : fp4_mxfp8_scale(amax);
+    }
+    if (format != FP4_NVFP4) {
+        const float reciprocal =
+            format == FP4_MXFP4 ? FP4_E2M1_MAX_RECIPROCAL : FP4_E4M3_MAX_RECIPROCAL;
+        return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(path_mul(amax, reciprocal, 1)));
+    }
+    quotient = path_mul(amax, path_mul(global_enc, FP4_E2M1_MAX_RECIPROCAL, 1), 1);
+    scale.bits = fp4_f32_to_e4m3(fp4_min(quotient, FP4_F32_MAX));
+    dec = path_mul(fp4_e4m3_to_f32(scale.bits), path_reciprocal(global_enc, 1), 1);
+    scale.enc = fp4_min(path_reciprocal(dec, 1), FP4_F32_MAX);
+    return scale;
+}
+
+/* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * mul), the elements
+   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. */
+static void expect_block(const batch *b, size_t i, int flush)
+{
+    const float *x = b->x + i * b->block;
+    uint8_t *q = b->q + i * b->code_bytes;
+    uint32_t key = 0;
+    fp4_scale scale;
+    float enc;
+
+    for (size_t k = 0; k < b->block; k++) {
+        key = fp4_max_u32(key, fp4_amax_key(x[k]));
+    }
+    scale =
+        scale_of(b->format, path_mul(host_bits(key), b->mul[i], flush), b->global_enc[i], flush);
+    enc = fp4_min(path_mul(scale.enc, b->mul[i], flush), FP4_F32_MAX);
+    b->sf[i] = scale.bits;
+    memset(q, 0, b->code_bytes);
+    for (size_t k = 0; k < b->block; k++) {
+        const float scaled = path_mul(x[k], enc, flush);
+        if (b->format == FP4_MXFP8) {
+            q[k] = fp4_f32_to_e4m3(scaled);
+        } else {
+            q[k / 2] |= (uint8_t)(fp4_f32_to_e2m1(scaled) << k % 2 * 4);
+        }
+    }
+}
+
+/* The blocks of a list; NVFP4 has two in each. Scales: the caller's to fill. */
+static batch batch_of(fp4_format format, const values_list *list)
+{
+    batch b;
+
+    b.format = format;
+    b.block = fp4_format_block(format);
+    b.blocks = list->blocks * VALUES_BLOCK / b.block;
+    b.code_bytes = fp4_q_bytes(format, 1, b.block);
+    b.x = list->x;
+    b.global_enc = (float *)host_zeros(b.blocks * sizeof(float));
+    b.mul = (float *)host_zeros(b.blocks * sizeof(float));
+    b.q = (uint8_t *)host_zeros(b.blocks * b.code_bytes);
+    b.sf = (uint8_t *)host_zeros(b.blocks);
+    return b;
+}
+
+static void batch_free(batch b)
+{
+    free(b.global_enc);
+    free(b.mul);
+    free(b.q);
+    free(b.sf);
+}
+
+static void batch_expect(const batch *b, int flush)
+{
+#pragma omp parallel for schedule(static)
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)b->blocks; i++) {
+        expect_block(b, (size_t)i, flush);
+    }
+}
+
+/* Plain functions are also what host/quant.h says. */
+static void batch_expect_plain(const batch *b)
+{
+    const fp4_matrix x = fp4_matrix_f32(b->x, b->blocks, b->block, b->block);
+    uint8_t *q = (uint8_t *)host_zeros(b->blocks * b->code_bytes);
+    uint8_t *sf = (uint8_t *)host_zeros(b->blocks);
+    float *row_dec = (float *)host_zeros(b->blocks * sizeof(float));
+    fp4_tensor t = fp4_tensor_view(b->format, FP4_LAYOUT_LINEAR, b->blocks, b->block, q,
+                                   b->blocks * b->code_bytes, sf, b->blocks);
+    fp4_status status;
+
+    if (b->format == FP4_NVFP4) {
+        t.row_dec = row_dec;
+        t.row_dec_bytes = b->blocks * sizeof(float);
+        status = fp4_ref_nvfp4_quantize_rows(x, b->global_enc, &t);
+    } else {
+        status =
+            b->format == FP4_MXFP4 ? fp4_ref_mxfp4_quantize(x, &t) : fp4_ref_mxfp8_quantize(x, &t);
+    }
+    cr_assert(status == FP4_OK, "%s", fp4_status_text(status));
+    host_expect_bytes(b->q, q, b->blocks * b->code_bytes, "two host references: codes");
+    host_expect_bytes(b->sf, sf, b->blocks, "two host references: scales");
+    free(q);
+    free(sf);
+    free(row_dec);
+}
+
+/* ---------------------------------------------------------------- the device's */
+
+static void expect_bytes_of_block(const batch *b, size_t i, const quantizer *how, const char *path,
+                                  const uint8_t *q, const uint8_t *sf)
+{
+    for (size_t lane = 0; lane < how->lanes; lane++) {
+        CHECK_EQ(sf[i * how->lanes + lane], b->sf[i],
+                 "%s, %s: scale byte of lane %zu, block %zu, global_enc %a, mul %a, first element "
+                 "%a",
+                 how->name, path, lane, i, (double)b->global_enc[i], (double)b->mul[i],
+                 (double)b->x[i * b->block]);
+    }
+    for (size_t k = 0; k < b->code_bytes; k++) {
+        const size_t element = i * b->block + k * b->block / b->code_bytes;
+        CHECK_EQ(q[i * b->code_bytes + k], b->q[i * b->code_bytes + k],
+                 "%s, %s: code byte %zu, block %zu, scale byte %02x, global_enc %a, mul %a, "
+                 "elements %a %a",
+                 how->name, path, k, i, b->sf[i], (double)b->global_enc[i], (double)b->mul[i],
+                 (double)b->x[element], (double)b->x[(element + 1) % (b->blocks * b->block)]);
+    }
+}
+
+static void run_quantizer(const batch *b, const quantizer *how, const gpu_parts *path,
+                          const gpu_buffer in[3])
+{
+    const gpu_buffer q = gpu_buffer_new(b->blocks * b->code_bytes, 0);
+    const gpu_buffer sf = gpu_buffer_new(b->blocks * how->lanes, 0);
+    uint8_t *got_q, *got_sf;
+
+    gpu_poison(q, 0x7f);
+    gpu_poison(sf, 0x7f);
+    GPU_OK(path->quantize(how->how, path_floats(in[0]), path_floats(in[1]), path_floats(in[2]),
+                          b->blocks, q.bytes, sf.bytes));
+    gpu_finish(how->name);
+    got_q = (uint8_t *)gpu_copy_of(q);
+    got_sf = (uint8_t *)gpu_copy_of(sf);
+    for (size_t i = 0; i < b->blocks; i++) {
+        expect_bytes_of_block(b, i, how, path->name, got_q, got_sf);
+    }
+    gpu_buffer_free(q);
+    gpu_buffer_free(sf);
+    free(got_q);
+    free(got_sf);
+}
+
+/* All functions of a batch's format, scaled or not, on paths from first to last. */
+static void run_batch(const batch *b, int is_scaled, size_t first, size_t last)
+{
+    const gpu_buffer in[3] = {gpu_buffer_of(b->x, b->blocks * b->block * sizeof(float), 0),
+                              gpu_buffer_of(b->global_enc, b->blocks * sizeof(float), 0),
+                              gpu_buffer_of(b->mul, b->blocks * sizeof(float), 0)};
+
+    for (size_t k = 0; k < QUANTIZERS; k++) {
+        for (size_t p = first; p <= last; p++) {
+            if (quantizers[k].format == b->format && quantizers[k].is_scaled == is_scaled) {
+                run_quantizer(b, &quantizers[k], paths[p], in);
+            }
+        }
+    }
+    for (size_t i = 0; i < 3; i++) {
+        gpu_buffer_free(in[i]);
+    }
+}
+
+/* ---------------------------------------------------------------- data */
+
+/* Random blocks of all kinds behind the blocks of values.h. */
+static values_list all_blocks(void)
+{
+    values_list list = values_all();
+    const size_t random_blocks = gpu_is_reduced() ? 100 : 30000;
+    float *x = (float *)host_zeros(random_blocks * VALUES_BLOCK * sizeof(float));
+    uint64_t state = 33;
+
+    list.blocks = gpu_is_reduced() ? 200 : list.blocks;
+    for (int data = 0; data < HOST_DATA; data++) {
+        const size_t rows = random_blocks / HOST_DATA;
+        fp4_matrix m = fp4_matrix_f32(x, rows, VALUES_BLOCK, VALUES_BLOCK);
+        host_fill((uint8_t *)x, m, &state, (host_data)data, data % 2 ? 16 : 32);
+        for (size_t i = 0; i < rows; i++) {
+            memcpy(values_add(&list), x + i * VALUES_BLOCK, VALUES_BLOCK * sizeof(float));
+        }
+    }
+    free(x);
+    return list;
+}
+
+/* Global scales and factors: the extremes, next to where the code takes another way, ordinary. */
+static const float scales[] = {1.0f,      2688.0f,         0x1.000008p-128f, 0x1p-127f,
+                               0x1p-126f, 0x1.fffffep-65f, 0x1p-64f,         0x1.fffffep63f,
+                               0x1p64f,   0x1p126f,        0x1.000002p126f,  FP4_F32_MAX};
+static const float muls[] = {1.0f,        0x1p-149f,   0x1p-126f, 0x1p127f,
+                             FP4_F32_MAX, 0x1.8p-130f, 0.3f,      7.7f};
+
+enum { SCALES = sizeof scales / sizeof scales[0], MULS = sizeof muls / sizeof muls[0] };
+
+/* Round r of the scales of a batch: one for all blocks, then random ones. */
+static void fill_scales(const batch *b, size_t round, int is_scaled, uint64_t *state)
+{
+    for (size_t i = 0; i < b->blocks; i++) {
+        b->global_enc[i] = round < SCALES ? scales[round] : host_random_scale(state, -127, 127);
+        b->mul[i] = !is_scaled       ? 1.0f
+                    : round % 3 == 0 ? host_random_scale(state, -100, 100)
+                    : round % 3 == 1 ? host_random_scale(state, -3, 3)
+                                     : muls[i % MULS];
+    }
+}
+
+static void run_format(fp4_format format, int is_scaled)
+{
+    values_list list = all_blocks();
+    const batch b = batch_of(format, &list);
+    const size_t all = format == FP4_NVFP4 ? SCALES + 4 : is_scaled ? 6 : 1;
+    const size_t rounds = gpu_is_reduced() && all > 3 ? 3 : all;
+    uint64_t state = 55;
+
+    for (size_t round = 0; round < rounds; round++) {
+        fill_scales(&b, round, is_scaled, &state);
+        batch_expect(&b, 0);
+        if (!is_scaled) {
+            batch_expect_plain(&b);
+        }
+        run_batch(&b, is_scaled, 0, FAST_MATH - 1);
+        run_batch(&b, is_scaled, FAST_MATH + 1, PATHS - 1);
+        batch_expect(&b, 1);
+        run_batch(&b, is_scaled, FAST_MATH, FAST_MATH);
+    }
+    batch_free(b);
+    free(list.x);
+}
+
+GPU_TEST(blocks, nvfp4)
+{
+    run_format(FP4_NVFP4, 0);
+}
+
+GPU_TEST(blocks, nvfp4_scaled)
+{
+    run_format(FP4_NVFP4, 1);
+}
+
+GPU_TEST(blocks, mxfp4)
+{
+    run_format(FP4_MXFP4, 0);
+}
+
+GPU_TEST(blocks, mxfp4_scaled)
+{
+    run_format(FP4_MXFP4, 1);
+}
+
+GPU_TEST(blocks, mxfp8)
+{
+    run_format(FP4_MXFP8, 0);
+}
+
+GPU_TEST(blocks, mxfp8_scaled)
+{
+    run_format(FP4_MXFP8, 1);
+}
+
+/* ---------------------------------------------------------------- --use_fast_math */
+
+/* x within 2^-60 .. 2^60, or zero, NaN, or, for NVFP4, infinite: with moderate scales nothing is
+   subnormal on the way, and the bytes are those of the host. (The factor of an infinite amax is a
+   subnormal power of two in the other formats.) */
+static float without_subnormals(float x, int keep_infinity)
+{
+    const float magnitude = fabsf(x);
+
+    if (isnan(x) || x == 0 || (isinf(x) && keep_infinity)) {
+        return x;
+    }
+    return magnitude >= 0x1p-60f && magnitude <= 0x1p60f ? x : copysignf(1.0f, x);
+}
+
+GPU_TEST(fast_math, changes_no_byte_without_subnormals)
+{
+    for (int format = FP4_NVFP4; format <= FP4_MXFP8; format++) {
+        values_list list = all_blocks();
+        uint64_t state = 66;
+        for (size_t i = 0; i < list.blocks * VALUES_BLOCK; i++) {
+            list.x[i] = without_subnormals(list.x[i], format == FP4_NVFP4);
+        }
+        for (int is_scaled = 0; is_scaled < 2; is_scaled++) {
+            const batch b = batch_of((fp4_format)format, &list);
+            for (size_t i = 0; i < b.blocks; i++) {
+                b.global_enc[i] = host_random_scale(&state, -30, 30);
+                b.mul[i] = is_scaled ? host_random_scale(&state, -20, 20) : 1.0f;
+            }
+            batch_expect(&b, 0);
+            run_batch(&b, is_scaled, FAST_MATH, FAST_MATH);
+            batch_free(b);
+        }
+        free(list.x);
+    }
+}
+
+/* What it does change, apart from the tests above that follow it everywhere: blocks of subnormals
+   come out as zeros of their signs, where every other way gives them codes. */
+GPU_TEST(fast_math, flushes_subnormal_elements)
+{
+    for (int format = FP4_MXFP4; format <= FP4_MXFP8; format++) {
+        values_list list = {NULL, 0, 0};
+        batch b;
+        for (uint32_t i = 0; i < 200; i++) {
+            float *x = values_add(&list);
+            for (uint32_t k = 0; k < VALUES_BLOCK; k++) {
+                const uint32_t any = (i * 32 + k + 1) * 0x9e3779b1u;
+                x[k] = host_bits((any & 0x80000000u) | 0x400000u | (any & 0x3fffffu));
+            }
+        }
+        b = batch_of((fp4_format)format, &list);
+        for (size_t i = 0; i < b.blocks; i++) {
+            b.global_enc[i] = b.mul[i] = 1.0f;
+        }
+        batch_expect(&b, 0);
+        for (size_t i = 0; i < b.blocks * b.block; i++) {
+            const unsigned code =
+                format == FP4_MXFP8 ? b.q[i] & 0x7fu : b.q[i / 2] >> i % 2 * 4 & 7u;
+            CHECK(code != 0, "a subnormal without a code, element %zu", i);
+        }
+        run_batch(&b, 0, 0, FAST_MATH - 1);
+        memset(b.sf, 0, b.blocks);
+        memset(b.q, 0, b.blocks * b.code_bytes);
+        for (size_t i = 0; i < b.blocks * b.block; i++) {
+            const unsigned sign = host_bits_of(b.x[i]) >> 31;
+            b.q[format == FP4_MXFP8 ? i : i / 2] |=
+                (uint8_t)(sign << (format == FP4_MXFP8 ? 7 : 3 + i % 2 * 4));
+        }
+        run_batch(&b, 0, FAST_MATH, FAST_MATH);
+        batch_free(b);
+        free(list.x);
+    }
+}
+
+/* ---------------------------------------------------------------- dequantize */
+
+static float code_value(fp4_format format, const uint8_t *q, size_t k)
+{
+    return format == FP4_MXFP8 ? fp4_e4m3_to_f32(q[k])
+                               : fp4_e2m1_to_f32((uint8_t)(q[k / 2] >> k % 2 * 4));
+}
+
+/* Every byte of codes at every place of a block with every scale byte, and several global_dec. With
+   --use_fast_math the same with subnormals flushed at each step: decoded e8m0 byte 0, products. */
+static void dequantize_format(fp4_format format)
+{
+    static const float decs[] = {1.0f,        1.0f / 2688.0f, 0x1p-149f, 0x1p-126f, 0x1.8p-128f,
+                                 FP4_F32_MAX, 0x1p100f,       0.3f,      0x1p-120f};
+    const size_t block = fp4_format_block(format), bytes = fp4_q_bytes(format, 1, block);
+    const size_t blocks = gpu_is_reduced() ? 512 : 65536, n = blocks * block;
+    uint8_t *q = (uint8_t *)host_zeros(blocks * bytes), *sf = (uint8_t *)host_zeros(blocks);
+    float *dec = (float *)host_zeros(blocks * sizeof(float));
+    float *expected = (float *)host_zeros(2 * n * sizeof(float)), *flushed = expected + n;
+    gpu_buffer in_q, in_sf, in_dec, out = gpu_buffer_new(n * sizeof(float), 0);
+    size_t differing = 0;
+
+    for (size_t i = 0; i < blocks; i++) {
+        float scale;
+        sf[i] = (uint8_t)i;
+        dec[i] = decs[i % (sizeof decs / sizeof decs[0])];
+        scale = format == FP4_NVFP4 ? fp4_e4m3_to_f32(sf[i]) : fp4_e8m0_to_f32(sf[i]);
+        for (size_t k = 0; k < bytes; k++) {
+            q[i * bytes + k] = (uint8_t)(i / 256 + 41 * k);
+        }
+        for (size_t k = 0; k < block; k++) {
+            const float code = code_value(format, q + i * bytes, k);
+            for (int flush = 0; flush < 2; flush++) {
+                float *to = (flush ? flushed : expected) + i * block + k;
+                *to = path_mul(code, scale, flush);
+                *to = format == FP4_NVFP4 ? path_mul(*to, dec[i], flush) : *to;
+            }
+            differing +=
+                path_value_bits(expected[i * block + k]) != path_value_bits(flushed[i * block + k]);
+        }
+    }
+    CHECK(differing > 0, "flushing changes nothing here");
+    in_q = gpu_buffer_of(q, blocks * bytes, 0);
+    in_sf = gpu_buffer_of(sf, blocks, 0);
+    in_dec = gpu_buffer_of(dec, blocks * sizeof(float), 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        gpu_poison(out, 0x7f);
+        GPU_OK(paths[p]->dequantize((int)format, path_words(in_q), in_sf.bytes, path_floats(in_dec),
+                                    blocks, path_floats(out)));
+        path_expect_floats(out, p == FAST_MATH ? flushed : expected, "dequantize", paths[p]->name);
+    }
+    gpu_buffer_free(in_q);
+    gpu_buffer_free(in_sf);
+    gpu_buffer_free(in_dec);
+    gpu_buffer_free(out);
+    free(q);
+    free(sf);
+    free(dec);
+    free(expected);
+}
+
+GPU_TEST(blocks, dequantize_nvfp4)
+{
+    dequantize_format(FP4_NVFP4);
+}
+
+GPU_TEST(blocks, dequantize_mxfp4)
+{
+    dequantize_format(FP4_MXFP4);
+}
+
+GPU_TEST(blocks, dequantize_mxfp8)
+{
+    dequantize_format(FP4_MXFP8);
+}

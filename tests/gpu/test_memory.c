@@ -1,0 +1,193 @@
+/*
+ * tests/gpu/test_memory.c - loads, stores and the padding of scale buffers, in every way they can
+ * be compiled.
+ */
+#include "paths.h"
+
+static const int counts[] = {8, 16, 32};
+
+/* ---------------------------------------------------------------- loads */
+
+/* An element of the input: 16-bit and 8-bit types, every pattern at every place of a fragment. */
+static uint32_t element_bits(fp4_dtype dtype, size_t i, uint64_t *state)
+{
+    if (dtype == FP4_F32) {
+        return host_random(state) ^ (i % 64 == 0 ? 0x7f800000u : 0u);
+    }
+    return (uint32_t)(i / 32 + i % 32 * 0x1357) & (dtype == FP4_E4M3 ? 0xffu : 0xffffu);
+}
+
+static float element_value(fp4_dtype dtype, uint32_t bits)
+{
+    switch (dtype) {
+    case FP4_F16:
+        return fp4_f16_to_f32((uint16_t)bits);
+    case FP4_BF16:
+        return fp4_bf16_to_f32((uint16_t)bits);
+    case FP4_E4M3:
+        return fp4_e4m3_to_f32((uint8_t)bits);
+    case FP4_F32:
+        break;
+    }
+    return host_bits(bits);
+}
+
+static void load_type(fp4_dtype dtype)
+{
+    static const char *const names[] = {"f32", "f16", "bf16", "e4m3"};
+    const size_t n = 32 * (gpu_is_reduced() ? 100 : 65536), size = host_dtype_bytes(dtype);
+    uint8_t *x = (uint8_t *)host_zeros(n * size);
+    float *expected = (float *)host_zeros(n * sizeof(float));
+    uint64_t state = 5;
+    gpu_buffer in, out;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = element_bits(dtype, i, &state);
+        memcpy(x + i * size, &bits, size);
+        expected[i] = element_value(dtype, bits);
+    }
+    in = gpu_buffer_of(x, n * size, 16);
+    out = gpu_buffer_new(n * sizeof(float), 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        for (int c = 0; c < 3; c++) {
+            for (int cs = 0; cs < 2; cs++) {
+                char what[64];
+                snprintf(what, sizeof what, "load_%sx%d%s", names[dtype], counts[c],
+                         cs ? "_cs" : "");
+                gpu_poison(out, 0x7f);
+                GPU_OK(paths[p]->load((int)dtype, counts[c], cs, in.bytes, n / (size_t)counts[c],
+                                      path_floats(out)));
+                path_expect_floats(out, expected, what, paths[p]->name);
+                gpu_expect_guards(out, what);
+            }
+        }
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+    free(x);
+    free(expected);
+}
+
+GPU_TEST(memory, loads_of_every_type_and_width)
+{
+    for (int dtype = 0; dtype < 4; dtype++) {
+        load_type((fp4_dtype)dtype);
+    }
+}
+
+/* 8 bytes are the smallest alignment: eight e4m3, each fragment 8 off 16. */
+GPU_TEST(memory, e4m3x8_loads_from_8_byte_alignment)
+{
+    uint8_t x[64];
+    float expected[64];
+    gpu_buffer in, out = gpu_buffer_new(sizeof expected, 0);
+
+    for (size_t i = 0; i < 64; i++) {
+        x[i] = (uint8_t)(i * 5);
+        expected[i] = fp4_e4m3_to_f32(x[i]);
+    }
+    in = gpu_buffer_of(x, sizeof x, 8);
+    for (size_t p = 0; p < PATHS; p++) {
+        for (int cs = 0; cs < 2; cs++) {
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->load(FP4_E4M3, 8, cs, in.bytes, 8, path_floats(out)));
+            path_expect_floats(out, expected, "load_e4m3x8 at 8 bytes", paths[p]->name);
+        }
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+}
+
+/* ---------------------------------------------------------------- stores */
+
+/* Fragments with as many bytes between them as they have themselves: these must stay. */
+static void store_width(int bits, int count, int cs)
+{
+    const size_t n = 1000, size = (size_t)(count * bits / 8), stride = 2 * size;
+    const size_t shift = size < 16 ? size : 16;
+    uint8_t *q = (uint8_t *)host_zeros(n * size), *expected = (uint8_t *)host_zeros(n * stride);
+    uint64_t state = (uint64_t)(bits * count);
+    gpu_buffer in, out = gpu_buffer_new(n * stride, shift);
+    char what[64];
+
+    snprintf(what, sizeof what, "store_%sx%d%s", bits == 4 ? "e2m1" : "e4m3", count,
+             cs ? "_cs" : "");
+    memset(expected, 0x7f, n * stride);
+    for (size_t i = 0; i < n * size; i++) {
+        q[i] = (uint8_t)host_random(&state);
+        expected[i / size * stride + i % size] = q[i]; /* little endian, here and there */
+    }
+    in = gpu_buffer_of(q, n * size, 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        uint8_t *got;
+        gpu_poison(out, 0x7f);
+        GPU_OK(paths[p]->store(bits, count, cs, path_words(in), n, out.bytes, stride));
+        got = (uint8_t *)gpu_copy_of(out);
+        host_expect_bytes(got, expected, n * stride, what);
+        gpu_expect_guards(out, what);
+        free(got);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+    free(q);
+    free(expected);
+}
+
+GPU_TEST(memory, stores_of_every_width)
+{
+    for (int bits = 4; bits <= 8; bits += 4) {
+        for (int c = 0; c < 3; c++) {
+            store_width(bits, counts[c], 0);
+            store_width(bits, counts[c], 1);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- padding */
+
+/* All padding is zero afterwards, and nothing else has been touched. */
+static void pad_shape(const gpu_parts *path, fp4_layout layout, size_t rows, size_t sf_cols,
+                      const unsigned grid[3], const unsigned cta[3], int poison)
+{
+    const size_t bytes = fp4_sf_bytes(layout, rows, sf_cols);
+    const gpu_buffer sf = gpu_buffer_new(bytes, 4);
+    uint8_t *got;
+
+    gpu_poison(sf, poison);
+    GPU_OK(path->pad((int)layout, sf.bytes, rows, sf_cols, grid, cta));
+    got = (uint8_t *)gpu_copy_of(sf);
+    for (size_t at = 0; at < bytes; at++) {
+        const int is_padding =
+            fp4_sf_row(layout, at, sf_cols) >= rows || fp4_sf_col(layout, at, sf_cols) >= sf_cols;
+        CHECK_EQ(got[at], is_padding ? 0 : poison,
+                 "%s: byte %zu of the scales of %zu x %zu, layout %d, grid %u %u %u of %u %u %u",
+                 path->name, at, rows, sf_cols, (int)layout, grid[0], grid[1], grid[2], cta[0],
+                 cta[1], cta[2]);
+    }
+    gpu_expect_guards(sf, "padding");
+    free(got);
+    gpu_buffer_free(sf);
+}
+
+GPU_TEST(memory, padding_is_zeroed_and_nothing_else)
+{
+    static const size_t rows[] = {1, 5, 7, 8, 9, 31, 127, 128, 129, 300};
+    static const size_t cols[] = {1, 2, 3, 4, 5, 31, 64, 66};
+    static const unsigned grids[][2][3] = {{{1, 1, 1}, {32, 1, 1}},
+                                           {{3, 1, 1}, {96, 1, 1}},
+                                           {{2, 3, 4}, {8, 4, 2}},
+                                           {{50, 7, 1}, {1024, 1, 1}}};
+    const size_t step = gpu_is_reduced() ? 3 : 1;
+    size_t turn = 0;
+
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r += step) {
+        for (size_t c = 0; c < sizeof cols / sizeof cols[0]; c += step) {
+            for (int layout = FP4_LAYOUT_128X4; layout <= FP4_LAYOUT_8X4; layout++) {
+                for (size_t g = 0; g < 4; g++, turn++) {
+                    pad_shape(paths[turn % PATHS], (fp4_layout)layout, rows[r], cols[c],
+                              grids[g][0], grids[g][1], turn % 3 ? 0x7f : 0xff);
+                }
+            }
+        }
+    }
+}
