@@ -32,6 +32,19 @@ Test(bits, arithmetic_rounds_to_nearest_even)
     CHECK_EQ(fp4_f32_bits(fp4_mul_rn(fp4_bits_f32(3u), 0.5f)), 2u, "1.5 * 2^-149 ties to 2");
 }
 
+Test(bits, a_sum_of_a_product_rounds_twice_under_every_flag)
+{
+    /* (1 + 2^-12)^2 - (1 + 2^-11): the product rounds to 1 + 2^-11, the sum to 0. Fused into one
+       operation, as gcc does it with -std=gnu17 -mfma, it would be 2^-24. */
+    static volatile float v = 1.000244140625f, w = -1.00048828125f;
+
+    CHECK_EQ(fp4_f32_bits(fp4_add_rn(fp4_mul_rn(v, v), w)), 0u, "v * v + w");
+    CHECK_EQ(fp4_f32_bits(fp4_add_rn(w, fp4_mul_rn(v, v))), 0u, "w + v * v");
+    CHECK_EQ(fp4_f32_bits(fp4_add_rn(1.0f, 5.9604644775390625e-8f)), 0x3f800000u, "1 + 2^-24 ties");
+    CHECK_EQ(fp4_f32_bits(fp4_rcp_rn(3.0f)), 0x3eaaaaabu, "1 / 3");
+    CHECK_EQ(fp4_f32_bits(fp4_rcp_rn(0.0f)), 0x7f800000u, "1 / 0");
+}
+
 Test(bits, min_and_max)
 {
     const float nan = fp4_bits_f32(0x7fc00000u);

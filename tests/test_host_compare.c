@@ -111,8 +111,8 @@ static void expect_first(const fp4_difference *d, host_tensor *a, host_tensor *b
     CHECK_EQ(d->row, row, "%s: row", what);
     CHECK_EQ(d->col, col, "%s: col", what);
     CHECK_EQ(d->sf_col, col / block_of(a), "%s: sf_col", what);
-    expect_side(&d->a, a, row, col, what);
-    expect_side(&d->b, b, row, col, what);
+    expect_side(&d->got, a, row, col, what);
+    expect_side(&d->expected, b, row, col, what);
 }
 
 static const char *pair_text(const host_tensor *a, const host_tensor *b)
@@ -265,9 +265,9 @@ Test(host_compare, padding_bytes_are_compared_where_the_layout_is_the_same)
         d = compared(&a, &b);
         expect_counts(&d, 0, 0, 0, 0, same ? padding : 0, pair_text(&a, &b));
         CHECK(!same || padding == 0 ||
-                  (d.first_padding == first && d.a.padding == 0 && d.b.padding == 0x5a),
+                  (d.first_padding == first && d.got.padding == 0 && d.expected.padding == 0x5a),
               "%s: byte %zu is 0x%02x, 0x%02x; expected byte %zu", pair_text(&a, &b),
-              d.first_padding, d.a.padding, d.b.padding, first);
+              d.first_padding, d.got.padding, d.expected.padding, first);
         for (size_t at = 0; at < b.sf.size; at++) { /* all but the last of them as it was */
             b.sf.bytes[at] = is_scale[at] || at == last ? b.sf.bytes[at] : 0;
         }
@@ -296,8 +296,8 @@ Test(host_compare, second_level_scales_are_compared_by_their_bits)
         d = compared(&a, &b);
         expect_counts(&d, 0, 0, 0, 2, 0, pair_text(&a, &b));
         CHECK(d.row == 77 && d.col == 0 && d.sf_col == 0, "%s: row %zu", pair_text(&a, &b), d.row);
-        expect_side(&d.a, &a, 77, 0, "a");
-        expect_side(&d.b, &b, 77, 0, "b");
+        expect_side(&d.got, &a, 77, 0, "a");
+        expect_side(&d.expected, &b, 77, 0, "b");
         change_code(&b, 100, 50); /* a block comes before every row scale */
         d = compared(&a, &b);
         expect_counts(&d, 1, 0, 1, 2, 0, pair_text(&a, &b));
@@ -378,20 +378,23 @@ Test(host_compare, the_text_holds_place_scales_codes_values_and_counts)
     fp4_difference d = some_difference(HOST_NVFP4_ROWS);
 
     CHECK(fp4_difference_text(&d, text, sizeof text) == text, "the buffer is returned");
-    expect_in_text(text, "NVFP4: 1 blocks differ (1 scales, 2 codes), 1 row scales, 1 padding");
+    expect_in_text(text, "NVFP4: differ in 1 blocks (1 scale bytes, 2 codes), the second-level "
+                         "scale of 1 rows, 1 padding");
     expect_in_text(text, "row 3, col 20 (block 1 of the row)");
-    expect_in_text(text, "a: scale 0x38 = 1, code 0x2, second level 0.25, value 0.25");
-    expect_in_text(text, "b: scale 0x40 = 2, code 0x7, second level 0.5, value 6");
-    expect_in_text(text, "padding byte at offset 3071: a 0x00, b 0xab");
+    expect_in_text(text, "got       scale 0x38 = 1, code 0x2, second level 0.25, value 0.25");
+    expect_in_text(text, "expected  scale 0x40 = 2, code 0x7, second level 0.5, value 6");
+    expect_in_text(text, "padding byte at offset 3071: got 0x00, expected 0xab");
 
     d = some_difference(HOST_MXFP4_UP);
     fp4_difference_text(&d, text, sizeof text);
-    expect_in_text(text, "MXFP4: 1 blocks differ (1 scales, 2 codes), 0 row scales, 1 padding");
+    expect_in_text(text, "MXFP4: differ in 1 blocks (1 scale bytes, 2 codes), the second-level "
+                         "scale of 0 rows, 1 padding");
     expect_in_text(text, "row 3, col 20 (block 0 of the row)");
 
     d = some_difference(HOST_MXFP8_UP);
     fp4_difference_text(&d, text, sizeof text);
-    expect_in_text(text, "MXFP8: 1 blocks differ (1 scales, 1 codes), 0 row scales, 1 padding");
+    expect_in_text(text, "MXFP8: differ in 1 blocks (1 scale bytes, 1 codes), the second-level "
+                         "scale of 0 rows, 1 padding");
     expect_in_text(text, "code 0x52");
     expect_in_text(text, "code 0xd7");
 }
@@ -406,14 +409,18 @@ Test(host_compare, the_text_names_what_there_is_and_no_more)
     b.sf.bytes[b.sf.size - 1] = 9; /* padding alone: no element to name */
     d = compared(&a, &b);
     fp4_difference_text(&d, text, sizeof text);
-    expect_in_text(text, "0 blocks differ (0 scales, 0 codes), 0 row scales, 1 padding");
-    expect_in_text(text, "a 0x00, b 0x09");
+    expect_in_text(
+        text,
+        "differ in 0 blocks (0 scale bytes, 0 codes), the second-level scale of 0 rows, 1 padding");
+    expect_in_text(text, "got 0x00, expected 0x09");
     CHECK(strstr(text, "value") == NULL, "%s", text);
     b.sf.bytes[b.sf.size - 1] = 0; /* a row scale alone */
     b.t.row_dec[9] = 1024.0f;
     d = compared(&a, &b);
     fp4_difference_text(&d, text, sizeof text);
-    expect_in_text(text, "0 blocks differ (0 scales, 0 codes), 1 row scales, 0 padding");
+    expect_in_text(
+        text,
+        "differ in 0 blocks (0 scale bytes, 0 codes), the second-level scale of 1 rows, 0 padding");
     expect_in_text(text, "row 9");
     expect_in_text(text, "second level 1024");
     CHECK(strstr(text, "offset") == NULL, "%s", text);
@@ -429,9 +436,10 @@ Test(host_compare, the_longest_text_fits_and_a_short_buffer_cuts_it_off)
 
     d.blocks = d.scales = d.codes = d.padding = d.rows = SIZE_MAX;
     d.row = d.col = d.sf_col = d.first_padding = SIZE_MAX;
-    d.a.sf = d.b.sf = d.a.code = d.b.code = d.a.padding = d.b.padding = 255;
-    d.a.scale = d.a.value = d.a.row_dec = host_bits(0x80345679u); /* -4.80646634e-39 */
-    d.b.scale = d.b.value = d.b.row_dec = -3.402823466385288598e+38f;
+    d.got.sf = d.expected.sf = d.got.code = d.expected.code = d.got.padding = d.expected.padding =
+        255;
+    d.got.scale = d.got.value = d.got.row_dec = host_bits(0x80345679u); /* -4.80646634e-39 */
+    d.expected.scale = d.expected.value = d.expected.row_dec = -3.402823466385288598e+38f;
     fp4_difference_text(&d, whole, sizeof whole);
     length = strlen(whole);
     CHECK(length < FP4_DIFFERENCE_TEXT, "the longest text has %zu characters", length);
@@ -502,4 +510,25 @@ Test(host_compare, bad_arguments_are_refused_and_the_result_is_untouched)
         CHECK_EQ(fp4_ref_compare(&a.t, &b.t, NULL), FP4_NULL, "result");
         CHECK(memcmp(&d, &untouched, sizeof d) == 0, "the result was written");
     }
+}
+
+Test(host_compare, same_means_compared_and_no_difference)
+{
+    host_tensor a = quantized(HOST_NVFP4_TENSOR, FP4_LAYOUT_128X4);
+    host_tensor b = quantized(HOST_NVFP4_TENSOR, FP4_LAYOUT_128X4);
+    char text[FP4_DIFFERENCE_TEXT];
+    fp4_difference d;
+
+    CHECK_EQ(fp4_ref_same(&a.t, &b.t, &d), 1, "equal");
+    expect_in_text(fp4_difference_text(&d, text, sizeof text), "no difference");
+    b.t.sf_bytes--; /* cannot be compared: that must not look like equal */
+    CHECK_EQ(fp4_ref_same(&a.t, &b.t, &d), 0, "too small a buffer");
+    CHECK_EQ(d.status, FP4_SMALL_BUFFER, "status");
+    expect_in_text(fp4_difference_text(&d, text, sizeof text), "not compared: a buffer is too");
+    b.t.sf_bytes++;
+    change_code(&b, 3, 5);
+    CHECK_EQ(fp4_ref_same(&a.t, &b.t, &d), 0, "another code");
+    CHECK_EQ(d.codes, 1, "codes");
+    host_tensor_free(a);
+    host_tensor_free(b);
 }

@@ -216,6 +216,7 @@ Test(host_error, nan_and_infinity_spoil_the_sums_but_not_the_shares)
         }
         x[300] = host_bits(bad[i]);
         error = error_of(HOST_NVFP4_TENSOR, x);
+        CHECK(!isfinite(error.max_abs), "max_abs %g", error.max_abs);
         CHECK(!isfinite(error.mse), "mse %g", error.mse);
         CHECK(!isfinite(error.sqnr_db), "sqnr %g", error.sqnr_db);
         CHECK(error.zeroed >= 31.0 / 512 && error.zeroed <= 33.0 / 512, "zeroed %g", error.zeroed);
@@ -252,6 +253,7 @@ Test(host_error, bad_arguments_are_refused_and_the_result_is_untouched)
         t[5].rows = m[6].rows = 4;
         m[7].dtype = (fp4_dtype)4;
         m[8].row_stride = 63;
+        m[9].dtype = FP4_E4M3; /* x is long enough to be read as that */
         m[9].dec = 0;
         m[10].cols = 63;
         CHECK_EQ(host_quantize(recipes[l / 3], good, &(host_level){1.0f, NULL, 1.0f}, &h.t), FP4_OK,

@@ -340,3 +340,34 @@ Test(host_quant, every_status_has_a_text_of_its_own)
     }
     CHECK(strcmp(fp4_status_text(FP4_OK), "ok") == 0, "%s", fp4_status_text(FP4_OK));
 }
+
+Test(host_quant, a_second_level_scale_that_cannot_be_is_refused_by_dequantize)
+{
+    static const uint32_t bad[] = {0x80000000u, 0xbf800000u, 0xff800000u, 0x7fc00000u, 0xffc00000u};
+    static const uint32_t good[] = {0x00000000u, 0x00000001u, 0x3f800000u, 0x7f7fffffu};
+    static world w;
+
+    world_reset(&w, HOST_NVFP4_TENSOR, 0);
+    CHECK_EQ(host_quantize(w.recipe, w.m, &w.level, &w.t), FP4_OK, "quantize");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        w.t.global_dec = host_bits(bad[i]);
+        CHECK_EQ(fp4_ref_dequantize(&w.t, w.y, sizeof w.y, WORLD_COLS), FP4_BAD_SCALE, "%08x",
+                 bad[i]);
+    }
+    w.t.global_dec = host_bits(0x7f800000u);
+    CHECK_EQ(fp4_ref_dequantize(&w.t, w.y, sizeof w.y, WORLD_COLS), FP4_BAD_SCALE, "infinity");
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        w.t.global_dec = host_bits(good[i]);
+        CHECK_EQ(fp4_ref_dequantize(&w.t, w.y, sizeof w.y, WORLD_COLS), FP4_OK, "%08x", good[i]);
+    }
+
+    world_reset(&w, HOST_NVFP4_TOKENS, 0);
+    CHECK_EQ(host_quantize(w.recipe, w.m, &w.level, &w.t), FP4_OK, "quantize");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const float kept = w.t.row_dec[WORLD_ROWS - 1];
+        w.t.row_dec[WORLD_ROWS - 1] = host_bits(bad[i]);
+        CHECK_EQ(fp4_ref_dequantize(&w.t, w.y, sizeof w.y, WORLD_COLS), FP4_BAD_SCALE, "row %08x",
+                 bad[i]);
+        w.t.row_dec[WORLD_ROWS - 1] = kept;
+    }
+}

@@ -18,7 +18,7 @@ FP4_HD uint32_t fp4_f32_bits(float x)
 #if defined(__CUDA_ARCH__)
     return __float_as_uint(x);
 #else
-    union {
+    union { /* C's way to look at bits; gcc, clang, nvcc and MSVC have it in C++ too */
         float f;
         uint32_t u;
     } cast;
@@ -58,6 +58,13 @@ FP4_HD float fp4_add_rn(float a, float b)
 #if defined(__CUDA_ARCH__)
     return __fadd_rn(a, b);
 #else
+    /* gcc fuses across statements unless told -std=c11 or -ffp-contract=off: it must not see where
+       a and b come from. clang fuses within an expression only. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
+    __asm__("" : "+x"(a), "+x"(b));
+#elif defined(__GNUC__) && !defined(__clang__)
+    __asm__("" : "+g"(a), "+g"(b));
+#endif
     return a + b;
 #endif
 }
@@ -82,7 +89,7 @@ FP4_HD float fp4_rcp_rn(float x)
 #endif
 }
 
-/** The smaller of a and b; b where a is NaN. */
+/** The smaller of a and b, which is not NaN; b where a is. */
 FP4_HD float fp4_min(float a, float b)
 {
 #if defined(__CUDA_ARCH__)

@@ -13,8 +13,7 @@
 #define FP4_VERSION_PATCH 0
 
 /* NVRTC has no <stdint.h>. These types have one possible definition each, so that a translation
-   unit may repeat them; 64-bit values are `unsigned long long` throughout, whose name is the same
-   everywhere. size_t is predeclared there. */
+   unit may repeat them. 64-bit sizes and offsets are size_t, which is predeclared there. */
 #if defined(__CUDACC_RTC__)
 typedef signed char int8_t;
 typedef unsigned char uint8_t;

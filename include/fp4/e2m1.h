@@ -8,10 +8,10 @@
  * bias 1: a code >= 2 is (1 + m/2) * 2^(e-1), codes 0 and 1 are the subnormals m/2. Two codes share
  * a byte: the element with the lower index is the low nibble.
  *
- * Every f32 goes to one of these functions' codes by comparing its magnitude, as an integer, with
- * seven thresholds: no rounding mode, no flush-to-zero setting and no fast-math flag can change a
- * result. These scalar functions are the definition; every packed or hardware conversion in
- * fp4/device must equal them.
+ * Rounding compares the magnitude, as an integer, with seven thresholds (stochastic rounding does
+ * three exact float operations): no rounding mode, no flush-to-zero setting and no fast-math flag
+ * can change a result. These scalar functions are the definition; every packed or hardware
+ * conversion in fp4/device must equal them.
  */
 #ifndef FP4_E2M1_H
 #define FP4_E2M1_H
@@ -95,12 +95,12 @@ FP4_HD uint8_t fp4_f32_to_e2m1_sr(float x, uint8_t random)
     if (magnitude >= 0x40c00000u) {
         return (uint8_t)(sign | 7u);
     }
-    if (magnitude <
-        0x40000000u) { /* codes 0..3, 0.5 apart: every operation here and below is exact */
+    /* codes 0..3 are 0.5 apart, 4 and 5 are 1 apart, 6 is 2 below 7; every operation is exact */
+    if (magnitude < 0x40000000u) {
         position = (uint32_t)(a * 512.0f);
-    } else if (magnitude < 0x40800000u) { /* codes 4 and 5, 1 apart */
+    } else if (magnitude < 0x40800000u) {
         position = 4u * 256u + (uint32_t)((a - 2.0f) * 256.0f);
-    } else { /* code 6, 2 below the next */
+    } else {
         position = 6u * 256u + (uint32_t)((a - 4.0f) * 128.0f);
     }
     return (uint8_t)(sign | ((position + random) >> 8));

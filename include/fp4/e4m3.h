@@ -7,7 +7,7 @@
  *     0x00  0        0x01  2^-9 (smallest)    0x08  2^-6 (smallest normal)
  *     0x38  1        0x7e  448  (largest)     0x7f  NaN; no infinity
  *
- * Integer arithmetic only, but for one exact int-to-float conversion.
+ * Integer arithmetic, but for one exact product with a power of two in decoding.
  */
 #ifndef FP4_E4M3_H
 #define FP4_E4M3_H

@@ -6,9 +6,9 @@
  *     f16    s eeeee mmmmmmmmmm                     bias 15    largest 65504, smallest 2^-24
  *
  * Values travel as their 16 bits in a uint16_t, so that no CUDA type header is forced on anyone.
- * Integer arithmetic only, but for one exact int-to-float conversion: no rounding mode, no
- * flush-to-zero setting and no fast-math flag changes a result. Corners are as NVIDIA's cuda_fp16.h
- * and cuda_bf16.h have them.
+ * Integer arithmetic, but for one exact product with a power of two in decoding: no rounding mode,
+ * no flush-to-zero setting and no fast-math flag changes a result. Corners are as NVIDIA's
+ * cuda_fp16.h and cuda_bf16.h have them.
  */
 #ifndef FP4_F16_H
 #define FP4_F16_H

@@ -16,7 +16,12 @@
  *              FlashInfer layout_128x4.
  *
  *     8x4      tiles of 8 rows x 4 scale columns, 32 bytes each, ordered along the row first;
- *              inside a tile row-major. TensorRT-LLM's layout for few rows; FlashInfer layout_8x4.
+ *              inside a tile row-major:
+ *
+ *                  byte   0..3     4..7      ...     28..31
+ *                  0      row 0    row 1     ...     row 7         <- sf_col 0 1 2 3 of each
+ *
+ *              TensorRT-LLM's layout for few rows; FlashInfer layout_8x4.
  *
  * row counts matrix rows, sf_col counts blocks along a row, sf_cols = cols / block. A tiled buffer
  * is padded to whole tiles; the padding belongs to the buffer and is written as 0x00. In a batch
@@ -54,9 +59,8 @@ FP4_HD_CONST size_t fp4_sf_cols_padded(fp4_layout layout, size_t sf_cols)
     return layout == FP4_LAYOUT_LINEAR ? sf_cols : fp4_round_up_(sf_cols, 4);
 }
 
-/** Bytes of the scale buffer of one matrix, padding included; also the distance between the
- * matrices of a
-    batch. */
+/** Bytes of the scale buffer of one matrix, padding included; also the distance from matrix to
+    matrix of a batch. */
 FP4_HD_CONST size_t fp4_sf_bytes(fp4_layout layout, size_t rows, size_t sf_cols)
 {
     return fp4_sf_rows_padded(layout, rows) * fp4_sf_cols_padded(layout, sf_cols);
@@ -99,8 +103,7 @@ FP4_HD_CONST size_t fp4_sf_offset_batched(fp4_layout layout, size_t batch, size_
            fp4_sf_offset(layout, row, sf_col, sf_cols);
 }
 
-/* ---------------------------------------------------------------- inverse: the scale at an offset
-   */
+/* ---------------------------------------------------------------- inverse: offset to scale */
 
 /** Row of the scale at a byte offset of the linear layout. sf_cols > 0, as for all inverses. */
 FP4_HD_CONST size_t fp4_sf_row_linear(size_t offset, size_t sf_cols)

@@ -5,14 +5,15 @@
  *
  *     code = e2m1 or e4m3 of ( x * enc )        x ~ decode(code) * decode(bits) [* global_dec]
  *
- *     function                 scale byte                                 same bytes as
- *     fp4_nvfp4_scale          e4m3(amax * (global_enc/6))                Transformer Engine,
- *                                                                         FlashInfer's exact mode
- *     fp4_mxfp4_scale          amax/6 rounded up to a power of two        torchao RCEIL, FlashInfer
- *     fp4_mxfp4_scale_floor    floor(log2 amax) - 2; may clip             OCP MX v1.0
- *     fp4_mxfp4_scale_ceil     ceil(log2 amax) - 2                        torchao CEIL
- *     fp4_mxfp4_scale_even     as floor, one more from mantissa 1.75 on   torchao EVEN
- *     fp4_mxfp8_scale, ...     the same four for e4m3 elements: 448 and 8 instead of 6 and 2
+ *     function                 scale byte                             same bytes as
+ *     fp4_nvfp4_scale          e4m3(amax * (global_enc/6))            Transformer Engine,
+ *                                                                     FlashInfer's exact mode
+ *     fp4_mxfp4_scale          amax/6 rounded up to a power of two    torchao RCEIL; FlashInfer but
+ *                                                                     for codes under byte 0
+ *     fp4_mxfp4_scale_floor    floor(log2 amax) - 2; may clip         OCP MX v1.0
+ *     fp4_mxfp4_scale_ceil     ceil(log2 amax) - 2                    torchao CEIL
+ *     fp4_mxfp4_scale_even     as floor, plus 1 from mantissa 1.75    torchao EVEN
+ *     fp4_mxfp8_scale, ...     the same four for e4m3 elements: 448, 8, 1.9375 for 6, 2, 1.75
  *
  * Another stack's rule is another function with that stack's name, never a flag on these.
  *

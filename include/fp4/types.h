@@ -84,8 +84,7 @@ typedef struct fp4_mxfp8_block {
 } fp4_mxfp8_block;
 
 /** One thread's part of a block that several lanes share: its codes, and the block's scale byte.
- * The
-    number is that of the 32-bit words; four e2m1 codes fill half of one. */
+    The number is that of the 32-bit words; four e2m1 codes fill half of one. */
 typedef struct fp4_part1 {
     uint32_t q[1];
     uint8_t sf;

@@ -10,7 +10,7 @@
 
 /** Error of x' (decoded) against x, over all elements of x; sums in double, row by row. */
 typedef struct fp4_error {
-    double max_abs;   /* max |x' - x| */
+    double max_abs;   /* max |x' - x|; NaN where one is NaN */
     double mse;       /* mean (x' - x)^2 */
     double sqnr_db;   /* 10 log10( sum x^2 / sum (x' - x)^2 ); +inf where nothing is lost */
     double saturated; /* share of elements with the largest code and |x'| < |x| */
@@ -38,7 +38,7 @@ static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, co
         const size_t at = col + i;
         const int largest = t->format == FP4_MXFP8 ? (q[at] & 0x7f) == 0x7e
                                                    : ((q[at / 2] >> (at % 2 * 4)) & 7) == 7;
-        sums->max_abs = fabs(error) > sums->max_abs ? fabs(error) : sums->max_abs;
+        sums->max_abs = fabs(error) > sums->max_abs || isnan(error) ? fabs(error) : sums->max_abs;
         sums->noise += error * error;
         sums->signal += from * from;
         sums->saturated += (size_t)(largest && fabs(to) < fabs(from));
@@ -50,7 +50,7 @@ static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, co
  * The error of t against x, from which it was quantized.
  *
  * shape    t: x's rows; x's cols or more.
- * range    an empty matrix: all 0, sqnr_db = +inf. NaN and infinity in x spoil mse and sqnr_db.
+ * range    an empty matrix: all 0, sqnr_db = +inf. NaN and infinity in x spoil the first three.
  * errors   as for fp4_ref_dequantize; *error is untouched then.
  */
 static inline fp4_status fp4_ref_error(fp4_matrix x, const fp4_tensor *t, fp4_error *error)
@@ -64,6 +64,7 @@ static inline fp4_status fp4_ref_error(fp4_matrix x, const fp4_tensor *t, fp4_er
         return FP4_NULL;
     }
     status = fp4_ref_check_(&x, t, t->format);
+    status = status != FP4_OK ? status : fp4_ref_check_dec_(t);
     if (status != FP4_OK) {
         return status;
     }

@@ -13,9 +13,10 @@
  *
  * What all of them share:
  *
- * shape    x: rows x cols of any dtype, any alignment, any row_stride >= cols. t: the same rows;
+ * shape    x: rows x cols of any dtype, any row_stride >= cols. t: the same rows;
  *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
  *          scales of 0x00. rows = 0 or cols = 0 is fine: no codes, no scales.
+ *          row_enc, row_dec: aligned as floats are. Everything else: any alignment.
  * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
  *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
  *          used. Not a byte past the advertised sizes.
@@ -48,14 +49,30 @@
 
 static inline int fp4_positive_finite_(float x)
 {
-    return fp4_f32_bits(x) - 1u <
-           0x7f7fffffu; /* +0 wraps round; negative, infinite, NaN are above */
+    return fp4_f32_bits(x) - 1u < 0x7f7fffffu; /* +0 wraps; negative, infinite, NaN are above */
 }
 
-/* A global scale: its reciprocal is needed too, which is infinite up to 2^-128. */
-static inline int fp4_is_global_enc_(float global_enc)
+/* The same of x and of 1/x, which is infinite up to 2^-128. */
+static inline int fp4_invertible_(float x)
 {
-    return fp4_positive_finite_(global_enc) && fp4_positive_finite_(fp4_rcp_rn(global_enc));
+    return fp4_positive_finite_(x) && fp4_positive_finite_(fp4_rcp_rn(x));
+}
+
+/* What a tensor's second-level scale may be: not negative, not NaN, and finite unless the per-token
+   recipe can have written it. */
+static inline fp4_status fp4_ref_check_dec_(const fp4_tensor *t)
+{
+    size_t row;
+
+    if (t->row_dec == NULL) {
+        return fp4_f32_bits(t->global_dec) < 0x7f800000u ? FP4_OK : FP4_BAD_SCALE;
+    }
+    for (row = 0; row < t->rows && t->cols != 0; row++) {
+        if (fp4_f32_bits(t->row_dec[row]) > 0x7f800000u) {
+            return FP4_BAD_SCALE;
+        }
+    }
+    return FP4_OK;
 }
 
 static inline size_t fp4_dtype_bytes_(fp4_dtype dtype)
@@ -76,7 +93,7 @@ static inline fp4_status fp4_ref_check_matrix_(const fp4_matrix *x)
         fp4_overflows_(x->rows * x->row_stride, fp4_dtype_bytes_(x->dtype))) {
         return FP4_BAD_SHAPE;
     }
-    if (!fp4_positive_finite_(x->dec)) {
+    if (x->dtype == FP4_E4M3 && !fp4_positive_finite_(x->dec)) {
         return FP4_BAD_SCALE;
     }
     return x->rows != 0 && x->cols != 0 && x->data == NULL ? FP4_NULL : FP4_OK;
@@ -356,7 +373,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, 
     if (t->row_dec != NULL) {
         return FP4_BAD_TYPE;
     }
-    if (!fp4_is_global_enc_(global_enc)) {
+    if (!fp4_invertible_(global_enc)) {
         return FP4_BAD_SCALE;
     }
     t->global_dec = fp4_nvfp4_global_dec(global_enc);
@@ -378,7 +395,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *
         return FP4_NULL;
     }
     for (row = 0; row < x.rows && t->cols != 0; row++) {
-        if (!fp4_is_global_enc_(row_enc[row])) {
+        if (!fp4_invertible_(row_enc[row])) {
             return FP4_BAD_SCALE;
         }
     }
@@ -401,7 +418,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_
     if (x.rows != 0 && t->cols != 0 && t->row_dec == NULL) {
         return FP4_NULL;
     }
-    if (!fp4_is_global_enc_(base_dec)) {
+    if (!fp4_invertible_(base_dec)) {
         return FP4_BAD_SCALE;
     }
     t->global_dec = 1.0f;
@@ -531,9 +548,11 @@ static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, 
 /**
  * Every element back as f32: (code * scale) * second-level scale, in this order.
  *
- * shape    y: t->rows x t->cols, row r at y + r * row_stride; y_bytes must reach the last element.
+ * shape    y: t->rows x t->cols, row r at y + r * row_stride, any alignment; y_bytes must reach the
+ *          last element.
  * range    a NaN scale byte gives NaNs. Zero codes keep their sign.
- * errors   as for quantize; nothing written.
+ * errors   as for quantize, and FP4_BAD_SCALE for a second-level scale that is negative or NaN, or
+ *          an infinite global_dec (0 is fine: a row of zeros has it); nothing written.
  */
 static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_t y_bytes,
                                             size_t row_stride)
@@ -545,6 +564,7 @@ static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_
         return FP4_NULL;
     }
     status = fp4_ref_check_tensor_(t);
+    status = status != FP4_OK ? status : fp4_ref_check_dec_(t);
     if (status != FP4_OK) {
         return status;
     }
@@ -566,11 +586,13 @@ static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_
     rows = (ptrdiff_t)t->rows;
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
-        float *out = y + (size_t)row * row_stride;
+        uint8_t *out = (uint8_t *)y + (size_t)row * row_stride * sizeof(float);
+        float chunk[FP4_REF_CHUNK_];
         size_t col, n;
         for (col = 0; col < t->cols; col += n) {
             n = t->cols - col < FP4_REF_CHUNK_ ? t->cols - col : FP4_REF_CHUNK_;
-            fp4_ref_decode_(out + col, t, (size_t)row, col, n);
+            fp4_ref_decode_(chunk, t, (size_t)row, col, n);
+            memcpy(out + col * sizeof(float), chunk, n * sizeof(float));
         }
     }
     return FP4_OK;

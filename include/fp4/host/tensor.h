@@ -14,18 +14,28 @@
 #error "fp4/host is a bit-exact reference: no -ffast-math, or define FP4_ALLOW_FAST_MATH"
 #endif
 #if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
-#error "fp4/host needs float arithmetic in float: on 32-bit x86 compile with -msse2 -mfpmath=sse"
+#error "fp4/host needs float arithmetic in float (FLT_EVAL_METHOD 0)"
 #endif
 
-/** What a reference function answers. Anything but FP4_OK means that it has written nothing. */
+/**
+ * What a reference function answers. Anything but FP4_OK means that it has written nothing.
+ *
+ * BAD_SHAPE     cols not whole blocks, shapes that differ, or a size over 2^64
+ * BAD_STRIDE    a row stride smaller than the number of columns
+ * SMALL_BUFFER  a buffer is smaller than what would be written or read
+ * NULL          a null pointer where data is needed
+ * BAD_SCALE     a scale that is negative, NaN or infinite, or of which an encoder needs the
+ *               reciprocal and that is 0 or has an infinite one (up to 2^-128)
+ * BAD_TYPE      a format, layout or element type unknown, or not for this function
+ */
 typedef enum fp4_status {
     FP4_OK = 0,
-    FP4_BAD_SHAPE,  /* cols not a multiple of the block, shapes that differ, or a size over 2^64 */
-    FP4_BAD_STRIDE, /* row_stride < cols */
-    FP4_SMALL_BUFFER, /* a buffer is smaller than what would be written or read */
-    FP4_NULL,         /* a null pointer where data is needed */
-    FP4_BAD_SCALE,    /* a second-level or input scale that is not positive and finite */
-    FP4_BAD_TYPE      /* a format, layout or element type unknown, or not for this function */
+    FP4_BAD_SHAPE,
+    FP4_BAD_STRIDE,
+    FP4_SMALL_BUFFER,
+    FP4_NULL,
+    FP4_BAD_SCALE,
+    FP4_BAD_TYPE
 } fp4_status;
 
 /** One line of English for a status. */
@@ -43,7 +53,7 @@ static inline const char *fp4_status_text(fp4_status status)
     case FP4_NULL:
         return "null pointer";
     case FP4_BAD_SCALE:
-        return "a scale is not positive and finite";
+        return "bad scale: negative, not finite, or without a finite reciprocal";
     case FP4_BAD_TYPE:
         return "unknown or unsuitable format, layout or element type";
     }
