@@ -81,7 +81,7 @@ proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 	cc/openmp cc/symbols cc/two-tu \
 	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
 	$(patsubst tests/compile/%.c,cc/%,$(wildcard tests/compile/not_*.c))
-runs := host-tests host-tests-native golden demo readback fuzz \
+runs := host-tests host-tests-native threads vectorised golden demo readback fuzz \
 	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
@@ -97,7 +97,7 @@ else
 left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
 endif
 ifneq ($(has_nvcc),)
-proofs += $(HEADERS:include/fp4/%=nvcc/%)
+proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu
 ifneq ($(archs),$(strip $(ARCHS)))
 left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
 endif
@@ -145,8 +145,8 @@ build/config: FORCE
 
 # -------------------------------------------------------------------------------- host tests
 #
-# Four times: as they are; as an optimised user's build compiles the headers (fma, vectors, OpenMP);
-# so with clang; and under the sanitizers.
+# Four times: as they are; as an optimised user's build compiles the headers (fma, vectors, OpenMP, and
+# gcc's own dialect, which fuses a * b + c); so with clang; and under the sanitizers.
 
 define host_tests # folder, compiler, flags
 build/$1/%.o: tests/%.c build/config
@@ -157,7 +157,7 @@ build/$1/fp4-tests: $(TESTS:tests/%.c=build/$1/%.o)
 endef
 folders := tests native clang san examples exhaustive bench
 $(eval $(call host_tests,tests,$(CC),$(CFLAGS)))
-$(eval $(call host_tests,native,$(CC),-O3 -march=native -fopenmp))
+$(eval $(call host_tests,native,$(CC),-std=gnu17 -O3 -march=native -fopenmp))
 $(eval $(call host_tests,clang,$(CLANG),-O3 -march=native))
 $(eval $(call host_tests,san,$(CC),$(SANITIZE)))
 
@@ -169,6 +169,15 @@ build/checks/host-tests-clang.ok: build/clang/fp4-tests FORCE
 	$(check) sh tests/tools/criterion.sh $< as-one
 build/checks/san/host-tests.ok: build/san/fp4-tests FORCE
 	$(check) sh tests/tools/criterion.sh $< as-one
+
+# Rows spread over threads give the same bytes; gcc vectorises the loops over a row.
+build/checks/threads.ok: build/native/check_openmp FORCE
+	$(check) $<
+build/native/check_openmp: tests/check_openmp.c $(HEADERS) build/config
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -O2 -fopenmp -Iinclude $< -lm -o $@
+build/checks/vectorised.ok: FORCE
+	$(check) sh tests/tools/check_vectorised.sh
 
 # The golden vectors are what they were when they came.
 build/checks/golden.ok: FORCE
@@ -226,6 +235,10 @@ endef
 $(eval $(call compile_proofs,cc,$(CC),$(CXX)))
 $(eval $(call compile_proofs,clang,$(CLANG),$(CLANG)++))
 
+build/checks/nvcc/two-tu.ok: tests/compile/two_tu_a.c tests/compile/two_tu_b.c $(HEADERS) \
+		build/use/everything.h build/config tests/tools/compile.sh
+	$(check) sh tests/tools/compile.sh nvcc-two-tu tests/compile/two_tu_a.c \
+	    tests/compile/two_tu_b.c
 build/checks/nvcc/%.ok: build/use/%.c build/config
 	$(check) $(NVCC) $(NVCCFLAGS) -MD -MP -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
 

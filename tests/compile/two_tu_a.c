@@ -1,7 +1,11 @@
 /* Two translation units that include everything, this and two_tu_b.c, must link and agree.
    everything.h is generated (tests/tools/use.sh). */
 #define fp4_use fp4_use_a
+#define fp4_use_device fp4_use_device_a
 #include "everything.h"
+#if defined(__CUDACC__)
+#include "device.h"
+#endif
 
 uint8_t two_tu_code(float x);
 size_t two_tu_offset(size_t row, size_t sf_col);

@@ -1,6 +1,10 @@
 /* The other half of two_tu_a.c. */
 #define fp4_use fp4_use_b
+#define fp4_use_device fp4_use_device_b
 #include "everything.h"
+#if defined(__CUDACC__)
+#include "device.h"
+#endif
 
 uint8_t two_tu_code(float x);
 size_t two_tu_offset(size_t row, size_t sf_col);

@@ -66,6 +66,15 @@ two-tu)
     done
     ;;
 
+# nvcc-two-tu A B: the same under nvcc, as whole programs and as relocatable device code.
+nvcc-two-tu)
+    for rdc in false true; do
+        "$NVCC" -std=c++17 -arch=sm_90 -rdc=$rdc -Iinclude -Ibuild/use -x cu "$2" "$3" \
+            -o "$scratch/two"
+        "$scratch/two"
+    done
+    ;;
+
 # must-fail SOURCE: does not compile, as C11 and as C++11, for the reason it names in a comment
 # `expect: REGEX` (extended; found in the compiler's message). With -DRIGHT, which selects the
 # correct line beside the wrong one, it compiles. A comment `flags: ...` adds flags.

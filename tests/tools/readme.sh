@@ -15,6 +15,7 @@
 #   further lines of code, put before those of the snippet
 #   -->
 #   wrap=main  the lines are the body of main(), in a file that includes all of fp4 for the host
+#   prints     the program prints what stands in the next text block
 #   no-run     compiled and linked, not run
 #   file=NAME  the snippet also stands under NAME in the folder where `run` snippets work
 #   run        (sh) the lines are run, in a folder with those files and this tree as `fp4`
@@ -62,7 +63,7 @@ has() { grep -qw -- "$1" "$dir/s.options"; }
 extract "$line" "$dir/s"
 for option in $(cat "$dir/s.options"); do
     case $option in
-    wrap=main | no-run | run | file=*) ;;
+    wrap=main | prints | no-run | run | file=*) ;;
     *) echo "$file:$line: unknown option $option" && exit 1 ;;
     esac
 done
@@ -90,7 +91,11 @@ c)
     compiler="${CC:-gcc} -std=c11 -O2 $warnings -Iinclude"
     if grep -q '\<main *(' "$dir/snippet.c"; then
         $compiler "$dir/snippet.c" -lm -o "$dir/program"
-        has no-run || "$dir/program"
+        has no-run || "$dir/program" | tee "$dir/printed"
+        if has prints; then
+            awk -v after="$line" 'FNR > after && /^```text/ { inside = 1; next }
+                /^```/ && inside { exit } inside' "$file" | diff - "$dir/printed"
+        fi
     else
         $compiler -c "$dir/snippet.c" -o "$dir/snippet.o"
     fi
