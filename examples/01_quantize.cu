@@ -266,10 +266,17 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT)
 
 /* ------------------------------------------------------------------------------ launcher */
 
-/* Positive, finite, its reciprocal too (over 2^-128). Device scales cannot be looked at here. */
+/* Not positive and finite. Device scales cannot be looked at here. */
 static int is_bad_scale(const quantize_scale *s)
 {
-    return s->device == NULL && !(s->value > 2.9387358770557188e-39f && s->value <= FP4_F32_MAX);
+    return s->device == NULL && !(s->value > 0.0f && s->value <= FP4_F32_MAX);
+}
+
+/* The reciprocal of what is multiplied by is needed too, and infinite up to 2^-128. */
+static int is_bad_global(const quantize_scale *s)
+{
+    const float enc = s->is_dec ? fp4_nvfp4_global_enc_from_dec(s->value) : s->value;
+    return is_bad_scale(s) || (s->device == NULL && enc <= 2.9387358770557188e-39f);
 }
 
 static int is_bad(const quantize_args *a)
@@ -283,7 +290,7 @@ static int is_bad(const quantize_args *a)
            a->row_stride * ELEMENT % 16 != 0 ||
            (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
            (size_t)a->q % CODES != 0 || /* alignment */
-           (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_scale(&a->global)) ||
+           (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_global(&a->global)) ||
            (ELEMENT == 1 && is_bad_scale(&a->x_dec));
 }
 

@@ -198,10 +198,17 @@ static __global__ void __launch_bounds__(THREADS) quantize_colmajor(const quanti
 
 /* ------------------------------------------------------------------------------ launcher */
 
-/* Positive, finite, its reciprocal too (over 2^-128). */
-static int is_scale(float v)
+static int is_bad_number(float v)
 {
-    return v > 2.9387358770557188e-39f && v <= FP4_F32_MAX;
+    return !(v > 0.0f && v <= FP4_F32_MAX);
+}
+
+/* The reciprocal of what is multiplied by is needed too, and infinite up to 2^-128. Device scales
+   cannot be looked at here. */
+static int is_bad_global(const quantize_scale *s)
+{
+    const float enc = s->is_dec ? fp4_nvfp4_global_enc_from_dec(s->value) : s->value;
+    return s->device == NULL && (is_bad_number(s->value) || enc <= 2.9387358770557188e-39f);
 }
 
 static int is_bad(const quantize_args *a)
@@ -211,8 +218,7 @@ static int is_bad(const quantize_args *a)
            a->col_stride < a->rows || a->col_stride * ELEMENT % 4 != 0 || (size_t)a->x % 4 != 0 ||
            (size_t)a->q % 16 != 0 || /* alignment */
            (LAYOUT != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 != 0) ||
-           (BLOCK == 16 && a->global.device == NULL && !is_scale(a->global.value)) ||
-           (ELEMENT == 1 && !is_scale(a->x_dec));
+           (BLOCK == 16 && is_bad_global(&a->global)) || (ELEMENT == 1 && is_bad_number(a->x_dec));
 }
 
 static cudaError_t launch(const void *kernel, size_t grid_x, size_t grid_y, void **arguments,
