@@ -1,7 +1,8 @@
 # fp4: demo, tests, installation. The library itself is headers only: -Iinclude is all a user needs.
 #
 # Variables: CC CXX CLANG NVCC CUDA_HOME; ARCHS="90 100a" (what nvcc compiles for); CPPFLAGS CFLAGS
-# LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS.
+# LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS; NVDISASM (for a look at
+# machine code).
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -87,6 +88,16 @@ runs := host-tests host-tests-native threads vectorised golden demo readback fuz
 	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
 san := san/host-tests san/demo
 
+# Device code and what became of it. Of each example a Latin square: any two of its words meet.
+device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
+	f16-nvfp4-8X4 f16-mxfp4-LINEAR f16-mxfp8-128X4 \
+	f32-nvfp4-LINEAR f32-mxfp4-128X4 f32-mxfp8-8X4 \
+	e4m3-nvfp4-128X4 e4m3-mxfp4-8X4 e4m3-mxfp8-LINEAR
+device_examples := 01_quantize 02_quantize_colmajor
+device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
+	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
+	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
+
 ifneq ($(has_clang),)
 proofs += $(PORTABLE:include/fp4/%=clang/%) $(HOST:include/fp4/%=clang/%) \
 	clang/symbols clang/two-tu \
@@ -97,13 +108,14 @@ else
 left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
 endif
 ifneq ($(has_nvcc),)
-proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu
+proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu $(device)
 ifneq ($(archs),$(strip $(ARCHS)))
 left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
 endif
 else
 left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword $(ARCHS)) to \
-	sm_$(lastword $(ARCHS)), and the README's cuda snippets"
+	sm_$(lastword $(ARCHS)), the README's cuda snippets, and what became of device code: its \
+	registers, PTX, machine code and compile time, and its must-fail files"
 endif
 ifneq ($(has_nvrtc),)
 proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE))
@@ -145,8 +157,8 @@ build/config: FORCE
 
 # -------------------------------------------------------------------------------- host tests
 #
-# Four times: as they are; as an optimised user's build compiles the headers (fma, vectors, OpenMP, and
-# gcc's own dialect, which fuses a * b + c); so with clang; and under the sanitizers.
+# Four times: as they are; as an optimised user's build compiles the headers (fma, vectors, OpenMP,
+# and gcc's own dialect, which fuses a * b + c); so with clang; and under the sanitizers.
 
 define host_tests # folder, compiler, flags
 build/$1/%.o: tests/%.c build/config
@@ -247,6 +259,55 @@ build/checks/nvrtc/%.ok: build/use/%.c build/nvrtc $(PORTABLE) $(DEVICE)
 build/nvrtc: tests/compile/nvrtc.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
 	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
+
+# -------------------------------------------------------------------------------- device code
+#
+# What can be seen without a GPU: that kernels keep to their registers on every target, which
+# instructions they became, what compiling them costs. One call of nvcc serves all targets: ARCHS;
+# plain 100 and 120, which lack what 100a and 120a have; and their families, as code for the next
+# chip of the family, since nvcc takes 100 and 100f for the same code.
+
+code = $(foreach a,$1,-gencode arch=compute_$a$(,)code=sm_$a)
+family = $(if $(filter $1a,$(archs)),$(if $(filter sm_$2,$(nvcc_lists)),\
+	-gencode arch=compute_$1f$(,)code=sm_$2))
+, := ,
+plain := $(filter-out $(archs),$(patsubst %a,%,$(filter 100a 120a,$(archs))))
+targets := $(call code,$(archs) $(plain)) $(call family,100,103) $(call family,120,121)
+three := $(call code,$(filter 90 100a 120a,$(archs)))
+
+build/checks/device/%.ok: live = TARGETS='$(or $(only),$(targets))' NVDISASM='$(NVDISASM)'
+
+build/checks/device/blocks.ok: tests/compile/blocks.cu build/config tests/tools/device.sh
+	$(check) sh tests/tools/device.sh frames $< build/device/blocks $(basename $@)
+build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tools/device.sh
+	$(check) sh tests/tools/device.sh frames $< build/device/portable $(basename $@) \
+	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
+build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
+	$(check) sh tests/tools/device.sh complete $< $(DEVICE)
+build/checks/device/ptx.ok: build/checks/device/blocks.ok tests/tools/device.sh
+	$(check) sh tests/tools/device.sh ptx build/device/blocks
+build/checks/device/ptx-portable.ok: build/checks/device/portable.ok tests/tools/device.sh
+	$(check) sh tests/tools/device.sh ptx build/device/portable portable
+build/checks/device/portable.ok build/checks/device/ptx-portable.ok: only = $(three)
+
+build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config
+	$(Q)rm -rf $@ && mkdir -p $@ && $(NVCC) -std=c++17 -O3 -DNDEBUG $(three) --keep --keep-dir $@ \
+	    -fatbin $< -o $@/fatbin
+build/checks/device/sass.ok: build/device/cuda_fp4 build/checks/device/blocks.ok FORCE
+	$(check) sh tests/tools/device.sh sass build/device/blocks $<
+
+build/checks/device/compile-time.ok: $(PORTABLE) $(DEVICE) build/config tests/tools/compile_time.py
+	$(check) python3 tests/tools/compile_time.py $(NVCC) 0.3 fp4/device/quant.cuh
+build/checks/device/not_%.ok: tests/compile/not_%.cu $(PORTABLE) $(DEVICE) build/config \
+		tests/tools/device.sh
+	$(check) sh tests/tools/device.sh must-fail $<
+
+define device_example # name
+build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
+	$$(check) sh tests/tools/device.sh frames $$< build/device/$1/$$* $$(basename $$@) -DNO_MAIN \
+	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3)
+endef
+$(foreach e,$(device_examples),$(eval $(call device_example,$e)))
 
 # -------------------------------------------------------------------------------- text, consumers
 

@@ -141,4 +141,42 @@ FP4_HD uint32_t fp4_shift_rn_(uint32_t value, uint32_t drop)
     return (value + ((1u << (drop - 1u)) - 1u) + ((value >> drop) & 1u)) >> drop;
 }
 
+/**
+ * |x|, given by its bits, rounded to a narrower float: its bits in that format.
+ *
+ * range    min_exponent: the f32 exponent field of the format's smallest normal. drop: how many of
+ *          f32's 23 mantissa bits it lacks. largest: where larger results end. Not for NaN.
+ *
+ * From the smallest normal on, `drop` bits go; below it one more for each binade, until nothing is
+ * left. For normals the hidden bit, shifted down, supplies the 1 by which the narrow exponent field
+ * exceeds exponent - min_exponent, and a carry out of the mantissa moves into the exponent by
+ * itself.
+ */
+FP4_HD uint32_t fp4_narrow_(uint32_t magnitude, uint32_t min_exponent, uint32_t drop,
+                            uint32_t largest)
+{
+    const uint32_t exponent = magnitude >> 23;
+    const uint32_t significand = (magnitude & 0x7fffffu) | 0x800000u;
+    const uint32_t is_normal = exponent >= min_exponent;
+    const uint32_t more = fp4_min_u32(drop + min_exponent - exponent, 25u);
+    const uint32_t base = is_normal ? (exponent - min_exponent) << (23u - drop) : 0u;
+
+    return fp4_min_u32(base + fp4_shift_rn_(significand, is_normal ? drop : more), largest);
+}
+
+/**
+ * The f32 bits of a narrower float's magnitude, infinities and NaN aside: significand times a power
+ * of two, an exact product. The subnormals share the exponent of the smallest normals. It selects
+ * only between constants, so that loops over it vectorise.
+ */
+FP4_HD uint32_t fp4_widen_(uint32_t magnitude, uint32_t mantissa_bits, uint32_t bias)
+{
+    const uint32_t hidden = 1u << mantissa_bits;
+    const uint32_t exponent = fp4_max_u32(magnitude >> mantissa_bits, 1u);
+    const uint32_t significand = (magnitude & (hidden - 1u)) | (magnitude < hidden ? 0u : hidden);
+    const float unit = fp4_bits_f32((exponent + 127u - bias - mantissa_bits) << 23);
+
+    return fp4_f32_bits((float)(int32_t)significand * unit);
+}
+
 #endif /* FP4_BITS_H */

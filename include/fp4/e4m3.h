@@ -25,14 +25,7 @@ FP4_HD uint8_t fp4_f32_to_e4m3(float x)
 {
     const uint32_t bits = fp4_f32_bits(x);
     const uint32_t magnitude = bits & 0x7fffffffu;
-    const uint32_t exponent = magnitude >> 23;
-    const uint32_t significand = (magnitude & 0x7fffffu) | 0x800000u;
-
-    /* As in fp4_f32_to_f16: 2^-6, the smallest normal, has the f32 exponent field 121; from there
-       on 20 bits are dropped, below it one more for each binade. */
-    const uint32_t drop = exponent >= 121u ? 20u : fp4_min_u32(141u - exponent, 25u);
-    const uint32_t base = exponent >= 121u ? (exponent - 121u) << 3 : 0u;
-    const uint32_t rounded = fp4_min_u32(base + fp4_shift_rn_(significand, drop), 0x7eu);
+    const uint32_t rounded = fp4_narrow_(magnitude, 127u - 6u, 20u, 0x7eu);
 
     return (uint8_t)(magnitude > 0x7f800000u ? 0x7fu : ((bits >> 24) & 0x80u) | rounded);
 }
@@ -41,14 +34,10 @@ FP4_HD uint8_t fp4_f32_to_e4m3(float x)
 FP4_HD float fp4_e4m3_to_f32(uint8_t code)
 {
     const uint32_t magnitude = code & 0x7fu;
-    const uint32_t exponent = fp4_max_u32(magnitude >> 3, 1u);
-    const uint32_t significand = (magnitude & 7u) | (magnitude < 0x08u ? 0u : 0x08u);
     const uint32_t nan = magnitude == 0x7fu ? 0x7fffffffu : 0u;
     const uint32_t sign = magnitude == 0x7fu ? 0u : (uint32_t)(code & 0x80u) << 24;
-    const float unit = fp4_bits_f32((exponent + 127u - 10u) << 23);
 
-    /* significand * 2^(exponent - 10), as in fp4_f16_to_f32 */
-    return fp4_bits_f32(fp4_f32_bits((float)(int32_t)significand * unit) | sign | nan);
+    return fp4_bits_f32(fp4_widen_(magnitude, 3u, 7u) | sign | nan);
 }
 
 #endif /* FP4_E4M3_H */

@@ -27,16 +27,7 @@ FP4_HD uint16_t fp4_f32_to_f16(float x)
 {
     const uint32_t bits = fp4_f32_bits(x);
     const uint32_t magnitude = bits & 0x7fffffffu;
-    const uint32_t exponent = magnitude >> 23;
-    const uint32_t significand = (magnitude & 0x7fffffu) | 0x800000u;
-
-    /* 2^-14, the smallest normal f16, has the f32 exponent field 113. From there on 13 of the 23
-       mantissa bits are dropped; below it one more for each binade, until nothing is left. For
-       normals the hidden bit (2^10 after the shift) supplies the 1 by which the f16 exponent field
-       exceeds exponent - 113, and a carry out of the mantissa moves into the exponent by itself. */
-    const uint32_t drop = exponent >= 113u ? 13u : fp4_min_u32(126u - exponent, 25u);
-    const uint32_t base = exponent >= 113u ? (exponent - 113u) << 10 : 0u;
-    const uint32_t rounded = fp4_min_u32(base + fp4_shift_rn_(significand, drop), 0x7c00u);
+    const uint32_t rounded = fp4_narrow_(magnitude, 127u - 14u, 13u, 0x7c00u);
 
     return (uint16_t)(magnitude > 0x7f800000u ? 0x7fffu : ((bits >> 16) & 0x8000u) | rounded);
 }
@@ -50,16 +41,11 @@ FP4_HD uint16_t fp4_f32_to_f16(float x)
 FP4_HD float fp4_f16_to_f32(uint16_t h)
 {
     const uint32_t magnitude = h & 0x7fffu;
-    const uint32_t exponent = fp4_max_u32(magnitude >> 10, 1u);
-    const uint32_t significand = (magnitude & 0x3ffu) | (magnitude < 0x400u ? 0u : 0x400u);
     const uint32_t infinity = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
     const uint32_t nan = magnitude > 0x7c00u ? 0x7fffffffu : 0u;
     const uint32_t sign = magnitude > 0x7c00u ? 0u : (uint32_t)(h & 0x8000u) << 16;
-    const float unit = fp4_bits_f32((exponent + 127u - 25u) << 23);
 
-    /* significand * 2^(exponent - 25), an exact product; the subnormals share the exponent of the
-       smallest normals. Selects only between constants, so that loops over it vectorise. */
-    return fp4_bits_f32(fp4_f32_bits((float)(int32_t)significand * unit) | sign | infinity | nan);
+    return fp4_bits_f32(fp4_widen_(magnitude, 10u, 15u) | sign | infinity | nan);
 }
 
 /**

@@ -557,6 +557,7 @@ static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, 
 static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_t y_bytes,
                                             size_t row_stride)
 {
+    const int aligned = (uintptr_t)y % sizeof(float) == 0;
     fp4_status status;
     ptrdiff_t row, rows;
 
@@ -586,13 +587,16 @@ static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_
     rows = (ptrdiff_t)t->rows;
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
-        uint8_t *out = (uint8_t *)y + (size_t)row * row_stride * sizeof(float);
+        const size_t first = (size_t)row * row_stride;
         float chunk[FP4_REF_CHUNK_];
         size_t col, n;
         for (col = 0; col < t->cols; col += n) {
+            float *out = aligned ? y + first + col : chunk;
             n = t->cols - col < FP4_REF_CHUNK_ ? t->cols - col : FP4_REF_CHUNK_;
-            fp4_ref_decode_(chunk, t, (size_t)row, col, n);
-            memcpy(out + col * sizeof(float), chunk, n * sizeof(float));
+            fp4_ref_decode_(out, t, (size_t)row, col, n);
+            if (!aligned) {
+                memcpy((uint8_t *)y + (first + col) * sizeof(float), chunk, n * sizeof(float));
+            }
         }
     }
     return FP4_OK;
