@@ -1,9 +1,8 @@
 /*
  * gpu_traffic.cu - the same-traffic kernels. Each reads every byte of x once and writes every byte
  * of the codes and of the scale buffer once, padding included, as the kernel it stands beside; in
- * between it does nothing but xor words, so that nothing can be left out. No kernel that has to
- * quantize as well can be faster than the best of them, which is the limit that the benchmark
- * compares with.
+ * between it does nothing but xor words, so that the compiler can leave nothing out. The fastest of
+ * them is the limit that the benchmark compares with.
  *
  * A piece is what a thread takes at a time: IN bytes of x, OUT bytes of codes, and with that a part
  * of a block, a block or two blocks.
@@ -344,7 +343,8 @@ template <uint32_t IN, uint32_t OUT> static const void *of_pieces(const traffic_
     }
 }
 
-/* The kernel of a variant, or NULL where there is none. */
+/* The kernel of a variant, or NULL where there is none. The cases are a piece's bytes of x times
+   100, plus its bytes of codes. */
 static const void *kernel_of(const bench_traffic *t, const traffic_variant *v)
 {
     switch (v->elements * t->element * 100 + v->elements * t->code_bits / 8) {
