@@ -50,7 +50,7 @@ typedef struct fp4_f32x32 {
     float v[32];
 } fp4_f32x32;
 
-/** 8 and 16 bytes of codes in registers. */
+/** 8, 16, 32, 64 bytes of codes or elements in registers, as they lie in memory. */
 typedef struct fp4_u32x2 {
     uint32_t v[2];
 } fp4_u32x2;
@@ -58,6 +58,14 @@ typedef struct fp4_u32x2 {
 typedef struct fp4_u32x4 {
     uint32_t v[4];
 } fp4_u32x4;
+
+typedef struct fp4_u32x8 {
+    uint32_t v[8];
+} fp4_u32x8;
+
+typedef struct fp4_u32x16 {
+    uint32_t v[16];
+} fp4_u32x16;
 
 /** A block's scale: the byte to store, and the factor for its elements before encoding. */
 typedef struct fp4_scale {

@@ -122,13 +122,27 @@ FP4_D fp4_u32x2 fp4_f32x16_to_e2m1x16(fp4_f32x16 x)
 
 /* ------------------------------------------------------------ to e4m3 */
 
+/* The e4m3 code of x in bits 31..24, without the instruction. From 2^-6 on, the bits of |x| rounded
+   to three of the mantissa and less 120 exponents are the code, from bit 20 on. Below, the code
+   counts units of 2^-9, the last place of numbers like 2^14 + |x|: the sum ends in the code. */
+FP4_D uint32_t fp4_e4m3_code_(float x)
+{
+    const uint32_t bits = fp4_f32_bits(x);
+    const uint32_t a = fp4_min_u32(bits & 0x7fffffffu, 0x43e00000u); /* 448 */
+    const uint32_t from_2_to_minus_6 = (a - (120u << 23) + 0x7ffffu + ((a >> 20) & 1u)) << 4;
+    const uint32_t below = fp4_f32_bits(fp4_add_rn(fp4_bits_f32(a), 16384.0f)) << 24;
+    const uint32_t code = a < 0x3c800000u ? below : from_2_to_minus_6;
+
+    return fp4_is_nan(x) ? 0x7f000000u : (code & 0x7f000000u) | (bits & 0x80000000u);
+}
+
 /** Two floats to two e4m3 codes, x0 in the low byte: nearest even, saturating, NaN to 0x7f. */
 FP4_D uint16_t fp4_f32x2_to_e4m3x2(float x0, float x1)
 {
 #if FP4_ARCH_CVT_E4M3
     return fp4_ptx_e4m3x2(x0, x1);
 #else
-    return (uint16_t)(fp4_f32_to_e4m3(x0) | fp4_f32_to_e4m3(x1) << 8);
+    return (uint16_t)fp4_ptx_bytes(fp4_e4m3_code_(x0), fp4_e4m3_code_(x1), 0x0073u);
 #endif
 }
 
@@ -140,8 +154,14 @@ FP4_D fp4_u32x2 fp4_f32x8_to_e4m3x8(fp4_f32x8 x)
 
 #pragma unroll
     for (i = 0; i < 2; i++) {
-        q.v[i] = (uint32_t)fp4_f32x2_to_e4m3x2(x.v[4 * i], x.v[4 * i + 1]) |
-                 (uint32_t)fp4_f32x2_to_e4m3x2(x.v[4 * i + 2], x.v[4 * i + 3]) << 16;
+        const float *v = &x.v[4 * i];
+#if FP4_ARCH_CVT_E4M3
+        q.v[i] = (uint32_t)fp4_ptx_e4m3x2(v[0], v[1]) | (uint32_t)fp4_ptx_e4m3x2(v[2], v[3]) << 16;
+#else
+        q.v[i] = fp4_ptx_bytes(fp4_ptx_bytes(fp4_e4m3_code_(v[0]), fp4_e4m3_code_(v[1]), 0x0073u),
+                               fp4_ptx_bytes(fp4_e4m3_code_(v[2]), fp4_e4m3_code_(v[3]), 0x0073u),
+                               0x5410u);
+#endif
     }
     return q;
 }
