@@ -20,13 +20,14 @@
 #define LAYOUT FP4_LAYOUT_128X4 /* FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR */
 #endif
 
-/* What the words stand for; LOAD is fp4_load_bf16x16, for example. */
+/* What the words stand for. A piece of 16 elements is kept as WORDS registers, as in memory, until
+   its turn comes: floats of all pieces at once would not fit. */
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
-#define BYTES_f32 4
-#define BYTES_f16 2
-#define BYTES_bf16 2
-#define BYTES_e4m3 1
+#define WORDS_f32 16
+#define WORDS_f16 8
+#define WORDS_bf16 8
+#define WORDS_e4m3 4
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_mxfp4 2
 #define LANES_mxfp8 2
@@ -43,21 +44,24 @@
 #define STORE_mxfp4 fp4_store_e2m1x16
 #define STORE_mxfp8 fp4_store_e4m3x16
 
-#define LOAD JOIN(fp4_load_, INPUT, x16)
+#define WORDS JOIN(WORDS_, INPUT, )
+#define LOAD JOIN(fp4_load_u32x, WORDS, )
+#define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define QUANTIZE JOIN(QUANTIZE_, FORMAT, )
 #define STORE JOIN(STORE_, FORMAT, )
 typedef JOIN(PIECE_,
              FORMAT, ) piece; /* q: the codes of 16 elements, sf: their block's scale byte */
+typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 enum {
-    ELEMENT = JOIN(BYTES_, INPUT, ), /* bytes of an input element */
+    ELEMENT = WORDS / 4, /* bytes of an input element */
     CODES = JOIN(CODES_, FORMAT, ),
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     THREADS = 128,
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread: loads in flight hide the arithmetic */
-    TILE = THREADS * EACH,       /* pieces a CTA */
-    RESIDENT = 7                 /* CTAs of a multiprocessor: 72 registers a thread */
+    RESIDENT = 7,                /* CTAs of a multiprocessor: 72 registers a thread */
+    SMALL = 1 << 19              /* pieces; up to here one a thread, since nothing is hidden */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -94,6 +98,7 @@ typedef struct quantize_args {
    elements. */
 typedef struct quantize_tiles {
     uint32_t per_matrix;   /* tiles below each other */
+    uint32_t down;         /* of all matrices */
     uint32_t rows, cols;   /* of x */
     uint32_t q_cols;       /* of q */
     uint32_t x_row, q_row; /* bytes from row to row */
@@ -108,9 +113,11 @@ static __device__ float scale_at(const quantize_scale *s, size_t batch, size_t r
     return s->is_dec ? fp4_nvfp4_global_enc_from_dec(v) : v;
 }
 
-/* A fragment of the input times the input's own scale, which only e4m3 has. */
-static __device__ fp4_f32x16 times_dec(fp4_f32x16 x, float dec)
+/* The piece as floats, times the input's own scale, which only e4m3 has. */
+static __device__ fp4_f32x16 widen(raw words, float dec)
 {
+    fp4_f32x16 x = WIDEN(words);
+
 #pragma unroll
     for (int i = 0; ELEMENT == 1 && i < 16; i++) {
         x.v[i] = fp4_mul_rn(x.v[i], dec);
@@ -118,26 +125,27 @@ static __device__ fp4_f32x16 times_dec(fp4_f32x16 x, float dec)
     return x;
 }
 
-/* Linear scales and no gaps in x: the whole tensor is one run of pieces. */
-static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    quantize_run(const quantize_args a, size_t pieces)
+/* Linear scales and no gaps in x: the whole tensor is one run of pieces, `each` (a constant) a
+   thread. */
+static __device__ __forceinline__ void quantize_run(const quantize_args &a, size_t pieces,
+                                                    const uint32_t each)
 {
-    const size_t first = (size_t)blockIdx.x * TILE + threadIdx.x;
-    fp4_f32x16 x[EACH];
+    const size_t first = (size_t)blockIdx.x * (THREADS * each) + threadIdx.x;
+    raw x[EACH];
 
     fp4_pdl_wait();
     const float global_enc = scale_at(&a.global, 0, 0);
     const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, 0, 0) : 1.0f;
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         const size_t i = first + j * THREADS;
         x[j] = LOAD((const uint8_t *)a.x + (i < pieces ? i : 0) * (16 * ELEMENT));
     }
     fp4_pdl_trigger();
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         const size_t i = first + j * THREADS;
-        const piece p = QUANTIZE(times_dec(x[j], dec), global_enc);
+        const piece p = QUANTIZE(widen(x[j], dec), global_enc);
         if (i < pieces) {
             STORE(a.q + i * CODES, p.q);
             if (i % LANES == 0) {
@@ -179,48 +187,54 @@ static __device__ void store_staged(uint8_t *sf, const uint4 *staged, uint32_t t
     const int is_128x4 = LAYOUT == FP4_LAYOUT_128X4;
     const uint32_t c = is_128x4 ? at / (4 * rows) * 4 : at % (8 * sf_cols) / 32 * 4;
     const uint32_t k = is_128x4 ? at % (4 * rows) / 16 : at / (8 * sf_cols) * 8 + at % 32 / 4;
-    const uint32_t row = row_of(k, tile, rows), col = blockIdx.y * sf_cols + c;
+    const uint32_t row = row_of(k, tile, rows), col = blockIdx.x * sf_cols + c;
 
     if (row < fp4_sf_rows_padded(LAYOUT, t->rows) && col < t->q_cols / LANES) {
         *(uint4 *)(sf + fp4_sf_offset(LAYOUT, row, col, t->q_cols / LANES)) = staged[threadIdx.x];
     }
 }
 
-/* A tile of TILE pieces, `cols` (a constant) of them in a row, for any layout, stride, batch and
-   padding. Every byte of the padded scale buffer belongs to one thread of the grid; where x has no
-   such block it is 0, and so are the codes. */
+/* A tile of THREADS * each pieces, `cols` of them in a row (constants both), for any layout,
+   stride, batch and padding. Neighbouring CTAs work on neighbouring columns. Every byte of the
+   padded scale buffer belongs to one thread of the grid; where x has no such block it is 0, and so
+   are the codes. */
 static __device__ __forceinline__ void quantize_tile(const quantize_args &a,
-                                                     const quantize_tiles &t, const uint32_t cols)
+                                                     const quantize_tiles &t, const uint32_t cols,
+                                                     const uint32_t each)
 {
-    __shared__ uint4 staged[TILE / LANES / 16];
-    const uint32_t rows = TILE / cols;
-    const uint32_t batch = a.batches == 1 ? 0 : blockIdx.x / t.per_matrix;
-    const uint32_t tile = a.batches == 1 ? blockIdx.x : blockIdx.x % t.per_matrix;
+    __shared__ uint4 staged[THREADS * EACH / LANES / 16];
+    const uint32_t rows = THREADS * each / cols;
+    const uint32_t down = blockIdx.z * gridDim.y + blockIdx.y;
+    const uint32_t batch = a.batches == 1 ? 0 : down / t.per_matrix;
+    const uint32_t tile = a.batches == 1 ? down : down % t.per_matrix;
     const uint32_t k = threadIdx.x / cols, c = threadIdx.x % cols;
-    const uint32_t row = row_of(k, tile, rows), col = blockIdx.y * cols + c;
-    const uint32_t step = (LAYOUT == FP4_LAYOUT_128X4 ? 128 : rows) / EACH; /* to the next piece */
+    const uint32_t row = row_of(k, tile, rows), col = blockIdx.x * cols + c;
+    const uint32_t step = (LAYOUT == FP4_LAYOUT_128X4 ? 128 : rows) / each; /* to the next piece */
     const uint8_t *x = (const uint8_t *)a.x + batch * a.batch_stride * ELEMENT +
                        (size_t)(col < t.cols ? col : 0) * (16 * ELEMENT);
     uint8_t *q = a.q + (size_t)batch * t.rows * t.q_row + (size_t)col * CODES;
     uint8_t *sf = a.sf + batch * fp4_sf_bytes(LAYOUT, t.rows, t.q_cols / LANES);
-    fp4_f32x16 v[EACH];
+    raw v[EACH];
 
+    if (down >= t.down) {
+        return; /* the last of a grid with a third dimension */
+    }
     fp4_pdl_wait();
     const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, batch, 0) : 1.0f;
     float global_enc = scale_at(&a.global, batch, 0);
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         const uint32_t r = row + j * step;
         v[j] = LOAD(x + (size_t)(r < t.rows ? r : 0) * t.x_row);
     }
     fp4_pdl_trigger();
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         const uint32_t r = row + j * step;
         if (a.global.row_step != 0 && r < t.rows) {
             global_enc = scale_at(&a.global, batch, r);
         }
-        piece p = QUANTIZE(times_dec(v[j], dec), global_enc);
+        piece p = QUANTIZE(widen(v[j], dec), global_enc);
         if (r >= t.rows || col >= t.cols) {
             p = piece();
         }
@@ -231,37 +245,54 @@ static __device__ __forceinline__ void quantize_tile(const quantize_args &a,
             }
         }
         if (LAYOUT != FP4_LAYOUT_LINEAR && c % LANES == 0) {
-            const uint32_t at = staged_at(k + j * (rows / EACH), c / LANES, rows, cols / LANES);
+            const uint32_t at = staged_at(k + j * (rows / each), c / LANES, rows, cols / LANES);
             ((uint8_t *)staged)[at] = p.sf;
         }
     }
     if (LAYOUT != FP4_LAYOUT_LINEAR) {
         fp4_ptx_barrier();
-        if (threadIdx.x < TILE / LANES / 16) {
+        if (threadIdx.x < rows * cols / LANES / 16) {
             store_staged(sf, staged, tile, rows, cols / LANES, &t);
         }
     }
 }
 
-/* The widths of tiles there are: the widest for all but narrow matrices. */
-enum { WIDE = TILE / 8, MIDDLE = 16, NARROW = 4 * LANES };
+/* The kernels: by the shape of the tile and the number of pieces a thread. */
+enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = 4 * LANES };
 
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    quantize_wide(const quantize_args a, const quantize_tiles t)
+    run_large(const quantize_args a, size_t pieces)
 {
-    quantize_tile(a, t, WIDE);
+    quantize_run(a, pieces, EACH);
+}
+
+static __global__ void __launch_bounds__(THREADS) run_small(const quantize_args a, size_t pieces)
+{
+    quantize_run(a, pieces, 1);
 }
 
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    quantize_middle(const quantize_args a, const quantize_tiles t)
+    tile_wide(const quantize_args a, const quantize_tiles t)
 {
-    quantize_tile(a, t, MIDDLE);
+    quantize_tile(a, t, WIDE, EACH);
 }
 
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    quantize_narrow(const quantize_args a, const quantize_tiles t)
+    tile_middle(const quantize_args a, const quantize_tiles t)
 {
-    quantize_tile(a, t, NARROW);
+    quantize_tile(a, t, MIDDLE, EACH);
+}
+
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    tile_narrow(const quantize_args a, const quantize_tiles t)
+{
+    quantize_tile(a, t, NARROW, EACH);
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    tile_small(const quantize_args a, const quantize_tiles t)
+{
+    quantize_tile(a, t, MIDDLE, 1);
 }
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -294,25 +325,25 @@ static int is_bad(const quantize_args *a)
            (ELEMENT == 1 && is_bad_scale(&a->x_dec));
 }
 
-/* The widest tile that wastes no more than an eighth of its columns. */
-static uint32_t tile_width(uint32_t cols)
+/* A tile `width` pieces wide wastes no more than an eighth of its columns. */
+static int fits(uint32_t cols, uint32_t width)
 {
-    const size_t most = (size_t)cols + cols / 8;
-    return most / WIDE * WIDE >= cols ? WIDE : most / MIDDLE * MIDDLE >= cols ? MIDDLE : NARROW;
+    return ((size_t)cols + cols / 8) / width * width >= cols;
 }
 
-static cudaError_t launch(const void *kernel, size_t grid_x, size_t grid_y, void **arguments,
-                          int pdl, cudaStream_t stream)
+static cudaError_t launch(const void *kernel, size_t across, size_t down, void **arguments, int pdl,
+                          cudaStream_t stream)
 {
+    const size_t deep = (down + 65534) / 65535; /* the second and third dimension end at 65535 */
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
 
-    if (grid_x > 0x7fffffffu || grid_y > 65535u) {
+    if (across > 0x7fffffffu || deep > 65535) {
         return cudaErrorInvalidValue;
     }
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)grid_x, (unsigned)grid_y);
+    config.gridDim = dim3((unsigned)across, (unsigned)((down + deep - 1) / deep), (unsigned)deep);
     config.blockDim = dim3(THREADS);
     config.stream = stream;
     config.attrs = &attribute;
@@ -332,8 +363,9 @@ static cudaError_t launch(const void *kernel, size_t grid_x, size_t grid_y, void
 static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream)
 {
     quantize_args args = *a;
+    size_t pieces = a->batches * a->rows * (a->q_cols / 16);
+    const int is_small = pieces <= SMALL;
     quantize_tiles t;
-    uint32_t width;
 
     if (a->batches == 0 || a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -349,26 +381,35 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
     if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
         (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
         (a->global.row_step | a->global.batch_step | a->x_dec.batch_step) == 0) {
-        size_t pieces = a->batches * a->rows * (a->cols / 16);
+        const uint32_t in_cta = is_small ? THREADS : THREADS * EACH;
         void *arguments[] = {&args, &pieces};
-        return launch((const void *)quantize_run, (pieces + TILE - 1) / TILE, 1, arguments, pdl,
-                      stream);
+        return launch(is_small ? (const void *)run_small : (const void *)run_large,
+                      (pieces + in_cta - 1) / in_cta, 1, arguments, pdl, stream);
     }
     t.rows = (uint32_t)a->rows;
     t.cols = (uint32_t)(a->cols / 16);
     t.q_cols = (uint32_t)(a->q_cols / 16);
     t.x_row = (uint32_t)(a->row_stride * ELEMENT);
     t.q_row = t.q_cols * CODES;
-    width = tile_width(t.q_cols);
-    t.per_matrix =
-        (uint32_t)((fp4_sf_rows_padded(LAYOUT, a->rows) + TILE / width - 1) / (TILE / width));
     {
-        const void *kernel = width == WIDE     ? (const void *)quantize_wide
-                             : width == MIDDLE ? (const void *)quantize_middle
-                                               : (const void *)quantize_narrow;
+        const int small = is_small && fits(t.q_cols, MIDDLE);
+        const uint32_t width = small                    ? MIDDLE
+                               : fits(t.q_cols, WIDE)   ? WIDE
+                               : fits(t.q_cols, MIDDLE) ? MIDDLE
+                                                        : NARROW;
+        const void *kernel = small             ? (const void *)tile_small
+                             : width == WIDE   ? (const void *)tile_wide
+                             : width == MIDDLE ? (const void *)tile_middle
+                                               : (const void *)tile_narrow;
+        const uint32_t tile_rows = THREADS * (small ? 1 : EACH) / width;
         void *arguments[] = {&args, &t};
-        return launch(kernel, a->batches * t.per_matrix, (t.q_cols + width - 1) / width, arguments,
-                      pdl, stream);
+        t.per_matrix =
+            (uint32_t)((fp4_sf_rows_padded(LAYOUT, a->rows) + tile_rows - 1) / tile_rows);
+        if (a->batches > 0xffffffffu / t.per_matrix) {
+            return cudaErrorInvalidValue;
+        }
+        t.down = (uint32_t)a->batches * t.per_matrix;
+        return launch(kernel, (t.q_cols + width - 1) / width, t.down, arguments, pdl, stream);
     }
 }
 
