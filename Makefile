@@ -1,8 +1,8 @@
 # fp4: demo, tests, installation. The library itself is headers only: -Iinclude is all a user needs.
 #
 # Variables: CC CXX CLANG NVCC CUDA_HOME; ARCHS="90 100a" (what nvcc compiles for); CPPFLAGS CFLAGS
-# LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS; NVDISASM (for a look at
-# machine code).
+# LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS; NVDISASM (a tool to
+# read machine code with).
 
 ifeq ($(origin CC),default)
 CC := gcc

@@ -1,0 +1,233 @@
+/*
+ * blocks.cu - kernels that together call every building block of include/fp4/device, for the
+ * compile proofs of tests/tools/device.sh: no stack frame and no spill on any target, which
+ * instructions stand in the PTX of a kernel, and how many in its SASS. Nobody runs them.
+ */
+#include <fp4/device/dequant.cuh>
+#include <fp4/device/load.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/store.cuh>
+
+#define KERNEL extern "C" __global__ void
+
+static __device__ __forceinline__ uint32_t thread(void)
+{
+    return blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+/* ------------------------------------------------------------ what the PTX check counts */
+
+/* The comment that survives says what the constant is. */
+KERNEL is_native(void)
+{
+    if (fp4_is_native()) {
+        asm volatile("// e2m1 in hardware");
+    } else {
+        asm volatile("// e2m1 emulated");
+    }
+    if (fp4_is_native_e4m3()) {
+        asm volatile("// e4m3 in hardware");
+    } else {
+        asm volatile("// e4m3 emulated");
+    }
+}
+
+KERNEL to_e2m1x8(const float *x, uint32_t *q)
+{
+    *q = fp4_f32x8_to_e2m1x8(fp4_load_f32x8(x));
+}
+
+KERNEL to_e2m1x2(const float2 *x, uint8_t *q)
+{
+    const float2 pair = *x;
+    *q = fp4_f32x2_to_e2m1x2(pair.x, pair.y);
+}
+
+KERNEL from_e2m1x8(const uint32_t *q, float *sumsq)
+{
+    *sumsq = fp4_sumsq_x8(fp4_e2m1x8_to_f32x8(*q), 0.0f);
+}
+
+KERNEL to_e4m3x8(const float *x, uint32_t *q)
+{
+    const fp4_u32x2 codes = fp4_f32x8_to_e4m3x8(fp4_load_f32x8(x));
+    fp4_store_e4m3x8(q, codes.v);
+}
+
+KERNEL from_e4m3x8(const uint32_t *q, float *sumsq)
+{
+    const fp4_u32x2 codes = {{q[0], q[1]}};
+    *sumsq = fp4_sumsq_x8(fp4_e4m3x8_to_f32x8(codes), 0.0f);
+}
+
+KERNEL to_e8m0(const float *x, uint8_t *sf)
+{
+    *sf = fp4_cvt_f32_to_e8m0_up(*x);
+}
+
+KERNEL dependent_launch(uint32_t *x)
+{
+    fp4_pdl_wait();
+    *x += 1;
+    fp4_pdl_trigger();
+}
+
+/* ------------------------------------------------------------ what the SASS check counts */
+
+/* 16 bf16 a thread to NVFP4: load, quantize with a scale from device memory, store. */
+KERNEL minimal(const uint8_t *x, const float *global_enc, uint8_t *q, uint8_t *sf)
+{
+    const uint32_t i = thread();
+    const fp4_nvfp4_block b = fp4_nvfp4_quantize(fp4_load_bf16x16(x + (size_t)i * 32), *global_enc);
+
+    fp4_store_e2m1x16(q + (size_t)i * 8, b.q);
+    sf[i] = b.sf;
+}
+
+/* ------------------------------------------------------------ conversions */
+
+KERNEL conversions(const float *x, const uint8_t *q, uint32_t *out)
+{
+    const fp4_f32x16 v = fp4_load_f32x16(x);
+    const fp4_u32x2 codes = fp4_f32x16_to_e2m1x16(v);
+    const fp4_u32x4 f16 = fp4_f32x8_to_f16x8(fp4_low_x8(v)),
+                    bf16 = fp4_f32x8_to_bf16x8(fp4_low_x8(v));
+    float h0, h1;
+
+    fp4_f16x2_to_f32x2(f16.v[0], &h0, &h1);
+    out[0] = codes.v[0];
+    out[1] = codes.v[1];
+    out[3] = fp4_f32x2_to_e4m3x2(v.v[2], v.v[3]);
+    out[4] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(v));
+    out[5] = fp4_cvt_f32x2_to_bf16x2(v.v[4], v.v[5]);
+    out[6] = fp4_cvt_f32_to_e4m3(v.v[6]);
+    out[7] = fp4_f32_bits(fp4_cvt_e4m3_to_f32(*q));
+    out[8] = fp4_f32_bits(fp4_rsqrt_rn(h0)) + fp4_f32_bits(h1);
+    out[9] = fp4_f32_bits(fp4_sumsq_x8(fp4_bf16x8_to_f32x8(bf16), 0.0f));
+    out[10] = fp4_f32_bits(fp4_sumsq_x8(fp4_f16x8_to_f32x8(f16), 0.0f));
+}
+
+/* ------------------------------------------------------------ loads */
+
+#define LOADS(type, hint) \
+    KERNEL load_##type##hint(const uint8_t *x, float *amax) \
+    { \
+        amax[0] = fp4_amax_x8(fp4_load_##type##x8##hint(x)); \
+        amax[1] = fp4_amax_x16(fp4_load_##type##x16##hint(x + 256)); \
+        amax[2] = fp4_amax_x32(fp4_load_##type##x32##hint(x + 512)); \
+    }
+
+LOADS(f32, )
+LOADS(f16, )
+LOADS(bf16, )
+LOADS(e4m3, )
+LOADS(f32, _cs)
+LOADS(f16, _cs)
+LOADS(bf16, _cs)
+LOADS(e4m3, _cs)
+
+#define WORDS(hint) \
+    KERNEL load_words##hint(const uint8_t *x, float *amax) \
+    { \
+        const fp4_u32x4 a = fp4_load_u32x4##hint(x); \
+        const fp4_u32x8 b = fp4_load_u32x8##hint(x + 16); \
+        const fp4_u32x16 c = fp4_load_u32x16##hint(x + 48); \
+        amax[0] = fp4_amax_x16(fp4_e4m3x16_to_f32x16(a)); \
+        amax[1] = fp4_amax_x16(fp4_f16x16_to_f32x16(b)); \
+        amax[2] = fp4_amax_x16(fp4_bf16x16_to_f32x16(b)); \
+        amax[3] = fp4_amax_x16(fp4_f32x16_to_f32x16(c)); \
+    }
+
+WORDS()
+WORDS(_cs)
+
+/* ------------------------------------------------------------ arithmetic, reductions */
+
+KERNEL fragments(const float *x, float factor, float *out)
+{
+    const fp4_f32x32 v = fp4_load_f32x32(x);
+    const fp4_f32x32 t = fp4_scale_x32(fp4_mul_x32(v, v), factor);
+    const fp4_f32x16 u = fp4_scale_x16(fp4_mul_x16(fp4_low_x16(t), fp4_high_x16(t)), factor);
+    const fp4_f32x8 w = fp4_scale_x8(fp4_mul_x8(fp4_low_x8(u), fp4_high_x8(u)), factor);
+
+    out[0] = fp4_amax_or_nan_x32(t);
+    out[1] = fp4_amax_or_nan_x16(u);
+    out[2] = fp4_amax_or_nan_x8(w);
+    out[3] = fp4_sumsq_x32(t, fp4_sumsq_x16(u, 0.0f));
+}
+
+KERNEL reductions(const float *x, float *out)
+{
+    __shared__ float smem[32];
+    const float v = x[thread()];
+
+    out[0] = fp4_group_max(v, 4);
+    out[1] = fp4_group_max_or_nan(v, 2);
+    out[2] = fp4_group_sum(v, 8);
+    out[3] = fp4_warp_max(v);
+    out[4] = fp4_warp_sum(v);
+    out[5] = fp4_cta_max(v, smem);
+    out[6] = fp4_cta_sum(v, smem);
+}
+
+/* ------------------------------------------------------------ quantize, store */
+
+KERNEL encode(const float *x, float enc, uint32_t *q)
+{
+    const fp4_f32x8 v = fp4_load_f32x8(x);
+    const fp4_u32x2 e4m3 = fp4_encode_e4m3x8(v, enc);
+
+    q[0] = fp4_encode_e2m1x8(v, enc);
+    q[1] = fp4_encode_e2m1x8_below_7(v, enc);
+    q[2] = e4m3.v[0];
+    q[3] = e4m3.v[1];
+}
+
+#define BLOCKS(name, input, store, quantize) \
+    KERNEL name(const uint8_t *x, float factor, float global_enc, uint8_t *q) \
+    { \
+        const auto v = input(x + (size_t)thread() * sizeof(input(x))); \
+        const auto b = quantize; \
+        store(q + (size_t)thread() * 64, b.q); \
+        q[(size_t)thread() * 64 + 32] = b.sf; \
+    }
+#define STORE_X8(p, q) fp4_store_e2m1x8(p, (q)[0])
+#define STORE_X8_CS(p, q) fp4_store_e2m1x8_cs(p, (q)[0])
+
+static __device__ __forceinline__ fp4_f32x4 load_f32x4(const uint8_t *p)
+{
+    const fp4_f32x4 x = {{((const float *)p)[0], ((const float *)p)[1], ((const float *)p)[2],
+                          ((const float *)p)[3]}};
+    return x;
+}
+
+BLOCKS(nvfp4, fp4_load_f32x16, fp4_store_e2m1x16_cs, fp4_nvfp4_quantize(v, global_enc))
+BLOCKS(nvfp4_scaled, fp4_load_f32x16, fp4_store_e2m1x16,
+       fp4_nvfp4_quantize_scaled(v, factor, global_enc))
+BLOCKS(nvfp4_x8, fp4_load_f32x8, STORE_X8, fp4_nvfp4_quantize_x8(v, global_enc))
+BLOCKS(nvfp4_x4, load_f32x4, STORE_X8_CS, fp4_nvfp4_quantize_x4(v, global_enc))
+BLOCKS(mxfp4, fp4_load_f32x32, fp4_store_e2m1x32, fp4_mxfp4_quantize(v))
+BLOCKS(mxfp4_scaled, fp4_load_f32x32, fp4_store_e2m1x32_cs, fp4_mxfp4_quantize_scaled(v, factor))
+BLOCKS(mxfp4_x16, fp4_load_f32x16, fp4_store_e2m1x16, fp4_mxfp4_quantize_x16(v))
+BLOCKS(mxfp4_x8, fp4_load_f32x8, STORE_X8, fp4_mxfp4_quantize_x8(v))
+BLOCKS(mxfp8, fp4_load_f32x32, fp4_store_e4m3x32, fp4_mxfp8_quantize(v))
+BLOCKS(mxfp8_scaled, fp4_load_f32x32, fp4_store_e4m3x32_cs, fp4_mxfp8_quantize_scaled(v, factor))
+BLOCKS(mxfp8_x16, fp4_load_f32x16, fp4_store_e4m3x16, fp4_mxfp8_quantize_x16(v))
+BLOCKS(mxfp8_x16_cs, fp4_load_f32x16, fp4_store_e4m3x16_cs, fp4_mxfp8_quantize_x16(v))
+BLOCKS(mxfp8_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_x8(v))
+BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v))
+
+KERNEL padding(uint8_t *sf, size_t rows, size_t sf_cols)
+{
+    fp4_sf_pad_128x4(sf, rows, sf_cols);
+    fp4_sf_pad_8x4(sf + 16384, rows, sf_cols);
+}
+
+/* ------------------------------------------------------------ dequantize */
+
+KERNEL dequantize(const uint32_t *q, const uint8_t *sf, float global_dec, float *sumsq)
+{
+    sumsq[0] = fp4_sumsq_x16(fp4_nvfp4_dequantize(q, sf[0], global_dec), 0.0f);
+    sumsq[1] = fp4_sumsq_x32(fp4_mxfp4_dequantize(q + 2, sf[1]), 0.0f);
+    sumsq[2] = fp4_sumsq_x32(fp4_mxfp8_dequantize(q + 6, sf[2]), 0.0f);
+}
