@@ -52,10 +52,16 @@ static inline float path_flushed(float x)
     return (bits & 0x7f800000u) == 0 ? host_bits(bits & 0x80000000u) : x;
 }
 
-/** fl(a * b), as --use_fast_math has it where `flush`. */
+/** fl(a * b), as --use_fast_math has it where `flush`: a product below 2^-126 is flushed before it
+    is rounded, also where it would have been rounded up to 2^-126. */
 static inline float path_mul(float a, float b, int flush)
 {
-    return flush ? path_flushed(host_mul(path_flushed(a), path_flushed(b))) : host_mul(a, b);
+    const double product = (double)path_flushed(a) * (double)path_flushed(b);
+
+    if (!flush) {
+        return host_mul(a, b);
+    }
+    return fabs(product) < 0x1p-126 ? copysignf(0.0f, (float)product) : (float)product;
 }
 
 static inline float path_reciprocal(float x, int flush)

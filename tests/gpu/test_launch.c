@@ -19,6 +19,11 @@ enum { ALMOST = 1000000, WHOLE };
 static const size_t all_blocks[] = {1, 2, 3, 4, 5, 7, 9, 16, 33, 66, 129, ALMOST, WHOLE};
 static const size_t few_blocks[] = {1, 3, 9, 66};
 
+/* Shapes of narrow, middling and wide rows, all just over 2^23 elements: a kernel may cut large
+   matrices in another way than small ones. */
+enum { BIG_ELEMENTS = 1 << 23 };
+static const size_t big_blocks[] = {1, 5, 17, 67, 513};
+
 static size_t cols_of(size_t blocks, size_t block)
 {
     return blocks == WHOLE ? 16384 : blocks == ALMOST ? 16384 - block : blocks * block;
@@ -37,7 +42,7 @@ static void draw_options(gpu_case *c, uint64_t *state)
     } else {
         c->row_stride = (c->cols + unit - 1) / unit * unit + gaps[host_below(state, 5)];
         c->q_cols = c->cols + wider[host_below(state, 5)];
-        c->batches = is_small && host_below(state, 3) == 0 ? 3 : 1;
+        c->batches = is_small && host_below(state, 3) == 0 ? 3 : c->batches;
         c->batch_stride = c->rows * c->row_stride + unit * host_below(state, 3);
     }
     c->shift = host_below(state, 4);
@@ -73,6 +78,7 @@ static void run_shapes(fp4_dtype dtype, fp4_format format, int columns)
     const size_t block_count =
         few ? sizeof few_blocks / sizeof few_blocks[0] : sizeof all_blocks / sizeof all_blocks[0];
     const int random_cases = gpu_is_reduced() ? 3 : RANDOM_CASES;
+    const size_t big_count = columns || gpu_is_reduced() ? 2 : sizeof big_blocks / sizeof(size_t);
     const size_t block = fp4_format_block(format);
     uint8_t *pool = cases_pool(dtype, POOL_ROWS);
     uint64_t state = 1000u * (unsigned)dtype + 100u * (unsigned)format + (unsigned)columns;
@@ -80,6 +86,13 @@ static void run_shapes(fp4_dtype dtype, fp4_format format, int columns)
     for (int layout = 0; layout < 3; layout++) {
         gpu_case c = case_of(dtype, format, (fp4_layout)layout, 0, 0);
         c.columns = columns;
+        for (size_t i = 0; i < big_count; i++) {
+            c.cols = c.q_cols = big_blocks[i] * block;
+            c.batches = columns ? 1 : 1 + i % 2 * 2;
+            c.rows = BIG_ELEMENTS / c.cols / c.batches + 3;
+            run_drawn(c, pool, &state);
+        }
+        c.batches = 1;
         for (size_t i = 0; i < row_count; i++) {
             for (size_t j = 0; j < block_count; j++) {
                 c.rows = (few ? few_rows : all_rows)[i];
