@@ -58,14 +58,10 @@ FP4_HD float fp4_add_rn(float a, float b)
 #if defined(__CUDA_ARCH__)
     return __fadd_rn(a, b);
 #else
-    /* gcc fuses across statements unless told -std=c11 or -ffp-contract=off: it must not see where
-       a and b come from. clang fuses within an expression only. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
-    __asm__("" : "+x"(a), "+x"(b));
-#elif defined(__GNUC__) && !defined(__clang__)
-    __asm__("" : "+g"(a), "+g"(b));
-#endif
-    return a + b;
+    /* gcc fuses across statements unless told -std=c11 or -ffp-contract=off: the way through memory
+       keeps it from seeing a product. Not for inner loops. */
+    volatile float x = a, y = b;
+    return x + y;
 #endif
 }
 

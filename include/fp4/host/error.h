@@ -38,7 +38,7 @@ static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, co
         const size_t at = col + i;
         const int largest = t->format == FP4_MXFP8 ? (q[at] & 0x7f) == 0x7e
                                                    : ((q[at / 2] >> (at % 2 * 4)) & 7) == 7;
-        sums->max_abs = fabs(error) > sums->max_abs || isnan(error) ? fabs(error) : sums->max_abs;
+        sums->max_abs = fabs(error) > sums->max_abs || error != error ? fabs(error) : sums->max_abs;
         sums->noise += error * error;
         sums->signal += from * from;
         sums->saturated += (size_t)(largest && fabs(to) < fabs(from));
