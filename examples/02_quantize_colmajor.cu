@@ -51,7 +51,9 @@ enum {
     ROWS = 128,                      /* of a CTA's tile */
     BLOCKS = 4,                      /* of each row */
     EACH = 4 / ELEMENT,              /* rows a thread */
-    THREADS = ROWS / EACH * BLOCKS
+    THREADS = ROWS / EACH * BLOCKS,
+    /* CTAs of a multiprocessor; 0: left to the compiler, which would spill these on some targets */
+    RESIDENT = ELEMENT == 1 && CODES == 16 && FP4_ARCH != 900 ? 2 : 0
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -154,7 +156,7 @@ static __device__ void store_scales(const quantize_args &a, const uint32_t *stag
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) quantize_colmajor(const quantize_args a)
+static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_colmajor(const quantize_args a)
 {
     __shared__ uint4 codes[ROWS * BLOCKS * CODES / 16];
     __shared__ uint32_t scales[ROWS];

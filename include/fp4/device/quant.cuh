@@ -124,8 +124,10 @@ FP4_D fp4_scale fp4_nvfp4_scale_moderate_(float amax, float global_enc)
 /* fp4_nvfp4_scale for any global_enc, with the target's own e4m3 conversion. */
 FP4_D fp4_scale fp4_nvfp4_scale_device_(float amax, float global_enc)
 {
-    const uint8_t sf = fp4_cvt_f32_to_e4m3(fp4_nvfp4_scale_f32(amax, global_enc));
-    const fp4_scale scale = {sf, fp4_nvfp4_enc(fp4_cvt_e4m3_to_f32(sf), global_enc)};
+    const float global_dec = fp4_rcp_rn(global_enc);
+    const uint16_t sf = fp4_f32x2_to_e4m3x2(fp4_nvfp4_scale_f32(amax, global_enc), 0.0f);
+    const float dec = fp4_mul_rn(fp4_low_e4m3_to_f32_(sf), global_dec);
+    const fp4_scale scale = {(uint8_t)sf, fp4_min(fp4_rcp_rn(dec), FP4_F32_MAX)};
     return scale;
 }
 
