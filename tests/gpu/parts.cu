@@ -288,6 +288,28 @@ LOAD_KERNELS(f16, 2)
 LOAD_KERNELS(bf16, 2)
 LOAD_KERNELS(e4m3, 1)
 
+#define LOAD_WORDS_KERNEL(type, words, cs) \
+    static __global__ void load_##type##_words##cs(const uint8_t *x, size_t n, float *out) \
+    { \
+        const size_t i = thread_number(); \
+        if (i < n) { \
+            const fp4_f32x16 v = \
+                fp4_##type##x16_to_f32x16(fp4_load_u32x##words##cs(x + i * (4 * words))); \
+            for (int k = 0; k < 16; k++) { \
+                out[i * 16 + k] = v.v[k]; \
+            } \
+        } \
+    }
+
+LOAD_WORDS_KERNEL(f32, 16, )
+LOAD_WORDS_KERNEL(f32, 16, _cs)
+LOAD_WORDS_KERNEL(f16, 8, )
+LOAD_WORDS_KERNEL(f16, 8, _cs)
+LOAD_WORDS_KERNEL(bf16, 8, )
+LOAD_WORDS_KERNEL(bf16, 8, _cs)
+LOAD_WORDS_KERNEL(e4m3, 4, )
+LOAD_WORDS_KERNEL(e4m3, 4, _cs)
+
 /* 8, 16, 32 to 0, 1, 2. */
 static int size_of(int count)
 {
@@ -297,16 +319,16 @@ static int size_of(int count)
 static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, float *out)
 {
 #define LOAD_TABLE(type) \
+    {load_##type##x8, load_##type##x8_cs}, {load_##type##x16, load_##type##x16_cs}, \
+        {load_##type##x32, load_##type##x32_cs}, \
     { \
-        {load_##type##x8, load_##type##x8_cs}, {load_##type##x16, load_##type##x16_cs}, \
-        { \
-            load_##type##x32, load_##type##x32_cs \
-        } \
+        load_##type##_words, load_##type##_words_cs \
     }
     typedef void (*kernel)(const uint8_t *, size_t, float *);
-    static const kernel by[4][3][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
-                                       LOAD_TABLE(e4m3)};
-    by[dtype][size_of(count)][cs]<<<ctas_of(n), THREADS>>>((const uint8_t *)x, n, out);
+    static const kernel by[16][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
+                                     LOAD_TABLE(e4m3)};
+    const int at = 4 * dtype + (count == 0 ? 3 : size_of(count));
+    by[at][cs]<<<ctas_of(n), THREADS>>>((const uint8_t *)x, n, out);
     return cudaGetLastError();
 }
 

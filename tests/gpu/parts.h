@@ -91,7 +91,8 @@ typedef struct gpu_parts {
     /* x: eights of elements. */
     cudaError_t (*decode)(parts_decoder how, const uint32_t *words, size_t eights, float *out);
 
-    /* dtype as fp4_dtype, count 8, 16, 32. Fragments follow each other, in x as in out. */
+    /* dtype as fp4_dtype, count 8, 16, 32, or 0: 16 by way of fp4_load_u32xN and
+       fp4_<type>x16_to_f32x16. Fragments follow each other, in x as in out. */
     cudaError_t (*load)(int dtype, int count, int cs, const void *x, size_t fragments, float *out);
 
     /* Codes of 4 or 8 bits, count 8, 16, 32. Fragment i goes from q[i * words] to

@@ -1,39 +1,50 @@
 #!/bin/sh
 # sanitize.sh TOOL PROGRAM: the GPU tests, reduced, under compute-sanitizer's memcheck, initcheck or
-# racecheck. Each test is a process of its own and leaves a log of its own. Fails where a test
-# fails, where a log holds an error, and where there are fewer clean logs than tests. Ends on
+# racecheck. Fails where a test fails or the tool reports anything, and where the tool does not find
+# the bug that is planted for it (test_planted.c): then it would find nothing else either. Ends on
 # `P passed, F failed`, counting tests.
 tool=$1
 program=$2
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export FP4_GPU_REDUCED=1 LC_ALL=C
+
+# run FILTER: the tests' output to $scratch/out, the tool's to $scratch/log.
+run() {
+    : >"$scratch/log"
+    "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 9 \
+        --log-file "$scratch/log" "$program" --filter "$1" >"$scratch/out" 2>&1
+}
+reports() { grep -cE 'SUMMARY: [1-9][0-9]* (error|hazard)' "$scratch/log"; }
+clean() { grep -cE '(ERROR|RACECHECK) SUMMARY: 0 (errors|hazards)' "$scratch/log"; }
+
+if ! "$sanitizer" --version >"$scratch/out" 2>&1; then
+    cat "$scratch/out"
+    echo "compute-sanitizer, of the CUDA toolkit, is needed."
+    exit 1
+fi
+run "planted/$tool"
+if [ "$(reports)" -eq 0 ]; then
+    cat "$scratch/out" "$scratch/log"
+    echo "$tool has not found the bug that is planted for it."
+    exit 1
+fi
 
 # Left out: what is large or needs the timing of the real device. Races are in shared memory.
 case $tool in
 racecheck) suites='launch_shapes|launch_columns|reduce' ;;
-*) suites='launch_shapes|launch_columns|launch_values|launch_errors|convert|memory|reduce|blocks' ;;
+*) suites='launch_shapes|launch_columns|launch_values|memory|reduce|blocks' ;;
 esac
-
-FP4_GPU_REDUCED=1 LC_ALL=C "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 9 \
-    --log-file "$logs/%p" "$program" --filter "@($suites)/*" >"$logs.out" 2>&1
+run "@($suites)/*"
 status=$?
-cat "$logs.out"
-tested=$(sed -n 's/.*Synthesis: Tested: \([0-9]*\) |.*/\1/p' "$logs.out")
-rm -f "$logs.out"
-
-# memcheck and initcheck say ERROR SUMMARY: N errors; racecheck N hazards displayed (...).
-clean=$(grep -lE '(ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)' "$logs"/* | wc -l)
-dirty=$(grep -lE 'SUMMARY: [1-9][0-9]* (error|hazard)' "$logs"/*)
-for log in $dirty; do
-    echo "== $log"
-    head -n 40 "$log"
-done
-echo "$tool: ${tested:-0} tests, $clean clean logs"
-if [ -n "$dirty" ] || [ "${tested:-0}" -eq 0 ] || [ "$clean" -lt "$tested" ]; then
-    [ $status -ne 0 ] || status=1
-fi
+cat "$scratch/out"
+tested=$(sed -n 's/.*Synthesis: Tested: \([0-9]*\) |.*/\1/p' "$scratch/out")
 failed=0
-[ $status -eq 0 ] || failed=1
+if [ $status -ne 0 ] || [ "$(reports)" -ne 0 ] || [ "$(clean)" -eq 0 ] ||
+    [ "${tested:-0}" -eq 0 ]; then
+    head -n 100 "$scratch/log"
+    failed=1
+fi
 echo "$((${tested:-0} - failed)) passed, $failed failed"
-exit $status
+[ $failed -eq 0 ]

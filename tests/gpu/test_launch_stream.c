@@ -7,27 +7,30 @@
  *     produce    lets the quantizer start at once, waits, sleeps, writes its input and its scale,
  *                and fills its scale buffer with 0x7f
  *     quantize
- *     consume    waits, lets the next round start, sleeps, copies codes and scales away
+ *     consume    waits, fills the quantizer's input with NaNs, lets the next round start, sleeps,
+ *                copies codes and scales away
  *
  * each launched so that it may start before the one in front has ended. A quantizer that reads its
- * input or scale too early gets those of the round before. One that writes too early changes what
- * the consumer of the round before has not yet copied; padding written too early is 0x7f again.
+ * input too early gets NaNs, or its scale, that of the round before. One that writes too early
+ * changes what the consumer of the round before has not yet copied; padding written too early is
+ * 0x7f again.
  */
 #include "cases.h"
 
-enum { ROUNDS = 250, PRODUCER_SLEEP = 40000, CONSUMER_SLEEP = 15000 };
+enum { ROUNDS = 250, BIG_ROUNDS = 6, PRODUCER_SLEEP = 40000, CONSUMER_SLEEP = 15000 };
 
 /* A case for which all rounds' inputs and outputs are on the device. */
 typedef struct chain {
     gpu_case c;
     case_device d;
-    uint8_t *x;    /* ROUNDS inputs */
+    size_t rounds;
+    uint8_t *x;    /* the inputs of all rounds */
     float *scales; /* and their global scales */
     gpu_buffer all_x, all_scales, all_q, all_sf, poison;
     cudaStream_t stream;
 } chain;
 
-static chain chain_new(gpu_case c, const uint8_t *pool)
+static chain chain_new(gpu_case c, size_t rounds, const uint8_t *pool)
 {
     const size_t bytes = case_x_bytes(&c);
     uint64_t state = 7;
@@ -35,19 +38,20 @@ static chain chain_new(gpu_case c, const uint8_t *pool)
 
     c.global = SCALE_DEVICE;
     k.c = c;
-    k.x = (uint8_t *)host_zeros(ROUNDS * bytes);
-    k.scales = (float *)host_zeros(ROUNDS * sizeof(float));
-    for (size_t round = 0; round < ROUNDS; round++) {
+    k.rounds = rounds;
+    k.x = (uint8_t *)host_zeros(rounds * bytes);
+    k.scales = (float *)host_zeros(rounds * sizeof(float));
+    for (size_t round = 0; round < rounds; round++) {
         uint8_t *x = case_x_of_pool(&c, pool, 61, &state);
         memcpy(k.x + round * bytes, x, bytes);
         k.scales[round] = host_random_scale(&state, -4, 12);
         free(x);
     }
     k.d = case_device_new(&c, k.x);
-    k.all_x = gpu_buffer_of(k.x, ROUNDS * bytes, 0);
-    k.all_scales = gpu_buffer_of(k.scales, ROUNDS * sizeof(float), 0);
-    k.all_q = gpu_buffer_new(ROUNDS * k.d.q.size, 0);
-    k.all_sf = gpu_buffer_new(ROUNDS * k.d.sf.size, 0);
+    k.all_x = gpu_buffer_of(k.x, rounds * bytes, 0);
+    k.all_scales = gpu_buffer_of(k.scales, rounds * sizeof(float), 0);
+    k.all_q = gpu_buffer_new(rounds * k.d.q.size, 0);
+    k.all_sf = gpu_buffer_new(rounds * k.d.sf.size, 0);
     k.poison = gpu_buffer_new(k.d.sf.size, 0);
     gpu_poison(k.poison, 0x7f);
     gpu_poison(k.all_q, 0x7f);
@@ -76,6 +80,7 @@ static void produce(const chain *k, size_t round)
 {
     gpu_copy copy;
 
+    memset(&copy, 0, sizeof copy);
     copy.to[0] = k->d.x.bytes;
     copy.from[0] = k->all_x.bytes + round * k->d.x.size;
     copy.bytes[0] = k->d.x.size;
@@ -100,6 +105,8 @@ static void consume(const chain *k, size_t round)
     copy.from[1] = k->d.sf.bytes;
     copy.to[1] = k->all_sf.bytes + round * k->d.sf.size;
     copy.bytes[1] = k->d.sf.size;
+    copy.fill = k->d.x.bytes;
+    copy.fill_bytes = k->d.x.size;
     copy.sleep = CONSUMER_SLEEP;
     GPU_OK(gpu_consume(&copy, k->stream));
 }
@@ -113,7 +120,7 @@ static void expect_all_rounds(chain *k)
     GPU_OK(cudaStreamSynchronize(k->stream));
     all_q = (uint8_t *)gpu_copy_of(k->all_q);
     all_sf = (uint8_t *)gpu_copy_of(k->all_sf);
-    for (size_t round = 0; round < ROUNDS; round++) {
+    for (size_t round = 0; round < k->rounds; round++) {
         k->c.scale = k->scales[round];
         case_expected(&k->c, k->x + round * k->d.x.size, 0, q, sf);
         case_compare(&k->c, round, all_q + round * k->d.q.size, all_sf + round * k->d.sf.size, q,
@@ -127,11 +134,11 @@ static void expect_all_rounds(chain *k)
     free(sf);
 }
 
-static void run_chain(gpu_case c, const uint8_t *pool)
+static void run_chain(gpu_case c, size_t rounds, const uint8_t *pool)
 {
-    chain k = chain_new(c, pool);
+    chain k = chain_new(c, rounds, pool);
 
-    for (size_t round = 0; round < ROUNDS; round++) {
+    for (size_t round = 0; round < rounds; round++) {
         produce(&k, round);
         GPU_OK(case_launcher(&k.c)(&k.d.args, 1, k.stream));
         consume(&k, round);
@@ -151,16 +158,30 @@ static void run_chains(fp4_dtype dtype)
         for (size_t i = 0; i < 3; i++) {
             gpu_case c = case_of(dtype, (fp4_format)((i + (size_t)layout) % 3), (fp4_layout)layout,
                                  37, cols[i]);
-            run_chain(c, pool);
+            run_chain(c, ROUNDS, pool);
             c.row_stride += 32;
-            run_chain(c, pool);
+            run_chain(c, ROUNDS, pool);
         }
         {
             gpu_case c = case_of(dtype, (fp4_format)layout, (fp4_layout)layout, 37, 160);
             c.columns = 1;
             c.row_stride = 40;
-            run_chain(c, pool);
+            run_chain(c, ROUNDS, pool);
         }
+    }
+    free(pool);
+}
+
+/* The kernels for large matrices. */
+Test(launch_stream, large_behind_a_late_producer, .init = gpu_begin, .timeout = 300)
+{
+    uint8_t *pool = cases_pool(FP4_BF16, 61);
+
+    for (int layout = 0; layout < 3; layout++) {
+        gpu_case c = case_of(FP4_BF16, (fp4_format)layout, (fp4_layout)layout, 8201, 1056);
+        run_chain(c, BIG_ROUNDS, pool);
+        c.row_stride += 32;
+        run_chain(c, BIG_ROUNDS, pool);
     }
     free(pool);
 }
@@ -206,7 +227,7 @@ static cudaGraphExec_t capture_end(cudaStream_t stream, size_t kernels)
 /* The launcher alone in a graph; input, scale and outputs are copied outside of it. */
 static void run_graph(gpu_case c, int pdl, const uint8_t *pool)
 {
-    chain k = chain_new(c, pool);
+    chain k = chain_new(c, ROUNDS, pool);
     cudaGraphExec_t graph;
 
     capture_begin(k.stream);
@@ -249,8 +270,8 @@ GPU_TEST(launch_stream, dependent_launches_in_a_graph)
     uint8_t *pool = cases_pool(FP4_BF16, 61);
 
     for (int i = 0; i < 9; i++) {
-        chain k =
-            chain_new(case_of(FP4_BF16, (fp4_format)(i / 3), (fp4_layout)(i % 3), 37, 1088), pool);
+        chain k = chain_new(case_of(FP4_BF16, (fp4_format)(i / 3), (fp4_layout)(i % 3), 37, 1088),
+                            ROUNDS, pool);
         cudaGraphExec_t graph;
         capture_begin(k.stream);
         for (size_t round = 0; round < ROUNDS; round++) {

@@ -71,6 +71,25 @@ extern "C" cudaError_t gpu_repeat(void *to, size_t bytes, const void *from, size
     return cudaGetLastError();
 }
 
+static __global__ void plant(gpu_bug bug, const uint8_t *memory, size_t bytes, uint8_t *out)
+{
+    __shared__ uint8_t shared[64];
+
+    shared[threadIdx.x] = (uint8_t)threadIdx.x;
+    if (bug != RACE_IN_SHARED_MEMORY) {
+        __syncthreads();
+    }
+    out[threadIdx.x] = shared[63 - threadIdx.x] ^ (bug == READ_PAST_THE_END       ? memory[bytes]
+                                                   : bug == READ_OF_UNINITIALIZED ? memory[0]
+                                                                                  : 0);
+}
+
+extern "C" cudaError_t gpu_plant(gpu_bug bug, const uint8_t *memory, size_t bytes, uint8_t *out)
+{
+    plant<<<1, 64>>>(bug, memory, bytes, out);
+    return cudaGetLastError();
+}
+
 /* ------------------------------------------------------------------------------ chains */
 
 static __device__ void sleep_and_copy(const gpu_copy &copy)
@@ -96,6 +115,10 @@ static __global__ void produce(const gpu_copy copy)
 static __global__ void consume(const gpu_copy copy)
 {
     fp4_pdl_wait();
+    for (size_t i = thread_number(); i < copy.fill_bytes; i += thread_count()) {
+        copy.fill[i] = 0xff;
+    }
+    __threadfence();
     fp4_pdl_trigger();
     sleep_and_copy(copy);
 }

@@ -28,13 +28,15 @@ cudaError_t gpu_repeat(void *to, size_t bytes, const void *from, size_t period);
 
 enum { GPU_COPIES = 3 };
 
-/** What a kernel in a chain of programmatic dependent launches copies, and how long it sleeps
-    before it does, in clock cycles. */
+/** What a kernel in a chain of programmatic dependent launches copies, how long it sleeps before it
+    does, in clock cycles, and what a consumer fills with 0xff. */
 typedef struct gpu_copy {
     uint8_t *to[GPU_COPIES];
     const uint8_t *from[GPU_COPIES];
     size_t bytes[GPU_COPIES];
     unsigned sleep;
+    uint8_t *fill;
+    size_t fill_bytes;
 } gpu_copy;
 
 /**
@@ -43,9 +45,19 @@ typedef struct gpu_copy {
  */
 cudaError_t gpu_produce(const gpu_copy *copy, cudaStream_t stream);
 
-/** The worst to stand in front of: starts early, waits, sleeps, and still reads while its
-    dependents have long been started. */
+/** The worst to stand in front of: starts early, waits, fills, lets its dependents start, sleeps,
+    and still reads while they have long been started. */
 cudaError_t gpu_consume(const gpu_copy *copy, cudaStream_t stream);
+
+/** A bug for each of compute-sanitizer's tools, harmless without them. */
+typedef enum gpu_bug {
+    READ_PAST_THE_END,     /* memcheck: memory[bytes] */
+    READ_OF_UNINITIALIZED, /* initcheck: memory[0] */
+    RACE_IN_SHARED_MEMORY  /* racecheck: a barrier is missing */
+} gpu_bug;
+
+/** memory: `bytes` bytes; 64 threads read and write, and leave what they have read in out[64]. */
+cudaError_t gpu_plant(gpu_bug bug, const uint8_t *memory, size_t bytes, uint8_t *out);
 
 #if defined(__cplusplus)
 }
