@@ -78,6 +78,7 @@ check = $(Q)env CC='$(or $(cc),$(CC))' CXX='$(or $(cxx),$(CXX))' FLAGS='$(STRICT
 	NVCC='$(NVCC)' CUDA_HOME='$(CUDA_HOME)' VERSION='$(VERSION)' \
 	$(live) sh tests/tools/check.sh $(patsubst build/checks/%.ok,%,$@)
 
+snippets := $(shell sh tests/tools/readme.sh list README.md)
 proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 	cc/openmp cc/symbols cc/two-tu \
 	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
@@ -85,7 +86,7 @@ proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 runs := host-tests host-tests-native threads vectorised golden demo readback fuzz \
 	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
-	$(addprefix readme/,$(shell sh tests/tools/readme.sh list README.md))
+	$(snippets:%=readme/%)
 san := san/host-tests san/demo
 
 # Device code and what became of it. Of each example a Latin square: any two of its words meet.
@@ -96,6 +97,7 @@ device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
 device_examples := 01_quantize 02_quantize_colmajor
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
+	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
 	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
 
 ifneq ($(has_clang),)
@@ -118,7 +120,8 @@ left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword 
 	registers, PTX, machine code and compile time, and its must-fail files"
 endif
 ifneq ($(has_nvrtc),)
-proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE))
+proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE)) \
+	$(patsubst %,nvrtc/readme/%,$(filter %-cuda,$(snippets)))
 else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
 endif
@@ -256,6 +259,9 @@ build/checks/nvcc/%.ok: build/use/%.c build/config
 
 build/checks/nvrtc/%.ok: build/use/%.c build/nvrtc $(PORTABLE) $(DEVICE)
 	$(check) build/nvrtc '$(archs)' $<
+build/checks/nvrtc/readme/%.ok: README.md build/nvrtc $(PORTABLE) $(DEVICE) \
+		| build/checks/readme/%.ok
+	$(check) build/nvrtc '$(archs)' build/readme/$*/snippet.cu
 build/nvrtc: tests/compile/nvrtc.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
 	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
@@ -301,6 +307,11 @@ build/checks/device/compile-time.ok: $(PORTABLE) $(DEVICE) build/config tests/to
 build/checks/device/not_%.ok: tests/compile/not_%.cu $(PORTABLE) $(DEVICE) build/config \
 		tests/tools/device.sh
 	$(check) sh tests/tools/device.sh must-fail $<
+
+build/checks/device/readme/%.ok: README.md build/config tests/tools/device.sh \
+		| build/checks/readme/%.ok
+	$(check) sh tests/tools/device.sh frames build/readme/$*/snippet.cu build/device/readme-$* \
+	    $(basename $@)
 
 define device_example # name
 build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
