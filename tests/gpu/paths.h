@@ -44,16 +44,15 @@ static inline uint32_t *path_words(gpu_buffer b)
     return (uint32_t *)(void *)b.bytes;
 }
 
-/** x, or a zero of its sign where it is a subnormal: what -ftz=true makes of operands and results.
- */
+/** x, or a zero of its sign where it is a subnormal: what -ftz=true makes of operands and results. */
 static inline float path_flushed(float x)
 {
     const uint32_t bits = host_bits_of(x);
     return (bits & 0x7f800000u) == 0 ? host_bits(bits & 0x80000000u) : x;
 }
 
-/** fl(a * b), as --use_fast_math has it where `flush`: a product below 2^-126 is flushed before it
-    is rounded, also where it would have been rounded up to 2^-126. */
+/** fl(a * b), as --use_fast_math has it where `flush`: what is below 2^-126 after rounding to 24
+    bits, as if exponents had no end, is flushed. (So an H200 does it.) */
 static inline float path_mul(float a, float b, int flush)
 {
     const double product = (double)path_flushed(a) * (double)path_flushed(b);
@@ -61,7 +60,11 @@ static inline float path_mul(float a, float b, int flush)
     if (!flush) {
         return host_mul(a, b);
     }
-    return fabs(product) < 0x1p-126 ? copysignf(0.0f, (float)product) : (float)product;
+    if (fabs(product) < 0x1p-100) {
+        const float rounded = (float)(product * 0x1p100);
+        return fabsf(rounded) < 0x1p-26f ? copysignf(0.0f, rounded) : rounded * 0x1p-100f;
+    }
+    return host_mul(path_flushed(a), path_flushed(b));
 }
 
 static inline float path_reciprocal(float x, int flush)

@@ -28,7 +28,7 @@
  * rounding nearest, ties to even, every operation: the bytes are the host reference's, on every
  *          target, whatever the compiler's flags (but -ftz=true flushes subnormals: scale.h).
  * threads  one lane to a block: none needed. Lanes that share one: all 32 lanes of the warp call.
- * source   the recipes are those of scale.h; tests/test_device_quant.c compares all of them.
+ * source   the recipes are those of scale.h; tests/gpu/test_blocks.c compares all of them.
  *
  * How they are fast without FP4 hardware: the cheap conversion of cvt.cuh needs every |x * enc| < 7
  * and no NaN. Both follow from one comparison on the block, amax * enc < 7, with an amax that is
