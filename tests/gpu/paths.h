@@ -44,7 +44,7 @@ static inline uint32_t *path_words(gpu_buffer b)
     return (uint32_t *)(void *)b.bytes;
 }
 
-/** x, or a zero of its sign where it is a subnormal: what -ftz=true makes of operands and results. */
+/** x, or a zero of its sign where it is a subnormal: what -ftz=true makes of every value. */
 static inline float path_flushed(float x)
 {
     const uint32_t bits = host_bits_of(x);
