@@ -296,9 +296,8 @@ build/checks/device/ptx-portable.ok: build/checks/device/portable.ok tests/tools
 	$(check) sh tests/tools/device.sh ptx build/device/portable portable
 build/checks/device/portable.ok build/checks/device/ptx-portable.ok: only = $(three)
 
-build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config
-	$(Q)rm -rf $@ && mkdir -p $@ && $(NVCC) -std=c++17 -O3 -DNDEBUG $(three) --keep --keep-dir $@ \
-	    -fatbin $< -o $@/fatbin
+build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config tests/tools/device.sh
+	$(Q)env NVCC='$(NVCC)' TARGETS='$(three)' sh tests/tools/device.sh compile $< $@ -DNDEBUG
 build/checks/device/sass.ok: build/device/cuda_fp4 build/checks/device/blocks.ok FORCE
 	$(check) sh tests/tools/device.sh sass build/device/blocks $<
 
