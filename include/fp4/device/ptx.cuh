@@ -118,14 +118,6 @@ FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 
 /* ------------------------------------------------------------ arithmetic */
 
-/** a * b + c, rounded once, then clamped to [0, 1]; NaN gives 0. */
-FP4_D float fp4_ptx_fma_sat(float a, float b, float c)
-{
-    float d;
-    asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(d) : "f"(a), "f"(b), "f"(c));
-    return d;
-}
-
 /** a * b + c, rounded once. */
 FP4_D float fp4_ptx_fma(float a, float b, float c)
 {
