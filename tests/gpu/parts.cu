@@ -1,4 +1,5 @@
 /* tests/gpu/parts.cu - see parts.h. PARTS is the name of the table that is made here. */
+#include "kernel.h"
 #include "parts.h"
 
 #include <fp4/device/dequant.cuh>
@@ -45,7 +46,7 @@ static __global__ void describe_kernel(int *out)
 
 static cudaError_t describe(int *out)
 {
-    describe_kernel<<<1, 1>>>(out);
+    GPU_LAUNCH(describe_kernel, 1, 1, out);
     return cudaGetLastError();
 }
 
@@ -204,8 +205,8 @@ static __global__ void encode_kernel(uint32_t first, size_t count, unsigned turn
 template <class How>
 static cudaError_t encode_by(uint32_t first, size_t count, unsigned turn, void *out)
 {
-    encode_kernel<How>
-        <<<ctas_of((count + 7) / 8), THREADS>>>(first, count, turn, (typename How::result *)out);
+    GPU_LAUNCH(encode_kernel<How>, ctas_of((count + 7) / 8), THREADS, first, count, turn,
+               (typename How::result *)out);
     return cudaGetLastError();
 }
 
@@ -258,7 +259,7 @@ static __global__ void decode_kernel(parts_decoder how, const uint32_t *words, s
 
 static cudaError_t decode(parts_decoder how, const uint32_t *words, size_t eights, float *out)
 {
-    decode_kernel<<<ctas_of(eights), THREADS>>>(how, words, eights, out);
+    GPU_LAUNCH(decode_kernel, ctas_of(eights), THREADS, how, words, eights, out);
     return cudaGetLastError();
 }
 
@@ -328,7 +329,7 @@ static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, f
     static const kernel by[16][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
                                      LOAD_TABLE(e4m3)};
     const int at = 4 * dtype + (count == 0 ? 3 : size_of(count));
-    by[at][cs]<<<ctas_of(n), THREADS>>>((const uint8_t *)x, n, out);
+    GPU_LAUNCH(by[at][cs], ctas_of(n), THREADS, (const uint8_t *)x, n, out);
     return cudaGetLastError();
 }
 
@@ -366,7 +367,7 @@ static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t 
                                        {{store_e4m3x8, store_e4m3x8_cs},
                                         {store_e4m3x16, store_e4m3x16_cs},
                                         {store_e4m3x32, store_e4m3x32_cs}}};
-    by[bits / 8][size_of(count)][cs]<<<ctas_of(n), THREADS>>>(q, n, out, stride);
+    GPU_LAUNCH(by[bits / 8][size_of(count)][cs], ctas_of(n), THREADS, q, n, out, stride);
     return cudaGetLastError();
 }
 
@@ -387,7 +388,7 @@ static dim3 dim_of(const unsigned n[3])
 static cudaError_t pad(int layout, uint8_t *sf, size_t rows, size_t sf_cols, const unsigned grid[3],
                        const unsigned cta[3])
 {
-    pad_kernel<<<dim_of(grid), dim_of(cta)>>>(layout, sf, rows, sf_cols);
+    GPU_LAUNCH(pad_kernel, dim_of(grid), dim_of(cta), layout, sf, rows, sf_cols);
     return cudaGetLastError();
 }
 
@@ -447,7 +448,7 @@ static __global__ void reduce_kernel(parts_reducer how, int count, const float *
 
 static cudaError_t reduce(parts_reducer how, int count, const float *x, size_t n, float *out)
 {
-    reduce_kernel<<<ctas_of(n), THREADS>>>(how, count, x, n, out);
+    GPU_LAUNCH(reduce_kernel, ctas_of(n), THREADS, how, count, x, n, out);
     return cudaGetLastError();
 }
 
@@ -483,7 +484,7 @@ static __global__ void lanes_kernel(parts_reducer how, int width, const float *x
 static cudaError_t reduce_lanes(parts_reducer how, int width, const float *x, size_t lanes,
                                 float *out)
 {
-    lanes_kernel<<<(unsigned)(lanes / 32), 32>>>(how, width, x, out);
+    GPU_LAUNCH(lanes_kernel, (unsigned)(lanes / 32), 32, how, width, x, out);
     return cudaGetLastError();
 }
 
@@ -501,7 +502,7 @@ static __global__ void cta_kernel(const float *x, float *out)
 
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)
 {
-    cta_kernel<<<ctas, dim_of(cta)>>>(x, out);
+    GPU_LAUNCH(cta_kernel, ctas, dim_of(cta), x, out);
     return cudaGetLastError();
 }
 
@@ -530,7 +531,7 @@ static __global__ void multiply_kernel(int count, const float *x, const float *y
 static cudaError_t multiply(int count, const float *x, const float *y, float factor, size_t n,
                             float *out)
 {
-    multiply_kernel<<<ctas_of(n), THREADS>>>(count, x, y, factor, n, out);
+    GPU_LAUNCH(multiply_kernel, ctas_of(n), THREADS, count, x, y, factor, n, out);
     return cudaGetLastError();
 }
 
@@ -585,7 +586,7 @@ static cudaError_t quantize_by(const float *x, const float *global_enc, const fl
 {
     const size_t parts = blocks * How::LANES;
 
-    quantize_kernel<How><<<ctas_of(parts), THREADS>>>(x, global_enc, mul, parts, q, sf);
+    GPU_LAUNCH(quantize_kernel<How>, ctas_of(parts), THREADS, x, global_enc, mul, parts, q, sf);
     return cudaGetLastError();
 }
 
@@ -622,7 +623,7 @@ static __global__ void dequantize_kernel(int format, const uint32_t *q, const ui
 static cudaError_t dequantize(int format, const uint32_t *q, const uint8_t *sf,
                               const float *global_dec, size_t blocks, float *out)
 {
-    dequantize_kernel<<<ctas_of(blocks), THREADS>>>(format, q, sf, global_dec, blocks, out);
+    GPU_LAUNCH(dequantize_kernel, ctas_of(blocks), THREADS, format, q, sf, global_dec, blocks, out);
     return cudaGetLastError();
 }
 

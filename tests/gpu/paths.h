@@ -10,10 +10,17 @@
 #include "gpu.h"
 #include "parts.h"
 
+/* On the CPU (tests/simt) a program is of one target, and there is no --use_fast_math. */
+#if defined(FP4_SIMT)
+enum { PATHS = 1, FAST_MATH = PATHS };
+
+static const gpu_parts *const paths[PATHS] = {&gpu_parts_default};
+#else
 enum { PATHS = 4, FAST_MATH = 2 };
 
 static const gpu_parts *const paths[PATHS] = {&gpu_parts_default, &gpu_parts_portable,
                                               &gpu_parts_fast_math, &gpu_parts_native};
+#endif
 
 /** The bits of x, one pattern for all NaNs: which of them comes out is nobody's business. */
 static inline uint32_t path_value_bits(float x)

@@ -1,4 +1,5 @@
 /* tests/gpu/tools.cu - see tools.h. */
+#include "kernel.h"
 #include "tools.h"
 
 #include <fp4/device/ptx.cuh>
@@ -47,8 +48,8 @@ static __global__ void compare(const uint8_t *got, const uint8_t *expected, size
 extern "C" cudaError_t gpu_compare(const void *got, const void *expected, size_t bytes,
                                    size_t period, size_t offset, gpu_difference *d)
 {
-    compare<<<CTAS, THREADS>>>((const uint8_t *)got, (const uint8_t *)expected, bytes, period,
-                               offset, d);
+    GPU_LAUNCH(compare, CTAS, THREADS, (const uint8_t *)got, (const uint8_t *)expected, bytes,
+               period, offset, d);
     return cudaGetLastError();
 }
 
@@ -67,7 +68,7 @@ static __global__ void repeat(uint8_t *to, size_t bytes, const uint8_t *from, si
 
 extern "C" cudaError_t gpu_repeat(void *to, size_t bytes, const void *from, size_t period)
 {
-    repeat<<<CTAS, THREADS>>>((uint8_t *)to, bytes, (const uint8_t *)from, period);
+    GPU_LAUNCH(repeat, CTAS, THREADS, (uint8_t *)to, bytes, (const uint8_t *)from, period);
     return cudaGetLastError();
 }
 
@@ -86,7 +87,7 @@ static __global__ void plant(gpu_bug bug, const uint8_t *memory, size_t bytes, u
 
 extern "C" cudaError_t gpu_plant(gpu_bug bug, const uint8_t *memory, size_t bytes, uint8_t *out)
 {
-    plant<<<1, 64>>>(bug, memory, bytes, out);
+    GPU_LAUNCH(plant, 1, 64, bug, memory, bytes, out);
     return cudaGetLastError();
 }
 

@@ -1,0 +1,257 @@
+/*
+ * tests/simt/include/cuda_runtime.h - CUDA C++ as far as kernels use it, for a compiler that knows
+ * nothing of CUDA. Included in front of every .cu file (-include), as nvcc does with its own.
+ *
+ * -D__CUDA_ARCH__=900 says which target to be; a file is compiled once, so that its host code is
+ * told so too. -DSIMT_UNIT=name says what the file is called in messages.
+ */
+#ifndef FP4_TESTS_SIMT_CUDA_RUNTIME_H
+#define FP4_TESTS_SIMT_CUDA_RUNTIME_H
+
+#include "../simt.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- qualifiers */
+
+#define SIMT_TEXT_(word) #word
+#define SIMT_TEXT(word) SIMT_TEXT_(word)
+#define SIMT_JOIN_(a, b) a##b
+#define SIMT_JOIN(a, b) SIMT_JOIN_(a, b)
+
+#define __host__
+#define __device__ __attribute__((unused))
+#define __global__ __attribute__((noinline))
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+/* Shared memory of a file stands together, in a section of its own, so that the machine knows it.
+   There is one copy: CTAs run one after the other. */
+#define __shared__ static __attribute__((section("shared_" SIMT_TEXT(SIMT_UNIT))))
+
+#define FP4_HD static inline __attribute__((unused))
+#define FP4_D static inline __attribute__((unused))
+
+extern "C" {
+extern uint8_t SIMT_JOIN(__start_shared_, SIMT_UNIT)[] __attribute__((weak));
+extern uint8_t SIMT_JOIN(__stop_shared_, SIMT_UNIT)[] __attribute__((weak));
+}
+
+/* ---------------------------------------------------------------- vectors, built-in variables */
+
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+static inline __attribute__((unused)) uint2 make_uint2(unsigned x, unsigned y)
+{
+    return {x, y};
+}
+
+static inline __attribute__((unused)) uint4 make_uint4(unsigned x, unsigned y, unsigned z,
+                                                       unsigned w)
+{
+    return {x, y, z, w};
+}
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+enum { warpSize = 32 };
+
+/* ---------------------------------------------------------------- rounding, bits */
+
+FP4_D float __uint_as_float(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+FP4_D unsigned __float_as_uint(float x)
+{
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Nearest even is how the host rounds; -ffp-contract=off keeps products and sums apart. */
+FP4_D float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+
+FP4_D float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+
+FP4_D float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
+
+FP4_D float __frcp_rn(float x)
+{
+    return 1.0f / x;
+}
+
+/* ---------------------------------------------------------------- threads */
+
+/* The line of a call comes along as a default argument, for messages. */
+#define SIMT_LINE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+FP4_D void __syncthreads(SIMT_LINE)
+{
+    simt_barrier(file, line);
+}
+
+FP4_D void __syncwarp(unsigned mask = 0xffffffffu, SIMT_LINE)
+{
+    simt_warp(SIMT_SYNCWARP, mask, 0, 0, 32, file, line);
+}
+
+FP4_D unsigned __ballot_sync(unsigned mask, int predicate, SIMT_LINE)
+{
+    return simt_warp(SIMT_BALLOT, mask, predicate != 0, 0, 32, file, line);
+}
+
+FP4_D int __any_sync(unsigned mask, int predicate, SIMT_LINE)
+{
+    return simt_warp(SIMT_BALLOT, mask, predicate != 0, 0, 32, file, line) != 0;
+}
+
+FP4_D int __all_sync(unsigned mask, int predicate, SIMT_LINE)
+{
+    return simt_warp(SIMT_BALLOT, mask, predicate != 0, 0, 32, file, line) == mask;
+}
+
+#define SIMT_SHUFFLES_(type, to_bits, from_bits) \
+    FP4_D type __shfl_sync(unsigned mask, type x, int lane, int width = 32, SIMT_LINE) \
+    { \
+        return from_bits( \
+            simt_warp(SIMT_SHUFFLE, mask, to_bits(x), lane, (uint32_t)width, file, line)); \
+    } \
+    FP4_D type __shfl_xor_sync(unsigned mask, type x, int lanes, int width = 32, SIMT_LINE) \
+    { \
+        return from_bits( \
+            simt_warp(SIMT_SHUFFLE_XOR, mask, to_bits(x), lanes, (uint32_t)width, file, line)); \
+    } \
+    FP4_D type __shfl_up_sync(unsigned mask, type x, unsigned by, int width = 32, SIMT_LINE) \
+    { \
+        return from_bits( \
+            simt_warp(SIMT_SHUFFLE_UP, mask, to_bits(x), by, (uint32_t)width, file, line)); \
+    } \
+    FP4_D type __shfl_down_sync(unsigned mask, type x, unsigned by, int width = 32, SIMT_LINE) \
+    { \
+        return from_bits( \
+            simt_warp(SIMT_SHUFFLE_DOWN, mask, to_bits(x), by, (uint32_t)width, file, line)); \
+    }
+
+SIMT_SHUFFLES_(float, __float_as_uint, __uint_as_float)
+SIMT_SHUFFLES_(unsigned, unsigned, unsigned)
+SIMT_SHUFFLES_(int, unsigned, int)
+
+/* One thread runs at a time, and none is interrupted. */
+template <class T, class U> static inline T atomicAdd(T *at, U value)
+{
+    const T before = *at;
+    *at = before + value;
+    return before;
+}
+
+template <class T, class U> static inline T atomicMin(T *at, U value)
+{
+    const T before = *at;
+    *at = value < before ? value : before;
+    return before;
+}
+
+FP4_D void __threadfence(void)
+{
+}
+
+/* Time passes whenever one looks. */
+FP4_D long long clock64(void)
+{
+    static long long now;
+    return now += 1000;
+}
+
+/* ---------------------------------------------------------------- launches */
+
+template <class T> struct simt_same {
+    typedef T type;
+};
+template <size_t... I> struct simt_numbers {
+};
+template <size_t N, size_t... I> struct simt_up_to : simt_up_to<N - 1, N - 1, I...> {
+};
+template <size_t... I> struct simt_up_to<0, I...> {
+    typedef simt_numbers<I...> type;
+};
+
+/* A call through untyped pointers, as cudaLaunchKernelExC has them, for kernels of one type. */
+template <class... P> struct simt_call {
+    template <size_t... I>
+    static void with(void (*kernel)(P...), void **arguments, simt_numbers<I...>)
+    {
+        (void)arguments;
+        kernel(*(P *)arguments[I]...);
+    }
+    static void run(const void *function, void **arguments)
+    {
+        with((void (*)(P...))function, arguments, typename simt_up_to<sizeof...(P)>::type());
+    }
+};
+
+template <class... P> static int simt_register_kernel(void (*function)(P...), const char *name)
+{
+    static const size_t sizes[] = {sizeof(P)..., 0};
+
+    if (simt_kernel_of((const void *)function) == NULL) {
+        simt_kernel *kernel = new simt_kernel();
+        kernel->function = (const void *)function;
+        kernel->name = name;
+        kernel->unit = SIMT_TEXT(SIMT_UNIT);
+        kernel->call = simt_call<P...>::run;
+        kernel->sizes = sizes;
+        kernel->shared = SIMT_JOIN(__start_shared_, SIMT_UNIT);
+        kernel->shared_end = SIMT_JOIN(__stop_shared_, SIMT_UNIT);
+        simt_register(kernel);
+    }
+    return 1;
+}
+
+/** Makes a kernel known that is launched by its address. Once for each, at the end of the file. */
+#define SIMT_KERNEL(kernel) \
+    __attribute__((unused)) static const int kernel##_is_known = \
+        simt_register_kernel(kernel, #kernel)
+
+template <class... P>
+static cudaError_t simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 cta,
+                               typename simt_same<P>::type... arguments)
+{
+    void *pointers[] = {(void *)&arguments...};
+    cudaLaunchConfig_t config = {};
+
+    simt_register_kernel(kernel, name);
+    config.gridDim = grid;
+    config.blockDim = cta;
+    return cudaLaunchKernelExC(&config, (const void *)kernel, pointers);
+}
+
+/** kernel<<<grid, cta>>>(arguments...) */
+#define SIMT_LAUNCH(kernel, grid, cta, ...) simt_launch(#kernel, kernel, grid, cta, __VA_ARGS__)
+
+#endif /* FP4_TESTS_SIMT_CUDA_RUNTIME_H */

@@ -1,0 +1,222 @@
+/*
+ * tests/simt/include/fp4/device/ptx.cuh - stands in front of the library's file of this name: the
+ * same functions, on the CPU. Conversions by the scalar rules of the library, so that what is
+ * tested is what is done with them; arithmetic by C's operators, which round the same way.
+ */
+#ifndef FP4_TESTS_SIMT_PTX_CUH
+#define FP4_TESTS_SIMT_PTX_CUH
+
+#include <fp4/bits.h>
+#include <fp4/device/arch.cuh>
+#include <fp4/e2m1.h>
+#include <fp4/e4m3.h>
+#include <fp4/e8m0.h>
+#include <fp4/f16.h>
+#include <fp4/types.h>
+
+/* ------------------------------------------------------------ conversions */
+
+#if FP4_ARCH_CVT_E2M1
+FP4_D uint8_t fp4_ptx_e2m1x2(float x0, float x1)
+{
+    return (uint8_t)(fp4_f32_to_e2m1(x0) | fp4_f32_to_e2m1(x1) << 4);
+}
+
+FP4_D uint32_t fp4_ptx_e2m1x8(float x0, float x1, float x2, float x3, float x4, float x5, float x6,
+                              float x7)
+{
+    return fp4_ptx_e2m1x2(x0, x1) | (uint32_t)fp4_ptx_e2m1x2(x2, x3) << 8 |
+           (uint32_t)fp4_ptx_e2m1x2(x4, x5) << 16 | (uint32_t)fp4_ptx_e2m1x2(x6, x7) << 24;
+}
+
+FP4_D uint32_t fp4_ptx_e2m1x2_to_f16x2(uint32_t q)
+{
+    return fp4_f32_to_f16(fp4_e2m1_to_f32((uint8_t)(q & 15))) |
+           (uint32_t)fp4_f32_to_f16(fp4_e2m1_to_f32((uint8_t)(q >> 4 & 15))) << 16;
+}
+
+FP4_D uint8_t fp4_ptx_e8m0_up(float x)
+{
+    return fp4_f32_to_e8m0_up(x);
+}
+#endif
+
+#if FP4_ARCH_CVT_E4M3
+FP4_D uint16_t fp4_ptx_e4m3x2(float x0, float x1)
+{
+    return (uint16_t)(fp4_f32_to_e4m3(x0) | fp4_f32_to_e4m3(x1) << 8);
+}
+
+FP4_D uint32_t fp4_ptx_e4m3x2_to_f16x2(uint16_t q)
+{
+    return fp4_f32_to_f16(fp4_e4m3_to_f32((uint8_t)q)) |
+           (uint32_t)fp4_f32_to_f16(fp4_e4m3_to_f32((uint8_t)(q >> 8))) << 16;
+}
+#endif
+
+FP4_D float fp4_ptx_f16_to_f32(uint16_t h)
+{
+    return fp4_f16_to_f32(h);
+}
+
+FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
+{
+    return fp4_f32_to_f16(x);
+}
+
+#if FP4_ARCH_CVT_BF16
+FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
+{
+    return fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
+}
+#endif
+
+/* ------------------------------------------------------------ arithmetic */
+
+FP4_D float fp4_ptx_fma(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+
+FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
+{
+    x[0] = fp4_mul_rn(x[0], a);
+    x[1] = fp4_mul_rn(x[1], b);
+}
+
+FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
+{
+    const int32_t smaller = a < b ? a : b;
+    return smaller < c ? smaller : c;
+}
+
+FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
+{
+    return fp4_max_u32(a & 0xffffu, b & 0xffffu) | fp4_max_u32(a >> 16, b >> 16) << 16;
+}
+
+FP4_D float fp4_ptx_abs(float x)
+{
+    return fabsf(x);
+}
+
+FP4_D float fp4_ptx_min(float a, float b)
+{
+    return fp4_is_nan(a) || b < a ? b : a;
+}
+
+FP4_D float fp4_ptx_max(float a, float b)
+{
+    return fp4_is_nan(a) || b > a ? b : a;
+}
+
+#if FP4_ARCH_MAX_NAN
+FP4_D float fp4_ptx_max_nan(float a, float b)
+{
+    return fp4_is_nan(a) || a > b ? a : b;
+}
+#endif
+
+FP4_D float fp4_rsqrt_rn(float x)
+{
+    return (float)(1.0 / sqrt((double)x));
+}
+
+/* Rounded correctly, where the instruction may be an ulp off: the GPU tests are for that.
+   Subnormals are flushed, as the instruction does. */
+FP4_D float fp4_ptx_rcp_approx(float x)
+{
+    const float r = fabsf(x) < 0x1p-126f ? copysignf(INFINITY, x) : __frcp_rn(x);
+    return fabsf(r) < 0x1p-126f ? copysignf(0.0f, r) : r;
+}
+
+FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
+{
+    uint32_t bytes = 0;
+
+    for (int i = 0; i < 4; i++) {
+        const uint32_t from = selector >> (4 * i) & 7u;
+        bytes |= ((from < 4 ? lo : hi) >> (8 * (from % 4)) & 0xffu) << (8 * i);
+    }
+    return bytes;
+}
+
+/* ------------------------------------------------------------ memory */
+
+FP4_D fp4_u32x4 fp4_ptx_load16(const void *p)
+{
+    const uint4 v = *(const uint4 *)p;
+    const fp4_u32x4 r = {{v.x, v.y, v.z, v.w}};
+    return r;
+}
+
+FP4_D fp4_u32x4 fp4_ptx_load16_cs(const void *p)
+{
+    return fp4_ptx_load16(p);
+}
+
+FP4_D fp4_u32x2 fp4_ptx_load8(const void *p)
+{
+    const uint2 v = *(const uint2 *)p;
+    const fp4_u32x2 r = {{v.x, v.y}};
+    return r;
+}
+
+FP4_D fp4_u32x2 fp4_ptx_load8_cs(const void *p)
+{
+    return fp4_ptx_load8(p);
+}
+
+FP4_D void fp4_ptx_store16(void *p, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    *(uint4 *)p = make_uint4(a, b, c, d);
+}
+
+FP4_D void fp4_ptx_store16_cs(void *p, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    fp4_ptx_store16(p, a, b, c, d);
+}
+
+FP4_D void fp4_ptx_store8(void *p, uint32_t a, uint32_t b)
+{
+    *(uint2 *)p = make_uint2(a, b);
+}
+
+FP4_D void fp4_ptx_store8_cs(void *p, uint32_t a, uint32_t b)
+{
+    fp4_ptx_store8(p, a, b);
+}
+
+FP4_D void fp4_ptx_store4(void *p, uint32_t a)
+{
+    *(uint32_t *)p = a;
+}
+
+FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
+{
+    fp4_ptx_store4(p, a);
+}
+
+/* ------------------------------------------------------------ threads */
+
+FP4_D float fp4_ptx_shuffle_xor(uint32_t mask, float x, int lanes, SIMT_LINE)
+{
+    return __shfl_xor_sync(mask, x, lanes, 32, file, line);
+}
+
+FP4_D void fp4_ptx_barrier(SIMT_LINE)
+{
+    simt_barrier(file, line);
+}
+
+/* Does nothing below sm_90: a kernel that a target there runs is never launched so. */
+FP4_D void fp4_pdl_wait(void)
+{
+    simt_pdl_wait();
+}
+
+FP4_D void fp4_pdl_trigger(void)
+{
+}
+
+#endif /* FP4_TESTS_SIMT_PTX_CUH */
