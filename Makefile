@@ -88,7 +88,7 @@ runs := host-tests host-tests-native threads vectorised golden demo readback fuz
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
 san := san/host-tests san/demo
-simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled)
+simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked)
 
 # Device code and what became of it. Of each example a Latin square: any two of its words meet.
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -486,25 +486,29 @@ build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 # -------------------------------------------------------------------------------- kernels on a CPU
 #
 # The GPU tests once more, their reduced set, without a GPU: kernels compiled by $(CXX) for the
-# machine of tests/simt, under AddressSanitizer and UBSan. One program for each class of targets:
-# those without conversion instructions, with those of e4m3, and with all. A fourth run takes the
-# threads in another order every time.
+# machine of tests/simt, one program for each class of targets (those without conversion
+# instructions, with those of e4m3, with all), under AddressSanitizer and UBSan. One of them runs
+# again with the threads in an order of its own, and there is one that looks at every access to
+# memory instead (tests/simt/track.cpp).
 #
 # Left out: launch_large (gigabytes), fast_math (a flag of nvcc), planted (for compute-sanitizer).
 
 simt_left_out := !(launch_large|fast_math|planted)/*
-simt_arch_sm_75 := -D__CUDA_ARCH__=750
-simt_arch_sm_90 := -D__CUDA_ARCH__=900
-simt_arch_sm_100a := -D__CUDA_ARCH__=1000 -D__CUDA_ARCH_SPECIFIC__=1000
-simt_targets := sm_75 sm_90 sm_100a
-simt_flags := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Itests/simt/include -Iinclude $(CPPFLAGS) -MMD -MP
+simt_sm_75 := -D__CUDA_ARCH__=750
+simt_sm_90 := -D__CUDA_ARCH__=900
+simt_sm_100a := -D__CUDA_ARCH__=1000 -D__CUDA_ARCH_SPECIFIC__=1000
+# Kinds of builds: how everything is compiled, how kernels are, what the machine consists of.
+simt_san := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+simt_san_machine := simt cuda memory
+simt_track := -O1 -g1 -DSIMT_TRACKED
+simt_track_kernels := -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
+simt_track_machine := simt cuda track
+simt_paths := -Itests/simt/include -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
 simt_cu = $(CXX) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
-	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
-simt_objects := $(patsubst tests/gpu/%.c,build/simt/tests/%.o,$(sort $(wildcard tests/gpu/*.c))) \
-	$(patsubst tests/simt/%.c,build/simt/tests/%.o,$(sort $(wildcard tests/simt/*.c))) \
-	$(addprefix build/simt/machine/,simt.o cuda.o memory.o)
+	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F))) $(simt_paths)
+simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
+simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
 folders += simt
 .PHONY: test-simt
 
@@ -512,38 +516,46 @@ test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc c++ criterion
 	$(call run,$(simt))
 
-build/simt/machine/%.o: tests/simt/%.cpp build/config
-	@mkdir -p $(@D)
-	$(Q)$(CXX) -std=c++17 -Wall -Wextra -Werror $(simt_flags) -c $< -o $@
-define simt_tests # folder
-build/simt/tests/%.o: tests/$1/%.c build/config
+define simt_kind # kind
+build/simt/$1/machine/%.o: tests/simt/%.cpp build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) -std=c11 $$(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
-	    $$(simt_flags) -Itests -Itests/gpu -DFP4_SIMT -c $$< -o $$@
+	$$(Q)$$(CXX) -std=c++17 -Wall -Wextra -Werror $$(simt_$1) $$(simt_paths) -c $$< -o $$@
+build/simt/$1/tests/%.o: tests/gpu/%.c build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_c) $$(simt_$1) $$(simt_paths) -c $$< -o $$@
+build/simt/$1/tests/%.o: tests/simt/%.c build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_c) $$(simt_$1) $$(simt_paths) -c $$< -o $$@
 endef
-$(eval $(call simt_tests,gpu))
-$(eval $(call simt_tests,simt))
-define simt_program # target
-build/simt/$1/rows-%.o: tests/simt/launch_rows.cu build/config
-	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_arch_$1) $$(simt_flags) -DINPUT=$$(call word_of,1) \
-	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
-build/simt/$1/columns-%.o: tests/simt/launch_columns.cu build/config
-	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_arch_$1) $$(simt_flags) -DINPUT=$$(call word_of,1) \
-	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
-build/simt/$1/%.o: tests/simt/%.cu build/config
-	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_arch_$1) $$(simt_flags) -c $$< -o $$@
-build/simt/$1/fp4-simt-tests: $(simt_objects) $(patsubst %,build/simt/$1/%.o,parts tools \
-		$(gpu_words:%=rows-%) $(gpu_words:%=columns-%))
-	$$(Q)$$(CXX) $$(filter -fsanitize%,$$(simt_flags)) $$^ $$(LDFLAGS) -lcriterion -lm -o $$@
-endef
-$(foreach t,$(simt_targets),$(eval $(call simt_program,$t)))
+simt_c = $(CC) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
+	-Itests -Itests/gpu -DFP4_SIMT
 
-build/checks/simt/%.ok: build/simt/%/fp4-simt-tests FORCE
+define simt_program # kind, target
+build/simt/$1/$2/rows-%.o: tests/simt/launch_rows.cu build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -DINPUT=$$(call word_of,1) \
+	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+build/simt/$1/$2/columns-%.o: tests/simt/launch_columns.cu build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -DINPUT=$$(call word_of,1) \
+	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+build/simt/$1/$2/%.o: tests/simt/%.cu build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -c $$< -o $$@
+build/simt/$1/$2/fp4-simt-tests: $(simt_tests:%=build/simt/$1/tests/%.o) \
+		$(simt_$1_machine:%=build/simt/$1/machine/%.o) \
+		$(simt_units:%=build/simt/$1/$2/%.o)
+	$$(Q)$$(CXX) $$(simt_$1) $$^ $$(LDFLAGS) -lcriterion -lm -o $$@
+endef
+$(foreach k,san track,$(eval $(call simt_kind,$k)))
+$(foreach t,sm_75 sm_90 sm_100a,$(eval $(call simt_program,san,$t)))
+$(eval $(call simt_program,track,sm_75))
+
+build/checks/simt/%.ok: build/simt/san/%/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh 0 $<
-build/checks/simt/shuffled.ok: build/simt/sm_90/fp4-simt-tests FORCE
+build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
+	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh random $<
+build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh random $<
 
 # -------------------------------------------------------------------------------- installation

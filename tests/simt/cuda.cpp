@@ -159,7 +159,8 @@ static void *copy_of(const void *from, size_t bytes)
     if (posix_memalign(&copy, 64, bytes) != 0) {
         simt_fail("no memory for arguments");
     }
-    return memcpy(copy, from, bytes);
+    memcpy(copy, from, bytes);
+    return copy;
 }
 
 static void graph_add(simt_graph *graph, const simt_kernel *kernel,

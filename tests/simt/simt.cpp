@@ -29,12 +29,15 @@
  */
 #include "simt.h"
 
+#include <execinfo.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HAS_ASAN 1
@@ -101,6 +104,10 @@ static struct {
     int progress;                 /* made in this turn through all threads */
 } cta;
 
+extern "C" {
+extern uint8_t __executable_start[];
+}
+
 static simt_fiber scheduler, *running, *free_fibers;
 static uint8_t *dynamic_shared;
 
@@ -150,6 +157,31 @@ static void print_place(void)
             dim_text(blockDim.x, blockDim.y, blockDim.z), seed());
 }
 
+/* The lines that led here, innermost first. */
+static void print_lines(void)
+{
+#if HAS_ASAN
+    __sanitizer_print_stack_trace();
+#else
+    void *at[12];
+    const int n = backtrace(at, 12);
+    char command[512];
+    int length = snprintf(command, sizeof command, "addr2line -Cfpie /proc/%d/exe", (int)getpid());
+
+    for (int i = 2; i < n; i++) { /* without these two functions; calls, not returns */
+        const uintptr_t offset = (uintptr_t)at[i] - (uintptr_t)__executable_start - 1;
+        length +=
+            snprintf(command + length, sizeof command - (size_t)length, " %zx", (size_t)offset);
+    }
+    snprintf(command + length, sizeof command - (size_t)length,
+             " 2>/dev/null | grep -vF '?:?' >&2");
+    fflush(stderr);
+    if (system(command) != 0) {
+        fprintf(stderr, "simt: no addr2line here to say which line that is\n");
+    }
+#endif
+}
+
 extern "C" void simt_fail(const char *format, ...)
 {
     va_list list;
@@ -161,9 +193,7 @@ extern "C" void simt_fail(const char *format, ...)
     va_end(list);
     fprintf(stderr, "\n");
     print_place();
-#if HAS_ASAN
-    __sanitizer_print_stack_trace();
-#endif
+    print_lines();
     fflush(stderr);
     abort();
 }
@@ -229,6 +259,8 @@ static NO_ASAN void switch_fiber(simt_fiber *from, simt_fiber *to)
 {
     from->is_started = 1;
     running = to;
+    simt_here.stack = to->bottom;
+    simt_here.stack_bytes = to->size;
 #if HAS_ASAN
     __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->size);
 #endif
@@ -570,6 +602,20 @@ extern "C" void simt_pdl_wait(void)
 
 /* ------------------------------------------------------------------------------ grids */
 
+/* A grid that runs for longer spins. */
+static void on_alarm(int)
+{
+    simt_fail("the grid does not end: a thread waits for another in a loop (FP4_SIMT_SECONDS)");
+}
+
+static void set_alarm(void)
+{
+    const char *text = getenv("FP4_SIMT_SECONDS");
+
+    signal(SIGALRM, on_alarm);
+    alarm(text == NULL ? 120 : (unsigned)atoi(text));
+}
+
 extern "C" void simt_register(simt_kernel *kernel)
 {
     kernel->next = kernels;
@@ -634,6 +680,7 @@ extern "C" void simt_run_grid(const simt_kernel *kernel, dim3 grid, dim3 threads
     simt_here.dynamic = dynamic_shared;
     simt_here.dynamic_bytes = dynamic_bytes;
     simt_here.launch++;
+    set_alarm();
     for (size_t i = 0; i < ctas; i++) {
         const size_t at = (first + i % ctas * (step % ctas)) % ctas;
         if (only_ctas != 0 && at >= only_ctas && at + only_ctas < ctas) {
@@ -645,6 +692,7 @@ extern "C" void simt_run_grid(const simt_kernel *kernel, dim3 grid, dim3 threads
         simt_here.cta = at;
         run_cta();
     }
+    alarm(0);
     simt_here.kernel = NULL;
     free(dynamic_shared);
     dynamic_shared = NULL;

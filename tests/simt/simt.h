@@ -87,9 +87,10 @@ typedef struct simt_place {
     uint32_t epoch;            /* barriers that the CTA has passed */
     uint32_t warp_epoch;       /* __syncwarps that the thread has passed */
     int may_touch;             /* global memory: it has waited, or need not */
-    int in_machine;            /* the machine's own accesses, for which no thread answers */
     const uint8_t *dynamic;    /* dynamic shared memory */
     size_t dynamic_bytes;
+    const void *stack; /* of the thread */
+    size_t stack_bytes;
 } simt_place;
 
 extern simt_place simt_here;

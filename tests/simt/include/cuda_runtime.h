@@ -31,6 +31,9 @@
    There is one copy: CTAs run one after the other. */
 #define __shared__ static __attribute__((section("shared_" SIMT_TEXT(SIMT_UNIT))))
 
+/* Not what track.cpp should look at: the machine's own accesses, and atomic ones. */
+#define SIMT_NOT_TRACKED __attribute__((no_sanitize("thread")))
+
 #define FP4_HD static inline __attribute__((unused))
 #define FP4_D static inline __attribute__((unused))
 
@@ -163,14 +166,14 @@ SIMT_SHUFFLES_(unsigned, unsigned, unsigned)
 SIMT_SHUFFLES_(int, unsigned, int)
 
 /* One thread runs at a time, and none is interrupted. */
-template <class T, class U> static inline T atomicAdd(T *at, U value)
+template <class T, class U> static inline SIMT_NOT_TRACKED T atomicAdd(T *at, U value)
 {
     const T before = *at;
     *at = before + value;
     return before;
 }
 
-template <class T, class U> static inline T atomicMin(T *at, U value)
+template <class T, class U> static inline SIMT_NOT_TRACKED T atomicMin(T *at, U value)
 {
     const T before = *at;
     *at = value < before ? value : before;
@@ -204,12 +207,12 @@ template <size_t... I> struct simt_up_to<0, I...> {
 /* A call through untyped pointers, as cudaLaunchKernelExC has them, for kernels of one type. */
 template <class... P> struct simt_call {
     template <size_t... I>
-    static void with(void (*kernel)(P...), void **arguments, simt_numbers<I...>)
+    static SIMT_NOT_TRACKED void with(void (*kernel)(P...), void **arguments, simt_numbers<I...>)
     {
         (void)arguments;
         kernel(*(P *)arguments[I]...);
     }
-    static void run(const void *function, void **arguments)
+    static SIMT_NOT_TRACKED void run(const void *function, void **arguments)
     {
         with((void (*)(P...))function, arguments, typename simt_up_to<sizeof...(P)>::type());
     }
