@@ -88,7 +88,7 @@ runs := host-tests host-tests-native threads vectorised golden demo readback fuz
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
 san := san/host-tests san/demo
-simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked)
+simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
 # Device code and what became of it. Of each example a Latin square: any two of its words meet.
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -491,7 +491,8 @@ build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 # again with the threads in an order of its own, and there is one that looks at every access to
 # memory instead (tests/simt/track.cpp).
 #
-# Left out: launch_large (gigabytes), fast_math (a flag of nvcc), planted (for compute-sanitizer).
+# Left out: launch_large (gigabytes; simt_large is what a CPU can do of it), fast_math (a flag of
+# nvcc), planted (for compute-sanitizer). simt/planted plants faults of its own.
 
 simt_left_out := !(launch_large|fast_math|planted)/*
 simt_sm_75 := -D__CUDA_ARCH__=750
@@ -503,10 +504,10 @@ simt_san_machine := simt cuda memory
 simt_track := -O1 -g1 -DSIMT_TRACKED
 simt_track_kernels := -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
 simt_track_machine := simt cuda track
-simt_paths := -Itests/simt/include -Iinclude $(CPPFLAGS) -MMD -MP
+simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
 simt_cu = $(CXX) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
-	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F))) $(simt_paths)
+	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
 folders += simt
@@ -528,20 +529,28 @@ build/simt/$1/tests/%.o: tests/simt/%.c build/config
 	$$(Q)$$(simt_c) $$(simt_$1) $$(simt_paths) -c $$< -o $$@
 endef
 simt_c = $(CC) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
-	-Itests -Itests/gpu -DFP4_SIMT
+	-Itests -Itests/gpu -Itests/simt -DFP4_SIMT
+
+# The kernels of an example.
+build/simt/%.h: examples/%.cu tests/simt/kernels.sh
+	@mkdir -p $(@D)
+	$(Q)sh tests/simt/kernels.sh $< >$@
 
 define simt_program # kind, target
-build/simt/$1/$2/rows-%.o: tests/simt/launch_rows.cu build/config
+build/simt/$1/$2/rows-%.o: tests/simt/launch_rows.cu build/simt/01_quantize.h build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -DINPUT=$$(call word_of,1) \
-	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
-build/simt/$1/$2/columns-%.o: tests/simt/launch_columns.cu build/config
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
+	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+build/simt/$1/$2/columns-%.o: tests/simt/launch_columns.cu build/simt/02_quantize_colmajor.h \
+		build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -DINPUT=$$(call word_of,1) \
-	    -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
+	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) -c $$< -o $$@
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) -c $$< -o $$@
 build/simt/$1/$2/fp4-simt-tests: $(simt_tests:%=build/simt/$1/tests/%.o) \
 		$(simt_$1_machine:%=build/simt/$1/machine/%.o) \
 		$(simt_units:%=build/simt/$1/$2/%.o)
@@ -556,7 +565,16 @@ build/checks/simt/%.ok: build/simt/san/%/fp4-simt-tests FORCE
 build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh random $<
 build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
-	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh random $<
+	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
+	    sh tests/simt/run.sh random $<
+
+# Kernels with a fault in them: the tests must fail, with a message that says what it is.
+simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_sm_75)
+build/checks/simt/planted.ok: build/simt/san/sm_75/fp4-simt-tests \
+		build/simt/track/sm_75/fp4-simt-tests FORCE
+	$(check) env CXX='$(CXX)' LIBS='$(LDFLAGS) -lcriterion -lm' \
+	    SAN='$(call simt_planted,san)' TRACK='$(call simt_planted,track)' \
+	    sh tests/simt/planted.sh
 
 # -------------------------------------------------------------------------------- installation
 

@@ -125,10 +125,37 @@ static void sweep_memory_free(sweep_memory m)
     gpu_buffer_free(m.found);
 }
 
+/* On the CPU (tests/simt): of all floats those next to multiples of 2^19, which are all ties of
+   e2m1 and e4m3, from 2^-13 to 2^10; elsewhere those next to powers of two. */
+static inline void run_sweeps_on_ties(const sweep *sweeps, size_t n, reference to, size_t size,
+                                      uint32_t first, unsigned long long count)
+{
+    enum { STEP = 1 << 19, AROUND = 64 };
+    sweep_memory m = sweep_memory_new(AROUND * size, n);
+
+    for (unsigned long long at = 0; at < count; at += STEP) {
+        const uint32_t bits = first + (uint32_t)at, magnitude = bits & 0x7fffffffu;
+        const int is_middling = magnitude > 0x39000000u && magnitude < 0x44800000u;
+        const uint32_t before = at == 0 ? 0 : AROUND / 2;
+        const unsigned long long left = count - at + before;
+        if (is_middling || magnitude % (1u << 23) == 0) {
+            const size_t now = left < AROUND ? (size_t)left : AROUND;
+            sweep_reference(&m, to, size, bits - before, now);
+            sweep_chunk(&m, sweeps, n, size, bits - before, now);
+            sweep_report(&m, sweeps, n, size, bits - before);
+        }
+    }
+    sweep_memory_free(m);
+}
+
 /* All sweeps over the floats with bits from first on. */
 static void run_sweeps(const sweep *sweeps, size_t n, reference to, size_t size, uint32_t first,
                        unsigned long long count)
 {
+#if defined(FP4_SIMT)
+    run_sweeps_on_ties(sweeps, n, to, size, first, count);
+    count = count < 4096 ? count : 4096;
+#endif
     const size_t most = gpu_is_reduced() ? 4096 : CHUNK;
     const size_t room = count < most ? (size_t)count : most;
     sweep_memory m = sweep_memory_new((room * size + 15) / 16 * 16, n);

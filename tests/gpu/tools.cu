@@ -18,6 +18,13 @@ static __device__ size_t thread_count()
     return (size_t)gridDim.x * blockDim.x;
 }
 
+/* Threads of 16 bytes at a time: no more than there are, and some at least. */
+static unsigned ctas_of(size_t bytes)
+{
+    const size_t ctas = bytes / (16 * THREADS) + 1;
+    return ctas < CTAS ? (unsigned)ctas : CTAS;
+}
+
 static __device__ void compare_bytes(const uint8_t *got, const uint8_t *expected, size_t n,
                                      unsigned long long at, gpu_difference *d)
 {
@@ -48,8 +55,8 @@ static __global__ void compare(const uint8_t *got, const uint8_t *expected, size
 extern "C" cudaError_t gpu_compare(const void *got, const void *expected, size_t bytes,
                                    size_t period, size_t offset, gpu_difference *d)
 {
-    GPU_LAUNCH(compare, CTAS, THREADS, (const uint8_t *)got, (const uint8_t *)expected, bytes,
-               period, offset, d);
+    GPU_LAUNCH(compare, ctas_of(bytes), THREADS, (const uint8_t *)got, (const uint8_t *)expected,
+               bytes, period, offset, d);
     return cudaGetLastError();
 }
 
@@ -68,7 +75,8 @@ static __global__ void repeat(uint8_t *to, size_t bytes, const uint8_t *from, si
 
 extern "C" cudaError_t gpu_repeat(void *to, size_t bytes, const void *from, size_t period)
 {
-    GPU_LAUNCH(repeat, CTAS, THREADS, (uint8_t *)to, bytes, (const uint8_t *)from, period);
+    GPU_LAUNCH(repeat, ctas_of(bytes), THREADS, (uint8_t *)to, bytes, (const uint8_t *)from,
+               period);
     return cudaGetLastError();
 }
 

@@ -1,4 +1,3 @@
 /* tests/simt/launch_columns.cu - examples/02_quantize_colmajor.cu for the machine of simt.h. */
 #include "../gpu/launch_columns.cu"
-
-SIMT_KERNEL(quantize_colmajor);
+#include <02_quantize_colmajor.h> /* its kernels: kernels.sh */

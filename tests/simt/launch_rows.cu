@@ -6,10 +6,4 @@
 #define SMALL_1 (1 << 9)
 
 #include "../gpu/launch_rows.cu"
-
-SIMT_KERNEL(run_large);
-SIMT_KERNEL(run_small);
-SIMT_KERNEL(tile_wide);
-SIMT_KERNEL(tile_middle);
-SIMT_KERNEL(tile_narrow);
-SIMT_KERNEL(tile_small);
+#include <01_quantize.h> /* its kernels: kernels.sh */

@@ -157,8 +157,8 @@ GPU_TEST(machine, messages_name_kernel_cta_and_thread)
 {
     setenv("FP4_SIMT_SEED", "0", 1);
     expect_failure(MASK_WITHOUT_CALLER, THREADS,
-                   "in kernel mask_without_caller of machine, CTA (0, 0, 0) of (1, 1, 1), thread (16, 0, 0) of "
-                   "(64, 1, 1), FP4_SIMT_SEED=0");
+                   "in kernel mask_without_caller of machine, CTA (0, 0, 0) of (1, 1, 1), thread "
+                   "(16, 0, 0) of (64, 1, 1), FP4_SIMT_SEED=0");
     expect_failure(MACHINE_CASES, THREADS, "a kernel is launched that is not known");
 }
 

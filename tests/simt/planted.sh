@@ -1,0 +1,97 @@
+#!/bin/sh
+# planted.sh: plants faults into copies of the sources, one at a time, and runs the tests on them:
+# they must fail and say what is wrong. SAN, TRACK: how to compile a kernel for the two kinds of
+# programs, which are there already but for the kernel at fault. CXX, LIBS: how to link.
+out=build/simt/planted
+passed=0
+failed=0
+bad() { failed=$((failed + 1)) && echo "planted: $1: $2"; }
+
+# plant NAME san|track FILE 's/what/fault/' OBJECT TESTS 'message'...
+# OBJECT: the one that holds the kernel, compiled from a copy in which FILE is edited.
+plant() {
+    name=$1 kind=$2 file=$3 edit=$4 object=$5 tests=$6
+    shift 6
+    copy=$out/$name-$kind
+    built=build/simt/$kind
+    rm -rf "$copy"
+    mkdir -p "$copy/tests" && cp -R include examples "$copy" && cp -R tests/gpu tests/simt \
+        "$copy/tests"
+    sed "$edit" "$file" >"$copy/$file"
+    if cmp -s "$file" "$copy/$file"; then
+        bad "$name" "$file has no such line any more: $edit"
+        return
+    fi
+    unit=$(echo "$object" | sed 's/-.*//')
+    words=$(echo "$object" | sed 's/^[^-]*-*//')
+    source=$unit
+    [ -z "$words" ] || source=launch_$unit
+    compile=$SAN
+    sanitizers=-fsanitize=address,undefined
+    [ "$kind" = san ] || compile=$TRACK sanitizers=
+    set -f
+    # shellcheck disable=SC2086
+    if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
+        -I"$copy/tests/simt/include" -Ibuild/simt -I"$copy/include" \
+        -DINPUT="$(echo "$words" | cut -d- -f1)" -DFORMAT="$(echo "$words" | cut -d- -f2)" \
+        -DLAYOUT=FP4_LAYOUT_"$(echo "$words" | cut -d- -f3)" \
+        -c "$copy/tests/simt/$source.cu" -o "$copy/planted.o"; then
+        bad "$name" "does not compile"
+        return
+    fi
+    set +f
+    # shellcheck disable=SC2046,SC2086
+    $CXX $sanitizers $(find $built/tests $built/machine $built/sm_75 -name '*.o' \
+        ! -name "$object.o") "$copy/planted.o" $LIBS -o "$copy/tests.exe" || bad "$name" "no link"
+    env FP4_GPU_REDUCED=1 CRITERION_TEST_PATTERN="$tests" "$copy/tests.exe" >"$copy/log" 2>&1 &&
+        bad "$name" "no test has failed"
+    for message in "$@"; do
+        if grep -qF -e "$message" "$copy/log"; then
+            passed=$((passed + 1))
+        else
+            bad "$name" "nothing says \"$message\":"
+            head -n 30 "$copy/log"
+        fi
+    done
+    echo "planted: $name ($kind):"
+    grep -F -m 3 -e "$1" -e "${2:-$1}" "$copy/log" | cut -c 1-400
+}
+
+columns=examples/02_quantize_colmajor.cu
+
+plant byte_past_the_scales san $columns \
+    's/first_block + b < sf_cols/first_block + b <= sf_cols/' \
+    columns-bf16-nvfp4-LINEAR 'launch_columns/bf16' \
+    'heap-buffer-overflow' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_LINEAR' \
+    'in store_scales'
+plant byte_past_the_scales track $columns \
+    's/first_block + b < sf_cols/first_block + b <= sf_cols/' \
+    columns-bf16-nvfp4-LINEAR 'launch_columns/bf16' \
+    'with no barrier between' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_LINEAR' \
+    '02_quantize_colmajor.cu:'
+plant missing_barrier track $columns 's/^    fp4_ptx_barrier();//' \
+    columns-f32-mxfp8-128X4 'launch_columns/f32' \
+    'static shared memory, which' \
+    'simt: in kernel quantize_colmajor of columns_f32_mxfp8_128X4' \
+    '02_quantize_colmajor.cu:'
+plant missing_barrier san $columns 's/^    fp4_ptx_barrier();//' \
+    columns-f32-mxfp8-128X4 'launch_columns/f32' 'MXFP8: differ in'
+plant wrong_mask san include/fp4/device/reduce.cuh \
+    's/0xffffffffu, x, lanes/0x0000ffffu, x, lanes/' \
+    rows-bf16-mxfp4-128X4 'launch_shapes/bf16_to_mxfp4' \
+    'has mask 0000ffff, without lane 16' 'of rows_bf16_mxfp4_128X4'
+plant int32_index san $columns \
+    's/x + i \* a.col_stride \* ELEMENT/x + i * (int)a.col_stride * ELEMENT/' \
+    columns-bf16-nvfp4-8X4 'simt_large/columns*' \
+    'signed integer overflow' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_8X4'
+plant unwritten_padding san $columns 's/row < fp4_sf_rows_padded(LAYOUT, a.rows)/row < a.rows/' \
+    columns-e4m3-mxfp4-128X4 'launch_columns/e4m3' 'padding bytes'
+plant swapped_nibble san $columns \
+    's/= made.q\[i\];/= (made.q[i] >> 4 \& 0x0f0f0f0fu) | (made.q[i] \& 0x0f0f0f0fu) << 4;/' \
+    columns-f16-nvfp4-8X4 'launch_columns/f16' 'NVFP4: differ in'
+plant wrong_tie san include/fp4/device/cvt.cuh \
+    's/fp4_ptx_fma(a, 2.0f, 8388608.0f)/fp4_ptx_fma(a, 2.0f, 8388609.0f) - 1.0f/' \
+    parts 'convert/all_floats_to_e2m1' 'f32x8_to_e2m1x8'
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
