@@ -504,6 +504,9 @@ simt_san_machine := simt cuda memory
 simt_track := -O1 -g1 -DSIMT_TRACKED
 simt_track_kernels := -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
 simt_track_machine := simt cuda track
+simt_cov := -O0 --coverage
+simt_cov_kernels := -fno-exceptions
+simt_cov_machine := simt cuda memory
 simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
 simt_cu = $(CXX) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
@@ -511,7 +514,7 @@ simt_cu = $(CXX) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wa
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
 folders += simt
-.PHONY: test-simt
+.PHONY: test-simt coverage
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc c++ criterion
@@ -556,8 +559,9 @@ build/simt/$1/$2/fp4-simt-tests: $(simt_tests:%=build/simt/$1/tests/%.o) \
 		$(simt_units:%=build/simt/$1/$2/%.o)
 	$$(Q)$$(CXX) $$(simt_$1) $$^ $$(LDFLAGS) -lcriterion -lm -o $$@
 endef
-$(foreach k,san track,$(eval $(call simt_kind,$k)))
-$(foreach t,sm_75 sm_90 sm_100a,$(eval $(call simt_program,san,$t)))
+$(foreach k,san track cov,$(eval $(call simt_kind,$k)))
+simt_targets := sm_75 sm_90 sm_100a
+$(foreach t,$(simt_targets),$(eval $(call simt_program,san,$t))$(eval $(call simt_program,cov,$t)))
 $(eval $(call simt_program,track,sm_75))
 
 build/checks/simt/%.ok: build/simt/san/%/fp4-simt-tests FORCE
@@ -567,6 +571,20 @@ build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
 build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
+
+# Which lines run, in the host tests and on the CPU. What the programs count is added up.
+$(eval $(call host_tests,simt/cov/host,$(CC),-O0 --coverage))
+simt_cov_programs := build/simt/cov/host/fp4-tests \
+	$(simt_targets:%=build/simt/cov/%/fp4-simt-tests)
+
+coverage: ## which lines and branches of include/fp4 and of the kernels the tests run
+	@sh tests/tools/need.sh libc c++ criterion cjson
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) $(simt_cov_programs)
+	$(Q)find build/simt/cov -name '*.gcda' -delete
+	$(Q)for program in $(simt_cov_programs); do \
+	    CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh 0 $$program \
+	        >$$program.log 2>&1 || { cat $$program.log; exit 1; }; done
+	$(Q)python3 tests/simt/coverage.py build/simt/cov
 
 # Kernels with a fault in them: the tests must fail, with a message that says what it is.
 simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_sm_75)

@@ -177,6 +177,27 @@ GPU_TEST(launch_errors, misaligned_pointers)
     }
 }
 
+/* More CTAs than a grid has, or than can be counted: sizes for which there is no memory. */
+GPU_TEST(launch_errors, grids_that_are_too_large)
+{
+    for (size_t i = 0; i < 36; i++) {
+        const good_call g = good_call_new(i, 0);
+        REFUSED("more tiles than can be counted", args.batches = (size_t)1 << 36);
+        if (g.c.layout == FP4_LAYOUT_LINEAR) {
+            REFUSED("a run of 2^41 pieces", args.batches = 1; args.rows = 0xffffff00u;
+                    args.cols = args.q_cols = args.row_stride = 8192);
+        }
+        expect_untouched(&g);
+        good_call_free(g);
+    }
+    for (size_t i = 0; i < 36; i++) {
+        const good_call g = good_call_new(i, 1);
+        REFUSED("more than 65,535 tiles next to each other", args.cols = (size_t)1 << 23);
+        expect_untouched(&g);
+        good_call_free(g);
+    }
+}
+
 /* A host scale in encode sense: positive and finite, and so its reciprocal. In decode sense the
    same of what it is turned round to. The scale of e4m3 input: positive and finite. */
 GPU_TEST(launch_errors, bad_host_scales)

@@ -182,7 +182,7 @@ GPU_TEST(machine, accesses_that_are_tracked)
         expect_failure(NO_BARRIER, THREADS, "static shared memory, which");
     }
 }
-#else
+#elif defined(__SANITIZE_ADDRESS__)
 GPU_TEST(machine, sanitizers_name_the_place_too)
 {
     setenv("FP4_SIMT_SEED", "0", 1);
