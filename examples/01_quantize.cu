@@ -8,10 +8,12 @@
  * How it works: each thread loads a few pieces of 16 elements, quantizes them in registers and
  * stores their codes; two lanes share the 32-element blocks of MXFP4 and MXFP8. The CTA collects
  * its scale bytes in shared memory, in the order of the tiled buffer, and writes them, padding
- * included, 16 at a time.
+ * included, 16 at a time. From e4m3 to four bits the CTA makes a table and goes by it instead of
+ * through floats (requant.cuh), for some tiles in a row to make the table worth while.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
+#include <fp4/device/requant.cuh>
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
@@ -37,6 +39,10 @@
 #define QUANTIZE_nvfp4(x, global_enc) fp4_nvfp4_quantize(x, global_enc)
 #define QUANTIZE_mxfp4(x, global_enc) fp4_mxfp4_quantize_x16(x)
 #define QUANTIZE_mxfp8(x, global_enc) fp4_mxfp8_quantize_x16(x)
+#define REQUANTIZE_nvfp4(x, rows, dec, global_enc) fp4_nvfp4_requantize(x, rows, dec, global_enc)
+#define REQUANTIZE_mxfp4(x, rows, dec, global_enc) fp4_mxfp4_requantize_x16(x, rows, dec)
+#define REQUANT_ROW_nvfp4(rows, m, dec, global_enc) fp4_nvfp4_requant_row(rows, m, dec, global_enc)
+#define REQUANT_ROW_mxfp4(rows, m, dec, global_enc) fp4_mxfp4_requant_row(rows, m, dec)
 #define PIECE_nvfp4 fp4_nvfp4_block
 #define PIECE_mxfp4 fp4_part2
 #define PIECE_mxfp8 fp4_part4
@@ -48,7 +54,10 @@
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define QUANTIZE JOIN(QUANTIZE_, FORMAT, )
+#define REQUANTIZE JOIN(REQUANTIZE_, FORMAT, )
+#define REQUANT_ROW JOIN(REQUANT_ROW_, FORMAT, )
 #define STORE JOIN(STORE_, FORMAT, )
+#define IS_E4M3_TO_E2M1 (WORDS == 4 && JOIN(CODES_, FORMAT, ) == 8)
 typedef JOIN(PIECE_,
              FORMAT, ) piece; /* q: the codes of 16 elements, sf: their block's scale byte */
 typedef JOIN(fp4_u32x, WORDS, ) raw;
@@ -61,8 +70,12 @@ enum {
     THREADS = 128,
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread: loads in flight hide the arithmetic */
     /* CTAs of a multiprocessor: 72 registers a thread, and 80 for MXFP8 but on sm_90 */
-    RESIDENT = CODES == 16 && FP4_ARCH != 900 ? 6 : 7,
-    SMALL = 1 << 19 /* pieces; up to here one a thread, since nothing is hidden */
+    RESIDENT = IS_E4M3_TO_E2M1                  ? 8
+               : CODES == 16 && FP4_ARCH != 900 ? 6
+                                                : 7,
+    TURNS = IS_E4M3_TO_E2M1 ? 8 : 1, /* tiles a CTA, at most, */
+    ENOUGH = 4096,                   /* and CTAs of which each takes one */
+    SMALL = 1 << 19                  /* pieces, padding included: up to here one a thread */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -73,8 +86,8 @@ enum {
  */
 typedef struct quantize_scale {
     const float *device;
+    int is_dec, has_steps; /* has_steps: set by the launcher */
     float value;
-    int is_dec;
     size_t row_step, batch_step;
 } quantize_scale;
 
@@ -91,26 +104,33 @@ typedef struct quantize_scale {
 typedef struct quantize_args {
     uint8_t *q, *sf;
     const void *x;
-    size_t batches, rows, cols, q_cols, row_stride, batch_stride;
     quantize_scale global, x_dec;
+    size_t batches, rows, cols, q_cols, row_stride, batch_stride;
 } quantize_args;
 
-/* How the launcher cuts a matrix into tiles, one a CTA. Columns are counted in pieces of 16
-   elements. */
+/* Matrices as kernels take them, columns counted in pieces of 16 elements. What is needed first
+   comes first: a short kernel waits for every line of its parameters. */
 typedef struct quantize_tiles {
-    uint32_t per_matrix;   /* tiles below each other */
-    uint32_t down;         /* of all matrices */
-    uint32_t rows, cols;   /* of x */
-    uint32_t q_cols;       /* of q */
-    uint32_t x_row, q_row; /* bytes from row to row */
+    const uint8_t *x;
+    uint32_t x_row, rows, cols; /* bytes from row to row of x, and its shape */
+    uint32_t warp_rows;         /* rows that a warp of quantize_small has, less one */
+    size_t x_matrix;            /* bytes from matrix to matrix */
+    quantize_scale global, x_dec;
+    uint8_t *q, *sf;
+    size_t q_matrix, sf_matrix;
+    uint32_t q_row, q_cols;
+    uint32_t sf_rows, sf_cols; /* of the scale buffer, padding included */
+    uint32_t per_matrix;       /* tiles below each other */
+    uint32_t stride;           /* CTAs below each other: from tile to tile of one of them */
+    uint32_t down, batches;    /* CTAs below each other, of all matrices */
 } quantize_tiles;
 
 /* ------------------------------------------------------------------------------ kernels */
 
 static __device__ float scale_at(const quantize_scale *s, size_t batch, size_t row)
 {
-    const float v =
-        s->device == NULL ? s->value : s->device[batch * s->batch_step + row * s->row_step];
+    const size_t at = s->has_steps ? batch * s->batch_step + row * s->row_step : 0;
+    const float v = s->device == NULL ? s->value : s->device[at];
     return s->is_dec ? fp4_nvfp4_global_enc_from_dec(v) : v;
 }
 
@@ -126,34 +146,90 @@ static __device__ fp4_f32x16 widen(raw words, float dec)
     return x;
 }
 
-/* Linear scales and no gaps in x: the whole tensor is one run of pieces, `each` (a constant) a
-   thread. */
-static __device__ __forceinline__ void quantize_run(const quantize_args &a, size_t pieces,
-                                                    const uint32_t each)
-{
-    const size_t first = (size_t)blockIdx.x * (THREADS * each) + threadIdx.x;
-    raw x[EACH];
+/* What a CTA's pieces are quantized with. by_table: by the table, which e4m3 to four bits can. */
+typedef struct factors {
+    float global_enc, dec;
+    int by_table;
+    const uint4 *table;
+} factors;
 
-    fp4_pdl_wait();
-    const float global_enc = scale_at(&a.global, 0, 0);
-    const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, 0, 0) : 1.0f;
+/* Those of a matrix. All threads call: they make the table, a row each. */
+static __device__ __forceinline__ factors factors_of(const quantize_scale &global,
+                                                     const quantize_scale &x_dec, size_t batch,
+                                                     int may_tabulate, uint4 *table)
+{
+    factors f;
+
+    f.global_enc = scale_at(&global, batch, 0);
+    f.dec = ELEMENT == 1 ? scale_at(&x_dec, batch, 0) : 1.0f;
+    f.table = table;
+    f.by_table = IS_E4M3_TO_E2M1 && !FP4_ARCH_CVT_E2M1 && may_tabulate;
+#if IS_E4M3_TO_E2M1
+    if (f.by_table) {
+        REQUANT_ROW(table, threadIdx.x, f.dec, f.global_enc);
+        fp4_ptx_barrier();
+    }
+#endif
+    return f;
+}
+
+static __device__ __forceinline__ piece quantize_piece(raw words, const factors &f,
+                                                       float global_enc)
+{
+#if IS_E4M3_TO_E2M1
+    if (f.by_table) {
+        return REQUANTIZE(words, f.table, f.dec, global_enc);
+    }
+#endif
+    return QUANTIZE(widen(words, f.dec), global_enc);
+}
+
+/* THREADS * EACH pieces of a run, of which `here` are left; all of them where full (a constant). */
+static __device__ __forceinline__ void quantize_turn(const uint8_t *x, uint8_t *q, uint8_t *sf,
+                                                     uint32_t here, const factors &f,
+                                                     const int full)
+{
+    raw v[EACH];
+
 #pragma unroll
-    for (uint32_t j = 0; j < each; j++) {
-        const size_t i = first + j * THREADS;
-        x[j] = LOAD((const uint8_t *)a.x + (i < pieces ? i : 0) * (16 * ELEMENT));
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t i = threadIdx.x + j * THREADS;
+        v[j] = LOAD(x + (full || i < here ? i : 0) * (16 * ELEMENT));
     }
     fp4_pdl_trigger();
 #pragma unroll
-    for (uint32_t j = 0; j < each; j++) {
-        const size_t i = first + j * THREADS;
-        const piece p = QUANTIZE(widen(x[j], dec), global_enc);
-        if (i < pieces) {
-            STORE(a.q + i * CODES, p.q);
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t i = threadIdx.x + j * THREADS;
+        const piece p = quantize_piece(v[j], f, f.global_enc);
+        if (full || i < here) {
+            STORE(q + i * CODES, p.q);
             if (i % LANES == 0) {
-                a.sf[i / LANES] = p.sf;
+                sf[i / LANES] = p.sf;
             }
         }
     }
+}
+
+/* Linear scales and no gaps in x: the whole tensor is one run of pieces. */
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_run(size_t pieces, const quantize_args a)
+{
+    __shared__ uint4 table[2 * FP4_REQUANT_ROWS];
+    const uint32_t turn = THREADS * EACH;
+    size_t first = (size_t)blockIdx.x * turn;
+
+    fp4_pdl_wait();
+    const factors f = factors_of(a.global, a.x_dec, 0, 1, table);
+    do {
+        const uint8_t *x = (const uint8_t *)a.x + first * (16 * ELEMENT);
+        uint8_t *q = a.q + first * CODES, *sf = a.sf + first / LANES;
+        if (first + turn <= pieces) {
+            quantize_turn(x, q, sf, turn, f, 1);
+        } else {
+            quantize_turn(x, q, sf, (uint32_t)(pieces - first), f, 0);
+        }
+        first += (size_t)gridDim.x * turn;
+    } while (TURNS > 1 && first < pieces);
 }
 
 /* The row of the matrix that is row k of a tile of `rows` rows. What is contiguous in the scale
@@ -195,105 +271,143 @@ static __device__ void store_staged(uint8_t *sf, const uint4 *staged, uint32_t t
     }
 }
 
-/* A tile of THREADS * each pieces, `cols` of them in a row (constants both), for any layout,
-   stride, batch and padding. Neighbouring CTAs work on neighbouring columns. Every byte of the
-   padded scale buffer belongs to one thread of the grid; where x has no such block it is 0, and so
-   are the codes. */
-static __device__ __forceinline__ void quantize_tile(const quantize_args &a,
-                                                     const quantize_tiles &t, const uint32_t cols,
-                                                     const uint32_t each)
+/* The matrix a CTA works on, from its column on. */
+typedef struct place {
+    const uint8_t *x;
+    uint8_t *q, *sf;
+    size_t batch;
+    uint32_t col;
+} place;
+
+/* A tile of THREADS * EACH pieces, `cols` of them in a row, all of them in x where full (constants
+   all). Every byte of the padded scale buffer belongs to one thread of the grid; where x has no
+   such block it is 0, and so are the codes. */
+static __device__ __forceinline__ void quantize_tile(const quantize_tiles &t, const place &at,
+                                                     const factors &f, uint4 *staged, uint32_t tile,
+                                                     const uint32_t cols, const int full)
 {
-    __shared__ uint4 staged[THREADS * EACH / LANES / 16];
-    const uint32_t rows = THREADS * each / cols;
-    const uint32_t down = blockIdx.z * gridDim.y + blockIdx.y;
-    const uint32_t batch = a.batches == 1 ? 0 : down / t.per_matrix;
-    const uint32_t tile = a.batches == 1 ? down : down % t.per_matrix;
+    const uint32_t rows = THREADS * EACH / cols;
     const uint32_t k = threadIdx.x / cols, c = threadIdx.x % cols;
-    const uint32_t row = row_of(k, tile, rows), col = blockIdx.x * cols + c;
-    const uint32_t step = (LAYOUT == FP4_LAYOUT_128X4 ? 128 : rows) / each; /* to the next piece */
-    const uint8_t *x = (const uint8_t *)a.x + batch * a.batch_stride * ELEMENT +
-                       (size_t)(col < t.cols ? col : 0) * (16 * ELEMENT);
-    uint8_t *q = a.q + (size_t)batch * t.rows * t.q_row + (size_t)col * CODES;
-    uint8_t *sf = a.sf + batch * fp4_sf_bytes(LAYOUT, t.rows, t.q_cols / LANES);
+    const uint32_t row = row_of(k, tile, rows);
+    const uint32_t step = (LAYOUT == FP4_LAYOUT_128X4 ? 128 : rows) / EACH; /* to the next piece */
     raw v[EACH];
 
-    if (down >= t.down) {
-        return; /* the last of a grid with a third dimension */
-    }
-    fp4_pdl_wait();
-    const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, batch, 0) : 1.0f;
-    float global_enc = scale_at(&a.global, batch, 0);
 #pragma unroll
-    for (uint32_t j = 0; j < each; j++) {
+    for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t r = row + j * step;
-        v[j] = LOAD(x + (size_t)(r < t.rows ? r : 0) * t.x_row);
+        v[j] = LOAD(at.x + (size_t)(full || r < t.rows ? r : 0) * t.x_row);
     }
     fp4_pdl_trigger();
 #pragma unroll
-    for (uint32_t j = 0; j < each; j++) {
+    for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t r = row + j * step;
-        if (a.global.row_step != 0 && r < t.rows) {
-            global_enc = scale_at(&a.global, batch, r);
+        const int is_row = full || r < t.rows;
+        float global_enc = f.global_enc;
+        if (t.global.row_step != 0 && is_row) {
+            global_enc = scale_at(&t.global, at.batch, r);
         }
-        piece p = QUANTIZE(widen(v[j], dec), global_enc);
-        if (r >= t.rows || col >= t.cols) {
+        piece p = quantize_piece(v[j], f, global_enc);
+        if (!is_row || !(full || at.col < t.cols)) {
             p = piece();
         }
-        if (r < t.rows && col < t.q_cols) {
-            STORE(q + (size_t)r * t.q_row, p.q);
-            if (LAYOUT == FP4_LAYOUT_LINEAR && col % LANES == 0) {
-                sf[((size_t)r * t.q_cols + col) / LANES] = p.sf;
+        if (is_row && (full || at.col < t.q_cols)) {
+            STORE(at.q + (size_t)r * t.q_row, p.q);
+            if (LAYOUT == FP4_LAYOUT_LINEAR && at.col % LANES == 0) {
+                at.sf[((size_t)r * t.q_cols + at.col) / LANES] = p.sf;
             }
         }
         if (LAYOUT != FP4_LAYOUT_LINEAR && c % LANES == 0) {
-            const uint32_t at = staged_at(k + j * (rows / each), c / LANES, rows, cols / LANES);
-            ((uint8_t *)staged)[at] = p.sf;
+            ((uint8_t *)staged)[staged_at(k + j * (rows / EACH), c / LANES, rows, cols / LANES)] =
+                p.sf;
         }
     }
     if (LAYOUT != FP4_LAYOUT_LINEAR) {
         fp4_ptx_barrier();
         if (threadIdx.x < rows * cols / LANES / 16) {
-            store_staged(sf, staged, tile, rows, cols / LANES, &t);
+            store_staged(at.sf, staged, tile, rows, cols / LANES, &t);
         }
     }
 }
 
-/* The kernels: by the shape of the tile and the number of pieces a thread. */
+/* A CTA's tiles: one, or some of one matrix, for any layout, stride, batch and padding.
+   Neighbouring CTAs work on neighbouring columns. */
+static __device__ __forceinline__ void quantize_tiles_of(const quantize_tiles &t,
+                                                         const uint32_t cols)
+{
+    __shared__ uint4 staged[TURNS > 1 ? 2 : 1][THREADS * EACH / LANES / 16],
+        table[2 * FP4_REQUANT_ROWS];
+    const uint32_t rows = THREADS * EACH / cols;
+    const uint32_t down = blockIdx.z * gridDim.y + blockIdx.y;
+    uint32_t tile = t.batches == 1 ? down : down % t.stride;
+    place at;
+
+    if (down >= t.down) {
+        return; /* the last of a grid with a third dimension */
+    }
+    at.col = blockIdx.x * cols + threadIdx.x % cols;
+    at.batch = t.batches == 1 ? 0 : down / t.stride;
+    at.x = t.x + at.batch * t.x_matrix + (at.col < t.cols ? at.col : 0) * (16 * ELEMENT);
+    at.q = t.q + at.batch * t.q_matrix + at.col * CODES;
+    at.sf = t.sf + at.batch * t.sf_matrix;
+    fp4_pdl_wait();
+    const factors f = factors_of(t.global, t.x_dec, at.batch, t.global.row_step == 0, table);
+    for (uint32_t turn = 0; turn < TURNS && tile < t.per_matrix; turn++) {
+        const uint32_t last_row = row_of(rows - 1, tile, rows);
+        uint4 *stage = staged[TURNS > 1 ? turn % 2 : 0]; /* the other may still be read */
+        if (last_row < t.rows && (blockIdx.x + 1) * cols <= t.cols) {
+            quantize_tile(t, at, f, stage, tile, cols, 1);
+        } else {
+            quantize_tile(t, at, f, stage, tile, cols, 0);
+        }
+        tile += t.stride;
+    }
+}
+
+/* The kernels: by the width of a tile. */
 enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = 4 * LANES };
 
-static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    run_large(const quantize_args a, size_t pieces)
+static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_wide(const quantize_tiles t)
 {
-    quantize_run(a, pieces, EACH);
+    quantize_tiles_of(t, WIDE);
 }
 
-static __global__ void __launch_bounds__(THREADS) run_small(const quantize_args a, size_t pieces)
+static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_middle(const quantize_tiles t)
 {
-    quantize_run(a, pieces, 1);
+    quantize_tiles_of(t, MIDDLE);
 }
 
-static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    tile_wide(const quantize_args a, const quantize_tiles t)
+static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_narrow(const quantize_tiles t)
 {
-    quantize_tile(a, t, WIDE, EACH);
+    quantize_tiles_of(t, NARROW);
 }
 
-static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    tile_middle(const quantize_args a, const quantize_tiles t)
+/* Small shapes, where what takes time is what a thread does one after the other: a piece each, and
+   every scale byte on its own to its place. A CTA takes blockDim.y rows of blockDim.x pieces. */
+static __global__ void __launch_bounds__(THREADS) quantize_small(const quantize_tiles t)
 {
-    quantize_tile(a, t, MIDDLE, EACH);
-}
+    const uint32_t col = blockIdx.x * blockDim.x + threadIdx.x;
+    const uint32_t row = blockIdx.y * blockDim.y + threadIdx.y;
+    const size_t batch = blockIdx.z;
+    piece p = piece();
 
-static __global__ void __launch_bounds__(THREADS, RESIDENT)
-    tile_narrow(const quantize_args a, const quantize_tiles t)
-{
-    quantize_tile(a, t, NARROW, EACH);
-}
+    fp4_pdl_wait();
+    if (row - (threadIdx.y & t.warp_rows) < t.rows) { /* the warp has a real row */
+        const int is_real = row < t.rows && col < t.cols;
+        const raw v = LOAD(t.x + batch * t.x_matrix + (size_t)(is_real ? row : 0) * t.x_row +
+                           (is_real ? col : 0) * (16 * ELEMENT));
+        const float global_enc = scale_at(&t.global, batch, row < t.rows ? row : 0);
+        const float dec = ELEMENT == 1 ? scale_at(&t.x_dec, batch, 0) : 1.0f;
 
-static __global__ void __launch_bounds__(THREADS)
-    tile_small(const quantize_args a, const quantize_tiles t)
-{
-    quantize_tile(a, t, MIDDLE, 1);
+        fp4_pdl_trigger();
+        p = QUANTIZE(widen(v, dec), global_enc);
+        p = is_real ? p : piece();
+        if (row < t.rows && col < t.q_cols) {
+            STORE(t.q + batch * t.q_matrix + (size_t)row * t.q_row + col * CODES, p.q);
+        }
+    }
+    if (row < t.sf_rows && col / LANES < t.sf_cols && col % LANES == 0) {
+        t.sf[batch * t.sf_matrix + fp4_sf_offset(LAYOUT, row, col / LANES, t.sf_cols)] = p.sf;
+    }
 }
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -317,7 +431,7 @@ static int is_bad(const quantize_args *a)
 
     return a->q == NULL || a->sf == NULL || a->x == NULL ||                         /* null */
            a->cols % BLOCK != 0 || a->q_cols % BLOCK != 0 || a->q_cols < a->cols || /* shape */
-           a->rows > 0xffffff00u || a->q_cols / 16 > 0xffffffffu / CODES ||
+           a->cols == 0 || a->rows > 0xffffff00u || a->q_cols / 16 > 0xffffffffu / CODES ||
            a->row_stride < a->cols || a->row_stride > 0xffffffffu / ELEMENT || /* strides */
            a->row_stride * ELEMENT % 16 != 0 ||
            (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
@@ -332,20 +446,36 @@ static int fits(uint32_t cols, uint32_t width)
     return ((size_t)cols + cols / 8) / width * width >= cols;
 }
 
-static cudaError_t launch(const void *kernel, size_t across, size_t down, void **arguments, int pdl,
-                          cudaStream_t stream)
+/* CTAs for `tiles`, and `times` as many in all: one each, unless that is more than enough. */
+static size_t ctas_for(size_t tiles, size_t times)
 {
-    const size_t deep = (down + 65534) / 65535; /* the second and third dimension end at 65535 */
+    const size_t enough = (ENOUGH + times - 1) / times, least = (tiles + TURNS - 1) / TURNS;
+    return tiles < enough ? tiles : least < enough ? enough : least;
+}
+
+/* What the kernel needs to know of a scale, found out on the host where that is possible. */
+static void settle(quantize_scale *s)
+{
+    if (s->device == NULL && s->is_dec) {
+        s->value = fp4_nvfp4_global_enc_from_dec(s->value);
+        s->is_dec = 0;
+    }
+    s->has_steps = (s->row_step | s->batch_step) != 0;
+}
+
+static cudaError_t launch(const void *kernel, size_t across, size_t down, size_t deep,
+                          uint32_t width, void **arguments, int pdl, cudaStream_t stream)
+{
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
 
-    if (across > 0x7fffffffu || deep > 65535) {
+    if (across > 0x7fffffffu || down > 65535 || deep > 65535) {
         return cudaErrorInvalidValue;
     }
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)across, (unsigned)((down + deep - 1) / deep), (unsigned)deep);
-    config.blockDim = dim3(THREADS);
+    config.gridDim = dim3((unsigned)across, (unsigned)down, (unsigned)deep);
+    config.blockDim = dim3(width, THREADS / width);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
@@ -359,59 +489,75 @@ static cudaError_t launch(const void *kernel, size_t across, size_t down, void *
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory (sm_90 and later).
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
- *          launched, nothing written. batches, rows or cols = 0 is no error.
+ *          launched, nothing written. batches or rows = 0, or cols and q_cols = 0, is no error.
  */
 static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream)
 {
     quantize_args args = *a;
-    size_t pieces = a->batches * a->rows * (a->q_cols / 16);
-    const int is_small = pieces <= SMALL;
-    quantize_tiles t;
+    quantize_tiles t = {};
+    void *arguments[] = {&t};
+    size_t across, deep;
+    uint32_t width;
 
-    if (a->batches == 0 || a->rows == 0 || a->cols == 0) {
+    if (a->batches == 0 || a->rows == 0 || (a->cols | a->q_cols) == 0) {
         return cudaSuccess;
     }
     if (is_bad(a)) {
         return cudaErrorInvalidValue;
     }
-    if (args.global.device == NULL && args.global.is_dec) {
-        args.global.value = fp4_nvfp4_global_enc_from_dec(args.global.value);
-        args.global.is_dec = 0;
-    }
     args.x_dec.is_dec = 0; /* it is used as it is */
-    if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
-        (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
-        (a->global.row_step | a->global.batch_step | a->x_dec.batch_step) == 0) {
-        const uint32_t in_cta = is_small ? THREADS : THREADS * EACH;
-        void *arguments[] = {&args, &pieces};
-        return launch(is_small ? (const void *)run_small : (const void *)run_large,
-                      (pieces + in_cta - 1) / in_cta, 1, arguments, pdl, stream);
-    }
+    settle(&args.global);
+    settle(&args.x_dec);
+    t.x = (const uint8_t *)a->x;
+    t.q = a->q;
+    t.sf = a->sf;
+    t.global = args.global;
+    t.x_dec = args.x_dec;
     t.rows = (uint32_t)a->rows;
     t.cols = (uint32_t)(a->cols / 16);
     t.q_cols = (uint32_t)(a->q_cols / 16);
+    t.sf_rows = (uint32_t)fp4_sf_rows_padded(LAYOUT, a->rows);
+    t.sf_cols = (uint32_t)fp4_sf_cols_padded(LAYOUT, a->q_cols / BLOCK);
     t.x_row = (uint32_t)(a->row_stride * ELEMENT);
     t.q_row = t.q_cols * CODES;
-    {
-        const int small = is_small && fits(t.q_cols, MIDDLE);
-        const uint32_t width = small                    ? MIDDLE
-                               : fits(t.q_cols, WIDE)   ? WIDE
-                               : fits(t.q_cols, MIDDLE) ? MIDDLE
-                                                        : NARROW;
-        const void *kernel = small             ? (const void *)tile_small
-                             : width == WIDE   ? (const void *)tile_wide
-                             : width == MIDDLE ? (const void *)tile_middle
-                                               : (const void *)tile_narrow;
-        const uint32_t tile_rows = THREADS * (small ? 1 : EACH) / width;
-        void *arguments[] = {&args, &t};
-        t.per_matrix =
-            (uint32_t)((fp4_sf_rows_padded(LAYOUT, a->rows) + tile_rows - 1) / tile_rows);
-        if (a->batches > 0xffffffffu / t.per_matrix) {
-            return cudaErrorInvalidValue;
+    t.x_matrix = a->batch_stride * ELEMENT;
+    t.q_matrix = a->rows * t.q_row;
+    t.sf_matrix = fp4_sf_bytes(LAYOUT, a->rows, a->q_cols / BLOCK);
+
+    if (a->batches * t.sf_rows * t.q_cols <= SMALL && a->batches <= 65535) {
+        const uint32_t cols = t.sf_cols * LANES;
+        width = THREADS;
+        while (width > 4 && !fits(cols, width)) {
+            width /= 2;
         }
-        t.down = (uint32_t)a->batches * t.per_matrix;
-        return launch(kernel, (t.q_cols + width - 1) / width, t.down, arguments, pdl, stream);
+        t.warp_rows = width < 32 ? 32 / width - 1 : 0;
+        return launch((const void *)quantize_small, (cols + width - 1) / width,
+                      (t.sf_rows + THREADS / width - 1) / (THREADS / width), a->batches, width,
+                      arguments, pdl, stream);
     }
+    if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
+        (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
+        !(args.global.has_steps || args.x_dec.has_steps)) {
+        size_t pieces = a->batches * a->rows * t.q_cols;
+        void *run_arguments[] = {&pieces, &args};
+        return launch((const void *)quantize_run,
+                      ctas_for((pieces + THREADS * EACH - 1) / (THREADS * EACH), 1), 1, 1, THREADS,
+                      run_arguments, pdl, stream);
+    }
+    width = fits(t.q_cols, WIDE) ? WIDE : fits(t.q_cols, MIDDLE) ? MIDDLE : NARROW;
+    across = (t.q_cols + width - 1) / width;
+    t.per_matrix = (t.sf_rows + THREADS * EACH / width - 1) / (THREADS * EACH / width);
+    t.stride = (uint32_t)ctas_for(t.per_matrix, a->batches * across);
+    if (a->batches > 0xffffffffu / t.stride) {
+        return cudaErrorInvalidValue;
+    }
+    t.batches = (uint32_t)a->batches;
+    t.down = t.batches * t.stride;
+    deep = (t.down + 65534u) / 65535; /* the second dimension of a grid ends at 65535 */
+    return launch(width == WIDE     ? (const void *)quantize_wide
+                  : width == MIDDLE ? (const void *)quantize_middle
+                                    : (const void *)quantize_narrow,
+                  across, (t.down + deep - 1) / deep, deep, THREADS, arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */
@@ -555,7 +701,7 @@ int main(void)
     void *arguments[] = {&native};
 
     must(cudaMalloc((void **)&native, sizeof(int)));
-    must(launch((const void *)ask_native, 1, 1, arguments, 0, 0));
+    must(launch((const void *)ask_native, 1, 1, 1, THREADS, arguments, 0, 0));
     must(cudaMemcpy(&is_native, native, sizeof(int), cudaMemcpyDeviceToHost));
     printf("%s to %s, scales %s, conversion %s\n", TEXT(INPUT), TEXT(FORMAT), TEXT(LAYOUT),
            is_native ? "in hardware" : "emulated: this target has no such instruction");

@@ -6,6 +6,7 @@
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
+#include <fp4/device/requant.cuh>
 #include <fp4/device/store.cuh>
 
 #define KERNEL extern "C" __global__ void
@@ -216,6 +217,22 @@ BLOCKS(mxfp8_x16, fp4_load_f32x16, fp4_store_e4m3x16, fp4_mxfp8_quantize_x16(v))
 BLOCKS(mxfp8_x16_cs, fp4_load_f32x16, fp4_store_e4m3x16_cs, fp4_mxfp8_quantize_x16(v))
 BLOCKS(mxfp8_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_x8(v))
 BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v))
+
+KERNEL requantize(const uint8_t *x, float dec, float global_enc, uint8_t *q)
+{
+    __shared__ uint4 nvfp4_table[2 * FP4_REQUANT_ROWS], mxfp4_table[2 * FP4_REQUANT_ROWS];
+    const fp4_u32x4 v = fp4_load_u32x4(x + (size_t)thread() * 16);
+
+    fp4_nvfp4_requant_row(nvfp4_table, threadIdx.x, dec, global_enc);
+    fp4_mxfp4_requant_row(mxfp4_table, threadIdx.x, dec);
+    fp4_ptx_barrier();
+    const fp4_nvfp4_block block = fp4_nvfp4_requantize(v, nvfp4_table, dec, global_enc);
+    const fp4_part2 part = fp4_mxfp4_requantize_x16(v, mxfp4_table, dec);
+    fp4_store_e2m1x16(q + (size_t)thread() * 32, block.q);
+    fp4_store_e2m1x16(q + (size_t)thread() * 32 + 8, part.q);
+    q[(size_t)thread() * 32 + 16] = block.sf;
+    q[(size_t)thread() * 32 + 17] = part.sf;
+}
 
 KERNEL padding(uint8_t *sf, size_t rows, size_t sf_cols)
 {

@@ -6,6 +6,7 @@
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/reduce.cuh>
+#include <fp4/device/requant.cuh>
 #include <fp4/device/store.cuh>
 
 #if !defined(PARTS)
@@ -603,6 +604,46 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 
+static __global__ void requantize_kernel(int format, const uint8_t *x, float dec, float global_enc,
+                                         size_t lanes, uint8_t *q, uint8_t *sf)
+{
+    __shared__ uint4 table[2 * FP4_REQUANT_ROWS];
+    const size_t i = thread_number();
+    const fp4_u32x4 v = fp4_load_u32x4(x + 16 * (i < lanes ? i : 0));
+    uint32_t codes[2];
+    uint8_t scale;
+
+    if (format == FP4_NVFP4) {
+        fp4_nvfp4_requant_row(table, threadIdx.x, dec, global_enc);
+    } else {
+        fp4_mxfp4_requant_row(table, threadIdx.x, dec);
+    }
+    fp4_ptx_barrier();
+    if (format == FP4_NVFP4) {
+        const fp4_nvfp4_block block = fp4_nvfp4_requantize(v, table, dec, global_enc);
+        codes[0] = block.q[0];
+        codes[1] = block.q[1];
+        scale = block.sf;
+    } else {
+        const fp4_part2 part = fp4_mxfp4_requantize_x16(v, table, dec);
+        codes[0] = part.q[0];
+        codes[1] = part.q[1];
+        scale = part.sf;
+    }
+    if (i < lanes) {
+        fp4_store_e2m1x16(q + 8 * i, codes);
+        sf[i] = scale;
+    }
+}
+
+static cudaError_t requantize(int format, const uint8_t *x, float dec, float global_enc,
+                              size_t lanes, uint8_t *q, uint8_t *sf)
+{
+    GPU_LAUNCH(requantize_kernel, ctas_of(lanes), THREADS, format, x, dec, global_enc, lanes, q,
+               sf);
+    return cudaGetLastError();
+}
+
 static __global__ void dequantize_kernel(int format, const uint32_t *q, const uint8_t *sf,
                                          const float *global_dec, size_t blocks, float *out)
 {
@@ -629,6 +670,6 @@ static cudaError_t dequantize(int format, const uint32_t *q, const uint8_t *sf,
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {TEXT(PARTS), describe, encode,    decode,       load,
-                                    store,       pad,      reduce,    reduce_lanes, reduce_cta,
-                                    multiply,    quantize, dequantize};
+extern "C" const gpu_parts PARTS = {TEXT(PARTS), describe, encode,     decode,       load,
+                                    store,       pad,      reduce,     reduce_lanes, reduce_cta,
+                                    multiply,    quantize, requantize, dequantize};

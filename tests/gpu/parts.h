@@ -124,6 +124,11 @@ typedef struct gpu_parts {
     cudaError_t (*quantize)(parts_quantizer how, const float *x, const float *global_enc,
                             const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
 
+    /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that
+       each CTA makes; the scale byte of every lane. */
+    cudaError_t (*requantize)(int format, const uint8_t *x, float dec, float global_enc,
+                              size_t lanes, uint8_t *q, uint8_t *sf_of_lanes);
+
     /* format as fp4_format. Blocks with a scale byte and a global_dec each. */
     cudaError_t (*dequantize)(int format, const uint32_t *q, const uint8_t *sf,
                               const float *global_dec, size_t blocks, float *out);

@@ -133,6 +133,7 @@ GPU_TEST(launch_errors, bad_shapes_and_strides)
         REFUSED("one column less", args.cols--);
         REFUSED("columns of q that are not whole blocks", args.q_cols += block / 2);
         REFUSED("q narrower than x", args.q_cols = args.cols - block);
+        REFUSED("columns of q alone", args.cols = 0);
         REFUSED("rows that overlap", args.row_stride = args.cols - 16);
         REFUSED("a row stride of half a vector", args.row_stride += 8 / size);
         REFUSED("a row stride one element off", args.row_stride += 1);
@@ -184,8 +185,8 @@ GPU_TEST(launch_errors, grids_that_are_too_large)
         const good_call g = good_call_new(i, 0);
         REFUSED("more tiles than can be counted", args.batches = (size_t)1 << 36);
         if (g.c.layout == FP4_LAYOUT_LINEAR) {
-            REFUSED("a run of 2^41 pieces", args.batches = 1; args.rows = 0xffffff00u;
-                    args.cols = args.q_cols = args.row_stride = 8192);
+            REFUSED("a run of 2^45 pieces", args.batches = 1; args.rows = 0xffffff00u;
+                    args.cols = args.q_cols = args.row_stride = 131072);
         }
         expect_untouched(&g);
         good_call_free(g);

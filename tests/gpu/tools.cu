@@ -22,7 +22,7 @@ static __device__ size_t thread_count()
 static unsigned ctas_of(size_t bytes)
 {
     const size_t ctas = bytes / (16 * THREADS) + 1;
-    return ctas < CTAS ? (unsigned)ctas : CTAS;
+    return ctas < CTAS ? (unsigned)ctas : (unsigned)CTAS;
 }
 
 static __device__ void compare_bytes(const uint8_t *got, const uint8_t *expected, size_t n,

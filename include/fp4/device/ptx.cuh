@@ -143,6 +143,12 @@ FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
     return min(min(a, b), c);
 }
 
+/** The larger of the lower halves and of the upper halves: one instruction from sm_90 on. */
+FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
+{
+    return __vmaxu2(a, b);
+}
+
 /** |x|. */
 FP4_D float fp4_ptx_abs(float x)
 {
