@@ -8,8 +8,8 @@
 
 enum { MAGNITUDES = 127, NAN_BYTE = 0x7f };
 
-/* Blocks of `block` bytes, in which every amax meets every smaller magnitude with both signs, at any
-   place of the block. After them blocks of zeros and blocks with NaN. */
+/* Blocks of `block` bytes, in which every amax meets every smaller magnitude with both signs, at
+   any place of the block. After them blocks of zeros and blocks with NaN. */
 static uint8_t *make_blocks(size_t block, size_t *count)
 {
     const size_t most = (size_t)MAGNITUDES * (2 * MAGNITUDES / (block - 1) + 1) + 64;
