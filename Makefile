@@ -48,6 +48,7 @@ VERSION := $(shell sed -n 's/.define FP4_VERSION_.* \([0-9]*\)$$/\1/p' \
 	include/fp4/config.h | paste -sd.)
 
 has_clang := $(and $(shell command -v $(CLANG)),$(shell command -v $(CLANG)++))
+has_fuzzer := $(if $(has_clang),$(wildcard $(shell $(CLANG) -print-runtime-dir)/*fuzzer*))
 has_nvcc := $(shell command -v $(NVCC))
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(has_nvcc)))
 has_nvrtc := $(and $(wildcard $(CUDA_HOME)/include/nvrtc.h),\
@@ -109,6 +110,11 @@ proofs += $(PORTABLE:include/fp4/%=clang/%) $(HOST:include/fp4/%=clang/%) \
 runs += host-tests-clang
 else
 left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
+endif
+ifneq ($(has_fuzzer),)
+simt += simt/fuzz
+else
+left_out += "LEFT OUT (no $(CLANG) with libFuzzer here): the launchers on the CPU, fuzzed"
 endif
 ifneq ($(has_nvcc),)
 proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu $(device)
@@ -352,9 +358,12 @@ build/checks/exhaustive/%.ok: live = LIVE=1
 build/checks/exhaustive/%.ok: build/exhaustive/% FORCE
 	$(check) $<
 
-fuzz: ## libFuzzer on the safetensors reader for FUZZ_SECONDS; needs clang
+fuzz: ## libFuzzer on the safetensors reader and the launchers, FUZZ_SECONDS each; needs clang
 	@sh tests/tools/need.sh libc cjson
 	$(Q)$(run_fuzzer) $(FUZZ_SECONDS)
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) \
+	    build/simt/fuzz/fuzz_launch
+	$(Q)$(fuzz_launch) $(FUZZ_SECONDS)
 build/checks/fuzz.ok: FORCE
 	$(check) $(run_fuzzer) 5
 run_fuzzer = env CLANG='$(CLANG)' FLAGS='-Iinclude $(CPPFLAGS)' LIBS='$(LDFLAGS) $(CJSON) -lm' \
@@ -507,9 +516,15 @@ simt_track_machine := simt cuda track
 simt_cov := -O0 --coverage
 simt_cov_kernels := -fno-exceptions
 simt_cov_machine := simt cuda memory
+simt_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+simt_fuzz_machine := simt cuda memory
+simt_cc = $(CC)
+simt_cxx = $(CXX)
+build/simt/fuzz/%.o: simt_cc = $(CLANG) -Itests/simt/fuzz
+build/simt/fuzz/%.o: simt_cxx = $(CLANG)++
 simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
-simt_cu = $(CXX) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
+simt_cu = $(simt_cxx) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
 	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
@@ -523,7 +538,7 @@ test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 define simt_kind # kind
 build/simt/$1/machine/%.o: tests/simt/%.cpp build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(CXX) -std=c++17 -Wall -Wextra -Werror $$(simt_$1) $$(simt_paths) -c $$< -o $$@
+	$$(Q)$$(simt_cxx) -std=c++17 -Wall -Wextra -Werror $$(simt_$1) $$(simt_paths) -c $$< -o $$@
 build/simt/$1/tests/%.o: tests/gpu/%.c build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_c) $$(simt_$1) $$(simt_paths) -c $$< -o $$@
@@ -531,7 +546,7 @@ build/simt/$1/tests/%.o: tests/simt/%.c build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_c) $$(simt_$1) $$(simt_paths) -c $$< -o $$@
 endef
-simt_c = $(CC) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
+simt_c = $(simt_cc) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
 	-Itests -Itests/gpu -Itests/simt -DFP4_SIMT
 
 # The kernels of an example.
@@ -559,7 +574,7 @@ build/simt/$1/$2/fp4-simt-tests: $(simt_tests:%=build/simt/$1/tests/%.o) \
 		$(simt_units:%=build/simt/$1/$2/%.o)
 	$$(Q)$$(CXX) $$(simt_$1) $$^ $$(LDFLAGS) -lcriterion -lm -o $$@
 endef
-$(foreach k,san track cov,$(eval $(call simt_kind,$k)))
+$(foreach k,san track cov fuzz,$(eval $(call simt_kind,$k)))
 simt_targets := sm_75 sm_90 sm_100a
 $(foreach t,$(simt_targets),$(eval $(call simt_program,san,$t))$(eval $(call simt_program,cov,$t)))
 $(eval $(call simt_program,track,sm_75))
@@ -571,6 +586,19 @@ build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
 build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
+
+# libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.
+$(eval $(call simt_program,fuzz,sm_75))
+build/simt/fuzz/tests/fuzz_launch.o: tests/simt/fuzz/fuzz_launch.c build/config
+	@mkdir -p $(@D)
+	$(Q)$(simt_c) $(simt_fuzz) $(simt_paths) -c $< -o $@
+build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
+		$(simt_fuzz_machine:%=build/simt/fuzz/machine/%.o) \
+		$(addprefix build/simt/fuzz/sm_75/,$(filter rows-% columns-%,$(simt_units:%=%.o)))
+	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@
+fuzz_launch = sh tests/simt/fuzz.sh build/simt/fuzz/fuzz_launch
+build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE
+	$(check) $(fuzz_launch) 20
 
 # Which lines run, in the host tests and on the CPU. What the programs count is added up.
 $(eval $(call host_tests,simt/cov/host,$(CC),-O0 --coverage))
