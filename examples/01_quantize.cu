@@ -232,6 +232,26 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT)
     } while (TURNS > 1 && first < pieces);
 }
 
+/* The same where it is small: a piece a thread. */
+static __global__ void __launch_bounds__(THREADS)
+    quantize_small_run(size_t pieces, const quantize_args a)
+{
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
+
+    fp4_pdl_wait();
+    const raw v = LOAD((const uint8_t *)a.x + (i < pieces ? i : 0) * (16 * ELEMENT));
+    const float global_enc = scale_at(&a.global, 0, 0);
+    const float dec = ELEMENT == 1 ? scale_at(&a.x_dec, 0, 0) : 1.0f;
+    fp4_pdl_trigger();
+    const piece p = QUANTIZE(widen(v, dec), global_enc);
+    if (i < pieces) {
+        STORE(a.q + i * CODES, p.q);
+        if (i % LANES == 0) {
+            a.sf[i / LANES] = p.sf;
+        }
+    }
+}
+
 /* The row of the matrix that is row k of a tile of `rows` rows. What is contiguous in the scale
    buffer is contiguous in k and the columns: for 128x4 a tile takes a run of rows of each quarter
    of 128. */
@@ -524,6 +544,18 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
     t.q_matrix = a->rows * t.q_row;
     t.sf_matrix = fp4_sf_bytes(LAYOUT, a->rows, a->q_cols / BLOCK);
 
+    if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
+        (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
+        !(args.global.has_steps || args.x_dec.has_steps)) {
+        size_t pieces = a->batches * a->rows * t.q_cols;
+        const int is_small = pieces <= SMALL;
+        const size_t in_cta = is_small ? THREADS : THREADS * EACH;
+        const size_t ctas = (pieces + in_cta - 1) / in_cta;
+        void *run_arguments[] = {&pieces, &args};
+        return launch(is_small ? (const void *)quantize_small_run : (const void *)quantize_run,
+                      is_small ? ctas : ctas_for(ctas, 1), 1, 1, THREADS, run_arguments, pdl,
+                      stream);
+    }
     if (a->batches * t.sf_rows * t.q_cols <= SMALL && a->batches <= 65535) {
         const uint32_t cols = t.sf_cols * LANES;
         width = THREADS;
@@ -534,15 +566,6 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
         return launch((const void *)quantize_small, (cols + width - 1) / width,
                       (t.sf_rows + THREADS / width - 1) / (THREADS / width), a->batches, width,
                       arguments, pdl, stream);
-    }
-    if (LAYOUT == FP4_LAYOUT_LINEAR && a->row_stride == a->cols && a->q_cols == a->cols &&
-        (a->batches == 1 || a->batch_stride == a->rows * a->cols) &&
-        !(args.global.has_steps || args.x_dec.has_steps)) {
-        size_t pieces = a->batches * a->rows * t.q_cols;
-        void *run_arguments[] = {&pieces, &args};
-        return launch((const void *)quantize_run,
-                      ctas_for((pieces + THREADS * EACH - 1) / (THREADS * EACH), 1), 1, 1, THREADS,
-                      run_arguments, pdl, stream);
     }
     width = fits(t.q_cols, WIDE) ? WIDE : fits(t.q_cols, MIDDLE) ? MIDDLE : NARROW;
     across = (t.q_cols + width - 1) / width;
