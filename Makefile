@@ -527,7 +527,7 @@ simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 simt_cu = $(simt_cxx) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
 	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
-simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
+simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
 folders += simt
 .PHONY: test-simt coverage
 
@@ -549,6 +549,11 @@ endef
 simt_c = $(simt_cc) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
 	-Itests -Itests/gpu -Itests/simt -DFP4_SIMT
 
+# The README's kernel.
+build/simt/readme_kernel.h: README.md
+	@mkdir -p $(@D)
+	$(Q)awk '/^```/ && inside { exit } inside; /^```cuda/ { inside = 1 }' $< >$@
+
 # The kernels of an example.
 build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 	@mkdir -p $(@D)
@@ -566,6 +571,7 @@ build/simt/$1/$2/columns-%.o: tests/simt/launch_columns.cu build/simt/02_quantiz
 	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
 	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
 	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) -c $$< -o $$@

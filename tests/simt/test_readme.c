@@ -1,0 +1,126 @@
+/*
+ * tests/simt/test_readme.c - the README's kernel against the same steps on the host, in the order
+ * that reduce.cuh promises, byte for byte.
+ */
+#include <fp4/f16.h>
+#include <fp4/layout.h>
+#include <fp4/scale.h>
+
+#include "gpu.h"
+#include "readme.h"
+
+enum { LANES = 32, MOST_THREADS = 256, BLOCK = 16 };
+
+static const float eps = 1e-5f, global_enc = 300.0f;
+
+/* Each lane with the one half a warp away, then half of that. */
+static void butterfly(float *x)
+{
+    for (size_t step = LANES / 2; step > 0; step /= 2) {
+        float before[LANES];
+        memcpy(before, x, sizeof before);
+        for (size_t lane = 0; lane < LANES; lane++) {
+            x[lane] = before[lane] + before[lane ^ step];
+        }
+    }
+}
+
+/* The sum over a CTA of the squares of a row. */
+static float sum_of_squares(const uint16_t *x, size_t cols, size_t threads)
+{
+    float of[MOST_THREADS] = {0}, warps[LANES] = {0};
+
+    for (size_t thread = 0; thread < threads; thread++) {
+        for (size_t c = BLOCK * thread; c < cols; c += BLOCK * threads) {
+            for (size_t k = c; k < c + BLOCK; k++) {
+                of[thread] = fmaf(fp4_bf16_to_f32(x[k]), fp4_bf16_to_f32(x[k]), of[thread]);
+            }
+        }
+    }
+    for (size_t warp = 0; warp < threads / LANES; warp++) {
+        butterfly(of + warp * LANES);
+        warps[warp] = of[warp * LANES];
+    }
+    butterfly(warps);
+    return warps[0];
+}
+
+/* A block of t * rstd. */
+static uint8_t expect_block(const uint16_t *x, const uint16_t *w, float rstd, uint8_t *q)
+{
+    float t[BLOCK], enc;
+    uint32_t key = 0;
+    fp4_scale scale;
+
+    for (size_t k = 0; k < BLOCK; k++) {
+        t[k] = host_mul(fp4_bf16_to_f32(x[k]), fp4_bf16_to_f32(w[k]));
+        key = fp4_max_u32(key, fp4_amax_key(t[k]));
+    }
+    scale = fp4_nvfp4_scale(host_mul(host_bits(key), rstd), global_enc);
+    enc = fp4_min(host_mul(scale.enc, rstd), FP4_F32_MAX);
+    for (size_t k = 0; k < BLOCK; k += 2) {
+        const unsigned low = fp4_f32_to_e2m1(host_mul(t[k], enc));
+        q[k / 2] = (uint8_t)(low | fp4_f32_to_e2m1(host_mul(t[k + 1], enc)) << 4);
+    }
+    return scale.bits;
+}
+
+static void run(size_t rows, size_t cols, unsigned threads, uint64_t *state)
+{
+    const size_t sf_bytes = fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / BLOCK);
+    const size_t bytes[3] = {rows * cols * 2, cols * 2, rows * cols / 2};
+    uint16_t *x = (uint16_t *)host_zeros(bytes[0]), *w = (uint16_t *)host_zeros(bytes[1]);
+    uint8_t *q = (uint8_t *)host_zeros(bytes[2]), *sf = (uint8_t *)host_zeros(sf_bytes), *got;
+    gpu_buffer in_x, in_w, out_q, out_sf;
+    char what[96];
+
+    for (size_t i = 0; i < rows * cols; i++) {
+        x[i] = fp4_f32_to_bf16(host_random_scale(state, -8, 3) * (i % 3 == 0 ? -1.0f : 1.0f));
+    }
+    for (size_t i = 0; i < cols; i++) {
+        w[i] = fp4_f32_to_bf16(host_random_scale(state, -2, 2));
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const float mean = host_div(sum_of_squares(x + row * cols, cols, threads), (float)cols);
+        const float rstd = (float)(1.0 / sqrt((double)(mean + eps)));
+        for (size_t c = 0; c < cols; c += BLOCK) {
+            sf[fp4_sf_offset_128x4(row, c / BLOCK, cols / BLOCK)] =
+                expect_block(x + row * cols + c, w + c, rstd, q + (row * cols + c) / 2);
+        }
+    }
+    in_x = gpu_buffer_of(x, bytes[0], 0);
+    in_w = gpu_buffer_of(w, bytes[1], 0);
+    out_q = gpu_buffer_new(bytes[2], 0);
+    out_sf = gpu_buffer_new(sf_bytes, 0);
+    gpu_poison(out_q, 0x7f);
+    gpu_poison(out_sf, 0x7f);
+    GPU_OK(readme_rmsnorm(threads, out_q.bytes, out_sf.bytes, (uint16_t *)(void *)in_x.bytes,
+                          (uint16_t *)(void *)in_w.bytes, (int)rows, (int)cols, eps, global_enc));
+    snprintf(what, sizeof what, "%zu x %zu, %u threads", rows, cols, threads);
+    got = (uint8_t *)gpu_copy_of(out_q);
+    host_expect_bytes(got, q, bytes[2], what);
+    free(got);
+    got = (uint8_t *)gpu_copy_of(out_sf);
+    host_expect_bytes(got, sf, sf_bytes, what);
+    free(got);
+    gpu_buffer_free(in_x);
+    gpu_buffer_free(in_w);
+    gpu_buffer_free(out_q);
+    gpu_buffer_free(out_sf);
+    free(x);
+    free(w);
+    free(q);
+    free(sf);
+}
+
+GPU_TEST(readme, rmsnorm_nvfp4)
+{
+    static const size_t shapes[][2] = {{1, 16}, {3, 80}, {2, 512}, {5, 1040}, {130, 144}};
+    uint64_t state = 9;
+
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        for (unsigned threads = 32; threads <= MOST_THREADS; threads *= 2) {
+            run(shapes[i][0], shapes[i][1], threads, &state);
+        }
+    }
+}
