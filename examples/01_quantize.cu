@@ -69,9 +69,9 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     THREADS = 128,
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread: loads in flight hide the arithmetic */
-    /* CTAs of a multiprocessor: 72 registers a thread, and 80 for MXFP8 but on sm_90 */
+    /* CTAs of a multiprocessor: 72 registers a thread, and 96 for MXFP8 but on sm_90 */
     RESIDENT = IS_E4M3_TO_E2M1                  ? 8
-               : CODES == 16 && FP4_ARCH != 900 ? 6
+               : CODES == 16 && FP4_ARCH != 900 ? 5
                                                 : 7,
     TURNS = IS_E4M3_TO_E2M1 ? 8 : 1, /* tiles a CTA, at most, */
     ENOUGH = 4096,                   /* and CTAs of which each takes one */
