@@ -559,6 +559,10 @@ build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 	@mkdir -p $(@D)
 	$(Q)sh tests/simt/kernels.sh $< >$@
 
+# kind, target
+simt_objects = $(simt_tests:%=build/simt/$1/tests/%.o) \
+	$(simt_$1_machine:%=build/simt/$1/machine/%.o) $(simt_units:%=build/simt/$1/$2/%.o)
+
 define simt_program # kind, target
 build/simt/$1/$2/rows-%.o: tests/simt/launch_rows.cu build/simt/01_quantize.h build/config
 	@mkdir -p $$(@D)
@@ -575,9 +579,7 @@ build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) -c $$< -o $$@
-build/simt/$1/$2/fp4-simt-tests: $(simt_tests:%=build/simt/$1/tests/%.o) \
-		$(simt_$1_machine:%=build/simt/$1/machine/%.o) \
-		$(simt_units:%=build/simt/$1/$2/%.o)
+build/simt/$1/$2/fp4-simt-tests: $(call simt_objects,$1,$2)
 	$$(Q)$$(CXX) $$(simt_$1) $$^ $$(LDFLAGS) -lcriterion -lm -o $$@
 endef
 $(foreach k,san track cov fuzz,$(eval $(call simt_kind,$k)))
@@ -625,7 +627,8 @@ simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_sm_75)
 build/checks/simt/planted.ok: build/simt/san/sm_75/fp4-simt-tests \
 		build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CXX='$(CXX)' LIBS='$(LDFLAGS) -lcriterion -lm' \
-	    SAN='$(call simt_planted,san)' TRACK='$(call simt_planted,track)' \
+	    SAN='$(call simt_planted,san)' SAN_OBJECTS='$(call simt_objects,san,sm_75)' \
+	    TRACK='$(call simt_planted,track)' TRACK_OBJECTS='$(call simt_objects,track,sm_75)' \
 	    sh tests/simt/planted.sh
 
 # -------------------------------------------------------------------------------- installation

@@ -1,7 +1,7 @@
 #!/bin/sh
 # planted.sh: plants faults into copies of the sources, one at a time, and runs the tests on them:
 # they must fail and say what is wrong. SAN, TRACK: how to compile a kernel for the two kinds of
-# programs, which are there already but for the kernel at fault. CXX, LIBS: how to link.
+# programs; SAN_OBJECTS, TRACK_OBJECTS: what they are linked from. CXX, LIBS: how to link.
 out=build/simt/planted
 passed=0
 failed=0
@@ -13,7 +13,6 @@ plant() {
     name=$1 kind=$2 file=$3 edit=$4 object=$5 tests=$6
     shift 6
     copy=$out/$name-$kind
-    built=build/simt/$kind
     rm -rf "$copy"
     mkdir -p "$copy/tests" && cp -R include examples "$copy" && cp -R tests/gpu tests/simt \
         "$copy/tests"
@@ -26,9 +25,8 @@ plant() {
     words=$(echo "$object" | sed 's/^[^-]*-*//')
     source=$unit
     [ -z "$words" ] || source=launch_$unit
-    compile=$SAN
-    sanitizers=-fsanitize=address,undefined
-    [ "$kind" = san ] || compile=$TRACK sanitizers=
+    compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
+    [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
     set -f
     # shellcheck disable=SC2086
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
@@ -41,8 +39,8 @@ plant() {
     fi
     set +f
     # shellcheck disable=SC2046,SC2086
-    $CXX $sanitizers $(find $built/tests $built/machine $built/sm_75 -name '*.o' \
-        ! -name "$object.o") "$copy/planted.o" $LIBS -o "$copy/tests.exe" || bad "$name" "no link"
+    $CXX $sanitizers $(echo "$objects" | tr ' ' '\n' | grep -v "/$object.o$") "$copy/planted.o" \
+        $LIBS -o "$copy/tests.exe" || bad "$name" "does not link"
     env FP4_GPU_REDUCED=1 CRITERION_TEST_PATTERN="$tests" "$copy/tests.exe" >"$copy/log" 2>&1 &&
         bad "$name" "no test has failed"
     for message in "$@"; do
