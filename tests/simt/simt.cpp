@@ -15,7 +15,8 @@
  *                       thread of the CTA; a shuffle that reads a lane outside of the mask
  *     barriers          threads of a CTA at barriers of different lines; threads that wait forever.
  *                       Threads that have exited count as arrived, as they do from sm_70 on
- *     launches          of a function that is not known, of more threads than there can be
+ *     launches          of a function that is not known; a grid that does not end within
+ *                       FP4_SIMT_SECONDS (120)
  *     sanitizers        their reports, to which the place is added
  *
  * Not modelled: memory ordering (what one thread writes the next one sees), timing, CTAs that run

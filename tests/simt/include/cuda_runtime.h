@@ -28,7 +28,8 @@
 #define __restrict__ __restrict
 
 /* Shared memory of a file stands together, in a section of its own, so that the machine knows it.
-   There is one copy: CTAs run one after the other. */
+   There is one copy: CTAs run one after the other. Dynamic shared memory is simt_dynamic_shared();
+   `extern __shared__` is not understood. */
 #define __shared__ static __attribute__((section("shared_" SIMT_TEXT(SIMT_UNIT))))
 
 /* Not what track.cpp should look at: the machine's own accesses, and atomic ones. */
