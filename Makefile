@@ -91,14 +91,19 @@ runs := host-tests host-tests-native threads vectorised golden demo readback fuz
 san := san/host-tests san/demo
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
-# Device code and what became of it. Of each example a Latin square: any two of its words meet.
+# Device code and what became of it. Of each example a Latin square, any two of whose words meet,
+# for all targets; of 01_quantize all combinations, the rest of them for two targets.
+gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
+	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
 	f16-nvfp4-8X4 f16-mxfp4-LINEAR f16-mxfp8-128X4 \
 	f32-nvfp4-LINEAR f32-mxfp4-128X4 f32-mxfp8-8X4 \
 	e4m3-nvfp4-128X4 e4m3-mxfp4-8X4 e4m3-mxfp8-LINEAR
+device_rest := $(filter-out $(device_words),$(gpu_words))
 device_examples := 01_quantize 02_quantize_colmajor
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
+	$(device_rest:%=device/01_quantize/%) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
 	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
 
@@ -302,6 +307,7 @@ build/checks/device/ptx.ok: build/checks/device/blocks.ok tests/tools/device.sh
 build/checks/device/ptx-portable.ok: build/checks/device/portable.ok tests/tools/device.sh
 	$(check) sh tests/tools/device.sh ptx build/device/portable portable
 build/checks/device/portable.ok build/checks/device/ptx-portable.ok: only = $(three)
+$(device_rest:%=build/checks/device/01_quantize/%.ok): only = $(call code,$(filter 80 90,$(archs)))
 
 build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config tests/tools/device.sh
 	$(Q)env NVCC='$(NVCC)' TARGETS='$(three)' sh tests/tools/device.sh compile $< $@ -DNDEBUG
@@ -386,8 +392,6 @@ $(bench_programs): build/bench/%: tests/bench/host_bench.c build/config
 # On the GPU: tests/bench/gpu_KERNEL.cu once for each combination of words, beside kernels that only
 # move the same bytes and a baseline. Compiled for the GPU that is here.
 gpu_kernels := quantize quantize_colmajor
-gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
-	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench

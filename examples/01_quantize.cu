@@ -6,10 +6,11 @@
  * To change the input type, the format or the layout of the scale bytes, edit one word below.
  *
  * How it works: each thread loads a few pieces of 16 elements, quantizes them in registers and
- * stores their codes; two lanes share the 32-element blocks of MXFP4 and MXFP8. The CTA collects
- * its scale bytes in shared memory, in the order of the tiled buffer, and writes them, padding
- * included, 16 at a time. From e4m3 to four bits the CTA makes a table and goes by it instead of
- * through floats (requant.cuh), for some tiles in a row to make the table worth while.
+ * stores their codes; two lanes share the 32-element blocks of MXFP4 and MXFP8. quantize_small and
+ * quantize_small_run are that and little else. For large shapes the CTA collects its scale bytes in
+ * shared memory, in the order of the tiled buffer, and writes them, padding included, 16 at a time.
+ * From e4m3 to four bits, where the target has no instruction for them, it makes a table and goes
+ * by that instead of through floats (requant.cuh), for some tiles to make the table worth while.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -69,14 +70,19 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     THREADS = 128,
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread: loads in flight hide the arithmetic */
-    /* CTAs of a multiprocessor: 72 registers a thread, and 96 for MXFP8 but on sm_90 */
-    RESIDENT = IS_E4M3_TO_E2M1                  ? 8
-               : CODES == 16 && FP4_ARCH != 900 ? 5
-                                                : 7,
-    TURNS = IS_E4M3_TO_E2M1 ? 8 : 1, /* tiles a CTA, at most, */
-    ENOUGH = 4096,                   /* and CTAs of which each takes one */
-    SMALL = 1 << 19                  /* pieces, padding included: up to here one a thread */
+    /* CTAs of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
+    RESIDENT = FP4_ARCH != 900               ? 3
+               : IS_E4M3_TO_E2M1             ? 8
+               : ELEMENT == 1 && CODES == 16 ? 6
+                                             : 7,
+    TURNS = IS_E4M3_TO_E2M1 ? 8 : 1 /* tiles a CTA, at most */
 };
+
+/* Sizes at which the launcher changes its mind; measured on an H200. */
+#if !defined(SMALL)
+#define SMALL (1 << 19) /* pieces, padding included: up to here one a thread */
+#define ENOUGH 4096     /* CTAs; fewer than these take one turn each */
+#endif
 
 /* ------------------------------------------------------------------------------ arguments */
 
@@ -86,7 +92,8 @@ enum {
  */
 typedef struct quantize_scale {
     const float *device;
-    int is_dec, has_steps; /* has_steps: set by the launcher */
+    int is_dec;
+    int has_steps; /* not to be filled in: the launcher does */
     float value;
     size_t row_step, batch_step;
 } quantize_scale;
@@ -99,7 +106,8 @@ typedef struct quantize_scale {
  *          x, row_stride, batch_stride: multiples of 16 bytes, a row under 4 GiB. q: aligned to the
  *          codes of 16 elements. sf: to 16 bytes unless it is linear.
  * global   NVFP4: positive and finite. Other formats ignore it.
- * x_dec    e4m3 input: x = decode(code) * x_dec. Other types ignore it.
+ * x_dec    e4m3 input: x = decode(code) * x_dec, one for a matrix: row_step = 0. Other types
+ *          ignore it.
  */
 typedef struct quantize_args {
     uint8_t *q, *sf;
@@ -152,6 +160,8 @@ typedef struct factors {
     int by_table;
     const uint4 *table;
 } factors;
+
+FP4_STATIC_ASSERT(THREADS == FP4_REQUANT_ROWS, "each thread makes a row of the table");
 
 /* Those of a matrix. All threads call: they make the table, a row each. */
 static __device__ __forceinline__ factors factors_of(const quantize_scale &global,
@@ -452,12 +462,14 @@ static int is_bad(const quantize_args *a)
     return a->q == NULL || a->sf == NULL || a->x == NULL ||                         /* null */
            a->cols % BLOCK != 0 || a->q_cols % BLOCK != 0 || a->q_cols < a->cols || /* shape */
            a->cols == 0 || a->rows > 0xffffff00u || a->q_cols / 16 > 0xffffffffu / CODES ||
+           a->batches > 0xffffffffu ||
+           a->rows * (a->q_cols / 16) > (size_t)-1 / CODES / a->batches ||     /* bytes of q */
            a->row_stride < a->cols || a->row_stride > 0xffffffffu / ELEMENT || /* strides */
            a->row_stride * ELEMENT % 16 != 0 ||
            (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
            (size_t)a->q % CODES != 0 || /* alignment */
            (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_global(&a->global)) ||
-           (ELEMENT == 1 && is_bad_scale(&a->x_dec));
+           (ELEMENT == 1 && (is_bad_scale(&a->x_dec) || a->x_dec.row_step != 0));
 }
 
 /* A tile `width` pieces wide wastes no more than an eighth of its columns. */
@@ -507,7 +519,8 @@ static cudaError_t launch(const void *kernel, size_t across, size_t down, size_t
  * so that a CUDA graph can capture it.
  *
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
- *          before it touches memory (sm_90 and later).
+ *          before it touches memory. Only with code compiled for sm_90 or later: PTX of an older
+ *          target cannot wait.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
  *          launched, nothing written. batches or rows = 0, or cols and q_cols = 0, is no error.
  */
@@ -576,7 +589,7 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
     }
     t.batches = (uint32_t)a->batches;
     t.down = t.batches * t.stride;
-    deep = (t.down + 65534u) / 65535; /* the second dimension of a grid ends at 65535 */
+    deep = ((size_t)t.down + 65534) / 65535; /* the second dimension of a grid ends at 65535 */
     return launch(width == WIDE     ? (const void *)quantize_wide
                   : width == MIDDLE ? (const void *)quantize_middle
                                     : (const void *)quantize_narrow,
@@ -728,7 +741,9 @@ int main(void)
     must(cudaMemcpy(&is_native, native, sizeof(int), cudaMemcpyDeviceToHost));
     printf("%s to %s, scales %s, conversion %s\n", TEXT(INPUT), TEXT(FORMAT), TEXT(LAYOUT),
            is_native ? "in hardware" : "emulated: this target has no such instruction");
-    if (!check(1, 64) || !check(200, 1056) || !check(1000, 4096)) {
+    /* the small kernels, and each of the large ones */
+    if (!check(1, 64) || !check(200, 1056) || !check(4100, 4096) || !check(11000, 768) ||
+        !check(8000, 1056)) {
         return 1;
     }
     measure(16384, 8192);

@@ -26,7 +26,7 @@ enum { BIG_ELEMENTS = 1 << 15 };
 #else
 enum { BIG_ELEMENTS = 1 << 23 };
 #endif
-static const size_t big_blocks[] = {1, 5, 17, 67, 513};
+static const size_t big_blocks[] = {1, 47, 513, 5, 17, 67};
 
 static size_t cols_of(size_t blocks, size_t block)
 {
@@ -82,7 +82,7 @@ static void run_shapes(fp4_dtype dtype, fp4_format format, int columns)
     const size_t block_count =
         few ? sizeof few_blocks / sizeof few_blocks[0] : sizeof all_blocks / sizeof all_blocks[0];
     const int random_cases = gpu_is_reduced() ? 3 : RANDOM_CASES;
-    const size_t big_count = columns || gpu_is_reduced() ? 2 : sizeof big_blocks / sizeof(size_t);
+    const size_t big_count = columns || gpu_is_reduced() ? 3 : sizeof big_blocks / sizeof(size_t);
     const size_t block = fp4_format_block(format);
     uint8_t *pool = cases_pool(dtype, POOL_ROWS);
     uint64_t state = 1000u * (unsigned)dtype + 100u * (unsigned)format + (unsigned)columns;

@@ -134,6 +134,11 @@ GPU_TEST(launch_errors, bad_shapes_and_strides)
         REFUSED("columns of q that are not whole blocks", args.q_cols += block / 2);
         REFUSED("q narrower than x", args.q_cols = args.cols - block);
         REFUSED("columns of q alone", args.cols = 0);
+        REFUSED("matrices without end", args.batches = (size_t)-1);
+        REFUSED("codes that overflow", args.batches = ((size_t)1 << 60) + 1);
+        if (g.c.dtype == FP4_E4M3) {
+            REFUSED("an input scale a row", args.x_dec.row_step = 1);
+        }
         REFUSED("rows that overlap", args.row_stride = args.cols - 16);
         REFUSED("a row stride of half a vector", args.row_stride += 8 / size);
         REFUSED("a row stride one element off", args.row_stride += 1);
@@ -183,7 +188,8 @@ GPU_TEST(launch_errors, grids_that_are_too_large)
 {
     for (size_t i = 0; i < 36; i++) {
         const good_call g = good_call_new(i, 0);
-        REFUSED("more tiles than can be counted", args.batches = (size_t)1 << 36);
+        REFUSED("more matrices than can be counted", args.batches = (size_t)1 << 36);
+        REFUSED("more tiles than a grid has", args.batches = 0xffffffffu; args.batch_stride = 0);
         if (g.c.layout == FP4_LAYOUT_LINEAR) {
             REFUSED("a run of 2^45 pieces", args.batches = 1; args.rows = 0xffffff00u;
                     args.cols = args.q_cols = args.row_stride = 131072);

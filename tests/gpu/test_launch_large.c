@@ -235,6 +235,20 @@ GPU_TEST(launch_large, rows_and_batches_beyond_a_grid)
     free(pool);
 }
 
+/* e4m3 to four bits where each CTA takes several turns. */
+GPU_TEST(launch_large, turns)
+{
+    for (int i = 0; i < 6; i++) {
+        gpu_case c =
+            case_of(FP4_E4M3, i / 3 == 0 ? FP4_NVFP4 : FP4_MXFP4, (fp4_layout)(i % 3), 65537, 8192);
+        run_large(c, PERIOD);
+        c.rows = 70001;
+        c.cols = c.q_cols = 1056;
+        c.row_stride = 1056 + i % 2 * 32;
+        run_large(c, PERIOD);
+    }
+}
+
 /* Two rows of 2^24 columns and a bit. */
 GPU_TEST(launch_large, wide_rows)
 {

@@ -152,8 +152,8 @@ static void run_chain(gpu_case c, size_t rounds, const uint8_t *pool)
     chain_free(k);
 }
 
-/* Every kernel there is: the run of pieces (linear, no gaps) and the three widths of tiles, in each
-   layout; the column-major one. */
+/* The kernels for small matrices: a run of pieces (linear, no gaps) and the others, in each layout;
+   the column-major one. */
 static void run_chains(fp4_dtype dtype)
 {
     uint8_t *pool = cases_pool(dtype, 61);
@@ -177,16 +177,17 @@ static void run_chains(fp4_dtype dtype)
     free(pool);
 }
 
-/* The kernels for large matrices. */
+/* The kernels for large matrices: the run, and tiles of three widths. */
 Test(launch_stream, large_behind_a_late_producer, .init = gpu_begin, .timeout = 300)
 {
     uint8_t *pool = cases_pool(FP4_BF16, 61);
 
-    for (int layout = 0; layout < 3; layout++) {
-        const size_t rows = BIG_ROUNDS > 1 ? 8201 : 201;
-        gpu_case c = case_of(FP4_BF16, (fp4_format)layout, (fp4_layout)layout, rows, 1056);
-        run_chain(c, BIG_ROUNDS, pool);
-        c.row_stride += 32;
+    for (int i = 0; i < 9; i++) {
+        static const size_t cols[] = {1024, 768, 1056};
+        const size_t rows = BIG_ROUNDS > 1 ? 8400000 / cols[i % 3] + 9 : 201;
+        const fp4_layout layout = (fp4_layout)(i / 3);
+        gpu_case c = case_of(FP4_BF16, (fp4_format)((i + i / 3) % 3), layout, rows, cols[i % 3]);
+        c.row_stride += i % 3 == 0 ? 0 : 32;
         run_chain(c, BIG_ROUNDS, pool);
     }
     free(pool);

@@ -21,8 +21,9 @@
  *
  * It pays where a thread has some ten blocks or more: a row costs as much as two of them.
  *
- * range    the bytes of fp4_nvfp4_quantize and fp4_mxfp4_quantize on x for every input, NaN and any
- *          dec and global_enc included: blocks of which the table cannot tell go through f32.
+ * range    the bytes of fp4_nvfp4_quantize and fp4_mxfp4_quantize on x for every byte, NaN too, and
+ *          every positive finite dec and global_enc: blocks of which the table cannot tell go
+ *          through f32. Another dec or global_enc gives unspecified codes.
  * source   tests/gpu/test_requant.c: all magnitudes in blocks of all amax, against the host.
  */
 #ifndef FP4_DEVICE_REQUANT_CUH
@@ -74,14 +75,14 @@ FP4_D fp4_u32x8 fp4_load_row_(const void *table, uint32_t m)
     return fp4_join_words_(fp4_ptx_load16(p), fp4_ptx_load16(p + 16));
 }
 
-/** Makes row m, 0..127, of a table for NVFP4. Any dec and global_enc. */
+/** Makes row m, 0..127, of a table for NVFP4. */
 FP4_D void fp4_nvfp4_requant_row(void *table, uint32_t m, float dec, float global_enc)
 {
     const float amax = fp4_mul_rn(fp4_cvt_e4m3_to_f32((uint8_t)m), dec);
     fp4_store_row_(table, m, fp4_requant_row_(m, dec, fp4_nvfp4_scale_(amax, global_enc)));
 }
 
-/** Makes row m, 0..127, of a table for MXFP4. Any dec. */
+/** Makes row m, 0..127, of a table for MXFP4. */
 FP4_D void fp4_mxfp4_requant_row(void *table, uint32_t m, float dec)
 {
     const float amax = fp4_mul_rn(fp4_cvt_e4m3_to_f32((uint8_t)m), dec);
