@@ -244,7 +244,7 @@ GPU_TEST(launch_large, turns)
         run_large(c, PERIOD);
         c.rows = 70001;
         c.cols = c.q_cols = 1056;
-        c.row_stride = 1056 + i % 2 * 32;
+        c.row_stride = i % 2 == 0 ? 1056 : 1088;
         run_large(c, PERIOD);
     }
 }
