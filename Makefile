@@ -610,7 +610,7 @@ build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
 	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@
 fuzz_launch = sh tests/simt/fuzz.sh build/simt/fuzz/fuzz_launch
 build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE
-	$(check) $(fuzz_launch) 20
+	$(check) $(fuzz_launch) 60
 
 # Which lines run, in the host tests and on the CPU. What the programs count is added up.
 $(eval $(call host_tests,simt/cov/host,$(CC),-O0 --coverage))
