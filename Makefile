@@ -167,7 +167,8 @@ golden: ## verify the checksums of the golden vectors
 build/config: FORCE
 	@mkdir -p $(@D)
 	@{ $(CC) --version; $(CXX) --version; $(CLANG) --version; $(NVCC) --version; \
-	    echo '$(STRICT) $(CFLAGS) $(LDFLAGS) $(archs) $(SANITIZE)'; } >$@.new 2>/dev/null; \
+	    echo '$(STRICT) $(CFLAGS) $(LDFLAGS) $(archs) $(SANITIZE) $(simt_san) $(simt_track)' \
+	        '$(simt_track_kernels) $(simt_cov) $(simt_fuzz) $(simt_sm_100a)'; } >$@.new 2>/dev/null; \
 	cmp -s $@.new $@ || mv $@.new $@
 
 # -------------------------------------------------------------------------------- host tests
@@ -512,12 +513,15 @@ simt_sm_75 := -D__CUDA_ARCH__=750
 simt_sm_90 := -D__CUDA_ARCH__=900
 simt_sm_100a := -D__CUDA_ARCH__=1000 -D__CUDA_ARCH_SPECIFIC__=1000
 # Kinds of builds: how everything is compiled, how kernels are, what the machine consists of.
-simt_san := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Sections of a name get red zones between their objects where gcc is told so; clang cannot.
+simt_san := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+	$(if $(findstring clang,$(shell $(CXX) --version)),,-fsanitize-sections=shared_*)
 simt_san_machine := simt cuda memory
 simt_track := -O1 -g1 -DSIMT_TRACKED
 simt_track_kernels := -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
 simt_track_machine := simt cuda track
-simt_cov := -O0 --coverage
+# Functions that nobody calls count too.
+simt_cov := -O0 --coverage -fkeep-inline-functions -fkeep-static-functions
 simt_cov_kernels := -fno-exceptions
 simt_cov_machine := simt cuda memory
 simt_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -613,7 +617,7 @@ build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE
 	$(check) $(fuzz_launch) 60
 
 # Which lines run, in the host tests and on the CPU. What the programs count is added up.
-$(eval $(call host_tests,simt/cov/host,$(CC),-O0 --coverage))
+$(eval $(call host_tests,simt/cov/host,$(CC),$(simt_cov)))
 simt_cov_programs := build/simt/cov/host/fp4-tests \
 	$(simt_targets:%=build/simt/cov/%/fp4-simt-tests)
 
@@ -624,7 +628,7 @@ coverage: ## which lines and branches of include/fp4 and of the kernels the test
 	$(Q)for program in $(simt_cov_programs); do \
 	    CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh 0 $$program \
 	        >$$program.log 2>&1 || { cat $$program.log; exit 1; }; done
-	$(Q)python3 tests/simt/coverage.py build/simt/cov
+	$(Q)GCOV="$$($(CC) -print-prog-name=gcov)" python3 tests/simt/coverage.py build/simt/cov
 
 # Kernels with a fault in them: the tests must fail, with a message that says what it is.
 simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_sm_75)

@@ -114,8 +114,10 @@ static inline void gpu_expect_canaries(const uint8_t *from, size_t n, const char
 /** Fails where something was written before or after the buffer. */
 static inline void gpu_expect_guards(gpu_buffer b, const char *what)
 {
-    if (b.after != 0) {
+    if (b.before != 0) {
         gpu_expect_canaries(b.memory, b.before, what);
+    }
+    if (b.after != 0) {
         gpu_expect_canaries(b.bytes + b.size, b.after, what);
     }
 }

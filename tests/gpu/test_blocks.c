@@ -230,7 +230,9 @@ static values_list all_blocks(void)
     float *x = (float *)host_zeros(random_blocks * VALUES_BLOCK * sizeof(float));
     uint64_t state = 33;
 
-    list.blocks = gpu_is_reduced() ? 200 : list.blocks;
+    if (gpu_is_reduced()) {
+        values_reduce(&list, 200);
+    }
     for (int data = 0; data < HOST_DATA; data++) {
         const size_t rows = random_blocks / HOST_DATA;
         fp4_matrix m = fp4_matrix_f32(x, rows, VALUES_BLOCK, VALUES_BLOCK);

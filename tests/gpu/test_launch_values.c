@@ -54,15 +54,20 @@ static void run_scales(fp4_dtype dtype, const uint8_t *x, size_t rows)
 static void run_adversarial(fp4_dtype dtype)
 {
     const size_t size = host_dtype_bytes(dtype);
-    const values_list list = values_all();
-    const size_t rows = (list.blocks * VALUES_BLOCK + COLS - 1) / COLS;
-    uint8_t *x = (uint8_t *)host_zeros(rows * COLS * size);
+    values_list list = values_all();
+    size_t rows;
+    uint8_t *x;
 
+    if (gpu_is_reduced()) {
+        values_reduce(&list, 9 * COLS / VALUES_BLOCK);
+    }
+    rows = (list.blocks * VALUES_BLOCK + COLS - 1) / COLS;
+    x = (uint8_t *)host_zeros(rows * COLS * size);
     for (size_t i = 0; i < list.blocks * VALUES_BLOCK; i++) {
         const uint32_t bits = values_bits(dtype, list.x[i]);
         memcpy(x + i * size, &bits, size);
     }
-    run_scales(dtype, x, gpu_is_reduced() ? 9 : rows);
+    run_scales(dtype, x, rows);
     free(x);
     free(list.x);
 }

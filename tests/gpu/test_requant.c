@@ -61,7 +61,7 @@ static void check(fp4_format format, const uint8_t *x, size_t blocks, gpu_buffer
                   float dec, float global_enc)
 {
     const size_t block = fp4_format_block(format), lanes = blocks * (block / 16);
-    const fp4_matrix m = {x, FP4_E4M3, blocks, block, block, dec};
+    const fp4_matrix m = fp4_matrix_e4m3(x, blocks, block, block, dec);
     uint8_t *q = (uint8_t *)host_zeros(lanes * 8), *sf = (uint8_t *)host_zeros(blocks);
     fp4_tensor expected =
         fp4_tensor_view(format, FP4_LAYOUT_LINEAR, blocks, block, q, lanes * 8, sf, blocks);

@@ -139,6 +139,16 @@ static inline values_list values_all(void)
     return list;
 }
 
+/** Leaves n blocks of the list, from all over it. */
+static inline void values_reduce(values_list *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        memmove(list->x + i * VALUES_BLOCK, list->x + i * list->blocks / n * VALUES_BLOCK,
+                VALUES_BLOCK * sizeof(float));
+    }
+    list->blocks = n;
+}
+
 /** The bits of x in another type, rounded where it must be. */
 static inline uint32_t values_bits(fp4_dtype dtype, float x)
 {

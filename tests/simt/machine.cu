@@ -190,10 +190,12 @@ static __global__ void unwritten_shared(const uint32_t *in, uint32_t *out)
 static __global__ void shared_past_the_end(const uint32_t *in, uint32_t *out)
 {
     __shared__ uint32_t shared[32];
+    uint32_t *p = shared;
 
-    shared[in[me()]] = 1;
+    asm("" : "+r"(p)); /* now the compiler does not know how long it is */
+    p[in[me()]] = 1;
     __syncthreads();
-    out[me()] = shared[in[me()]];
+    out[me()] = p[in[me()]];
 }
 
 static __global__ void write_past_the_end(const uint32_t *in, uint32_t *out)

@@ -566,6 +566,10 @@ extern "C" uint32_t simt_warp(simt_warp_operation operation, uint32_t mask, uint
     simt_thread *t = &cta.thread[cta.current];
     int all = 1;
 
+    if (operation >= SIMT_SHUFFLE && (width == 0 || width > LANES || (width & (width - 1)) != 0 ||
+                                      (operation > SIMT_SHUFFLE && operand >= LANES))) {
+        simt_fail("the shuffle at %s:%d has width %u and operand %u", file, line, width, operand);
+    }
     t->operation = operation;
     t->mask = mask;
     t->value = value;

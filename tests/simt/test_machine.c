@@ -190,6 +190,7 @@ GPU_TEST(machine, sanitizers_name_the_place_too)
     expect_failure(WRITES_PAST_THE_END, THREADS, "heap-buffer-overflow");
     expect_failure(READS_PAST_THE_END, THREADS, "thread (63, 0, 0) of (64, 1, 1)");
     expect_failure(SHARED_PAST_THE_END, THREADS, "thread (32, 0, 0) of (64, 1, 1)");
+    expect_failure(SHARED_PAST_THE_END, THREADS, "global-buffer-overflow");
     expect_failure(MISALIGNED, THREADS, "misaligned address");
     expect_failure(MISALIGNED, THREADS, "thread (5, 0, 0) of (64, 1, 1)");
     expect_failure(SIGNED_OVERFLOW, THREADS, "signed integer overflow");
