@@ -145,13 +145,7 @@ static __device__ float scale_at(const quantize_scale *s, size_t batch, size_t r
 /* The piece as floats, times the input's own scale, which only e4m3 has. */
 static __device__ fp4_f32x16 widen(raw words, float dec)
 {
-    fp4_f32x16 x = WIDEN(words);
-
-#pragma unroll
-    for (int i = 0; ELEMENT == 1 && i < 16; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], dec);
-    }
-    return x;
+    return ELEMENT == 1 ? fp4_scale_x16(WIDEN(words), dec) : WIDEN(words);
 }
 
 /* What a CTA's pieces are quantized with. by_table: by the table, which e4m3 to four bits can. */
