@@ -65,6 +65,36 @@ FP4_HD float fp4_add_rn(float a, float b)
 #endif
 }
 
+/**
+ * a * b + c, rounded once.
+ *
+ * Without an instruction for it: the product is exact in double, the sum is rounded to odd, so that
+ * rounding it to float cannot fall into a tie that it was not.
+ */
+FP4_HD float fp4_fma_rn(float a, float b, float c)
+{
+#if defined(__CUDA_ARCH__)
+    return __fmaf_rn(a, b, c);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, c);
+#else
+    union {
+        double d;
+        unsigned long long u;
+    } sum;
+    const double product = (double)a * (double)b;
+    double of_c, error;
+
+    sum.d = product + (double)c;
+    of_c = sum.d - product;
+    error = (product - (sum.d - of_c)) + ((double)c - of_c);
+    if ((error > 0.0 || error < 0.0) && sum.u % 2 == 0) { /* infinity and NaN have no error */
+        sum.u += (error > 0.0) == (sum.d > 0.0) ? 1ull : ~0ull;
+    }
+    return (float)sum.d;
+#endif
+}
+
 /** a / b, to nearest even, also under --use_fast_math. */
 FP4_HD float fp4_div_rn(float a, float b)
 {

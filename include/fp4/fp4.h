@@ -2,11 +2,13 @@
 #ifndef FP4_FP4_H
 #define FP4_FP4_H
 
+#include <fp4/activation.h>
 #include <fp4/e2m1.h>
 #include <fp4/e4m3.h>
 #include <fp4/e8m0.h>
 #include <fp4/f16.h>
 #include <fp4/layout.h>
+#include <fp4/row.h>
 #include <fp4/scale.h>
 #include <fp4/types.h>
 

@@ -88,7 +88,7 @@ plant swapped_nibble san $columns \
     's/= made.q\[i\];/= (made.q[i] >> 4 \& 0x0f0f0f0fu) | (made.q[i] \& 0x0f0f0f0fu) << 4;/' \
     columns-f16-nvfp4-8X4 'launch_columns/f16' 'NVFP4: differ in'
 plant wrong_tie san include/fp4/device/cvt.cuh \
-    's/fp4_ptx_fma(a, 2.0f, 8388608.0f)/fp4_ptx_fma(a, 2.0f, 8388609.0f) - 1.0f/' \
+    's/fp4_fma_rn(a, 2.0f, 8388608.0f)/fp4_fma_rn(a, 2.0f, 8388609.0f) - 1.0f/' \
     parts 'convert/all_floats_to_e2m1' 'f32x8_to_e2m1x8'
 
 echo "$passed passed, $failed failed"

@@ -35,9 +35,9 @@
 FP4_D uint32_t fp4_e2m1_code_(float x)
 {
     const float a = fp4_ptx_abs(x);
-    const float line0 = fp4_ptx_fma(a, 2.0f, 8388608.0f);
-    const float line1 = fp4_ptx_fma(a, 1.0f, 8388608.0f + 2.0f);
-    const float line2 = fp4_ptx_fma(a, 0.5f, 8388608.0f + 4.0f);
+    const float line0 = fp4_fma_rn(a, 2.0f, 8388608.0f);
+    const float line1 = fp4_fma_rn(a, 1.0f, 8388608.0f + 2.0f);
+    const float line2 = fp4_fma_rn(a, 0.5f, 8388608.0f + 4.0f);
 
     return (uint32_t)fp4_ptx_min3((int32_t)fp4_f32_bits(line0), (int32_t)fp4_f32_bits(line1),
                                   (int32_t)fp4_f32_bits(line2));

@@ -1,6 +1,6 @@
 /*
  * fp4/device/ptx.cuh - one thin function for each instruction that C cannot say. The only file with
- * asm or CUDA intrinsics (bits.h has the four whose rounding is part of a rule): compile the rest
+ * asm or CUDA intrinsics (bits.h has the five whose rounding is part of a rule): compile the rest
  * with another ptx.cuh in front of it on the include path, and kernels run on something else than a
  * GPU.
  *
@@ -117,12 +117,6 @@ FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 #endif
 
 /* ------------------------------------------------------------ arithmetic */
-
-/** a * b + c, rounded once. */
-FP4_D float fp4_ptx_fma(float a, float b, float c)
-{
-    return __fmaf_rn(a, b, c);
-}
 
 /** x[0] * a and x[1] * b, each rounded once: one instruction from sm_100 on. */
 FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)

@@ -99,7 +99,7 @@ FP4_D int fp4_part_needs_care_(float amax_or_nan)
 FP4_D float fp4_rcp_newton_(float x)
 {
     const float r = fp4_ptx_rcp_approx(x);
-    return fp4_ptx_fma(r, fp4_ptx_fma(-x, r, 1.0f), r);
+    return fp4_fma_rn(r, fp4_fma_rn(-x, r, 1.0f), r);
 }
 
 /* 2^-64 <= global_enc < 2^64: then global_enc, its reciprocal, and that times any e4m3 but 0 are in

@@ -93,7 +93,7 @@ FP4_D float fp4_sumsq_x8(fp4_f32x8 x, float sum)
 
 #pragma unroll
     for (i = 0; i < 8; i++) {
-        sum = fp4_ptx_fma(x.v[i], x.v[i], sum);
+        sum = fp4_fma_rn(x.v[i], x.v[i], sum);
     }
     return sum;
 }

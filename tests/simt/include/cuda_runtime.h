@@ -100,6 +100,11 @@ FP4_D float __fadd_rn(float a, float b)
     return a + b;
 }
 
+FP4_D float __fmaf_rn(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+
 FP4_D float __fdiv_rn(float a, float b)
 {
     return a / b;

@@ -73,11 +73,6 @@ FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 
 /* ------------------------------------------------------------ arithmetic */
 
-FP4_D float fp4_ptx_fma(float a, float b, float c)
-{
-    return fmaf(a, b, c);
-}
-
 FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
 {
     x[0] = fp4_mul_rn(x[0], a);
