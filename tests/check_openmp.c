@@ -1,37 +1,86 @@
 /*
- * Spreading rows over threads changes no byte: every recipe and layout with one thread, with four,
- * and with more threads than rows. Prints ok, or the first place that differs and exits with 1.
+ * Spreading rows over threads changes no byte: every recipe, fused operation and layout with one
+ * thread, with four, and with more threads than rows. Prints ok, or the first place that differs
+ * and exits with 1.
  *
  *     gcc -std=c11 -O2 -fopenmp -Iinclude tests/check_openmp.c -o check_openmp -lm
  */
 #include <fp4/host/error.h>
+#include <fp4/host/ops.h>
 #include <fp4/host/quant.h>
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COLS = 1056, MAX_ROWS = 1000, RECIPES = 11 };
+enum { COLS = 1056, MAX_ROWS = 1000, OPS = 5, RECIPES = 18 + OPS };
 
-static const char *const names[RECIPES] = {"NVFP4",       "NVFP4 rows", "NVFP4 tokens", "MXFP4 up",
-                                           "MXFP4 floor", "MXFP4 ceil", "MXFP4 even",   "MXFP8 up",
-                                           "MXFP8 floor", "MXFP8 ceil", "MXFP8 even"};
+static const struct {
+    const char *name;
+    fp4_format format;
+} recipes[RECIPES] = {{"NVFP4", FP4_NVFP4},
+                      {"NVFP4 rows", FP4_NVFP4},
+                      {"NVFP4 tokens", FP4_NVFP4},
+                      {"NVFP4/32", FP4_NVFP4_32},
+                      {"NVFP4/32 rows", FP4_NVFP4_32},
+                      {"NVFP4/32 tokens", FP4_NVFP4_32},
+                      {"MXFP4 up", FP4_MXFP4},
+                      {"MXFP4 floor", FP4_MXFP4},
+                      {"MXFP4 ceil", FP4_MXFP4},
+                      {"MXFP4 even", FP4_MXFP4},
+                      {"MXFP4/16 up", FP4_MXFP4_16},
+                      {"MXFP4/16 floor", FP4_MXFP4_16},
+                      {"MXFP4/16 ceil", FP4_MXFP4_16},
+                      {"MXFP4/16 even", FP4_MXFP4_16},
+                      {"MXFP8 up", FP4_MXFP8},
+                      {"MXFP8 floor", FP4_MXFP8},
+                      {"MXFP8 ceil", FP4_MXFP8},
+                      {"MXFP8 even", FP4_MXFP8},
+                      {"rmsnorm", FP4_NVFP4},
+                      {"add_rmsnorm", FP4_MXFP4},
+                      {"layernorm", FP4_MXFP8},
+                      {"silu_mul", FP4_NVFP4_32},
+                      {"gelu_tanh_mul", FP4_MXFP4_16}};
 
-static float x[MAX_ROWS * COLS], row_enc[MAX_ROWS];
+static float x[MAX_ROWS * COLS * 2], row_enc[MAX_ROWS], weight[COLS];
 
 /* All that a run produces. */
 typedef struct result {
     uint8_t q[MAX_ROWS * COLS];
     uint8_t sf[1024 * 68];
     float row_dec[MAX_ROWS];
-    float y[MAX_ROWS * COLS];
+    float y[MAX_ROWS * COLS]; /* what a fused operation computes, or what is decoded */
+    float residual[MAX_ROWS * COLS];
     fp4_error error;
     float amax;
 } result;
 
+/* The recipe is per token where t has a row_dec. */
+static fp4_status fused(result *r, int op, size_t rows, fp4_tensor *t)
+{
+    const fp4_ref_fused how = {40.0f, t->row_dec != NULL ? 1.0f / 2688.0f : 0.0f, 0, r->y, COLS};
+    const fp4_matrix m = fp4_matrix_f32(x, rows, COLS, COLS);
+    const fp4_matrix pairs = fp4_matrix_f32(x, rows, 2 * COLS, 2 * COLS);
+
+    switch (op) {
+    case 0:
+        return fp4_ref_rmsnorm_quantize(m, weight, 1e-5f, &how, t);
+    case 1:
+        return fp4_ref_add_rmsnorm_quantize(m, r->residual, COLS, weight, 1e-5f, &how, t);
+    case 2:
+        return fp4_ref_layernorm_quantize(m, weight, weight, 1e-5f, &how, t);
+    case 3:
+        return fp4_ref_silu_mul_quantize(pairs, 0, &how, t);
+    default:
+        return fp4_ref_gelu_tanh_mul_quantize(pairs, 1, &how, t);
+    }
+}
+
 static fp4_status quantize(int recipe, fp4_matrix m, fp4_tensor *t)
 {
-    switch (recipe) {
+    const int rule = recipe < 6 ? recipe % 3 : recipe < 14 ? 3 + (recipe - 6) % 4 : recipe - 7;
+
+    switch (rule) {
     case 0:
         return fp4_ref_nvfp4_quantize(m, 40.0f, t);
     case 1:
@@ -59,25 +108,30 @@ static fp4_status quantize(int recipe, fp4_matrix m, fp4_tensor *t)
 
 static void run(result *r, int recipe, fp4_layout layout, size_t rows, int threads)
 {
-    const fp4_format format = recipe < 3 ? FP4_NVFP4 : recipe < 7 ? FP4_MXFP4 : FP4_MXFP8;
     const fp4_matrix m = fp4_matrix_f32(x, rows, COLS, COLS);
-    fp4_tensor t =
-        fp4_tensor_view(format, layout, rows, COLS, r->q, sizeof r->q, r->sf, sizeof r->sf);
+    fp4_tensor t = fp4_tensor_view(recipes[recipe].format, layout, rows, COLS, r->q, sizeof r->q,
+                                   r->sf, sizeof r->sf);
+    const int op = recipe - (RECIPES - OPS);
     fp4_status status;
 
     memset(r, 0x7f, sizeof *r);
-    if (recipe == 1 || recipe == 2) {
+    if ((recipe < 6 && recipe % 3 != 0) || op == 3) {
         t.row_dec = r->row_dec;
         t.row_dec_bytes = sizeof r->row_dec;
     }
+    memcpy(r->residual, x + MAX_ROWS * COLS, sizeof r->residual);
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
-    status = quantize(recipe, m, &t);
-    status = status != FP4_OK ? status : fp4_ref_dequantize(&t, r->y, sizeof r->y, COLS);
-    status = status != FP4_OK ? status : fp4_ref_error(m, &t, &r->error);
-    status = status != FP4_OK ? status : fp4_ref_amax(m, &r->amax);
+    if (op >= 0) {
+        status = fused(r, op, rows, &t);
+    } else {
+        status = quantize(recipe, m, &t);
+        status = status != FP4_OK ? status : fp4_ref_dequantize(&t, r->y, sizeof r->y, COLS);
+        status = status != FP4_OK ? status : fp4_ref_error(m, &t, &r->error);
+        status = status != FP4_OK ? status : fp4_ref_amax(m, &r->amax);
+    }
     if (status != FP4_OK) {
-        printf("FAIL: %s: %s\n", names[recipe], fp4_status_text(status));
+        printf("FAIL: %s: %s\n", recipes[recipe].name, fp4_status_text(status));
         exit(1);
     }
 }
@@ -91,10 +145,12 @@ static void compare(const result *one, const result *many, const char *name, siz
     for (i = 0; i < sizeof *one; i++) {
         if (a[i] != b[i]) {
             printf("FAIL: %s, %zu rows, %d threads: byte %zu of the result (codes from %zu, scales "
-                   "from %zu, row_dec from %zu, decoded from %zu) is 0x%02x, with one thread "
+                   "from %zu, row_dec from %zu, y from %zu, residual from %zu) is 0x%02x, with one "
+                   "thread "
                    "0x%02x\n",
                    name, rows, threads, i, offsetof(result, q), offsetof(result, sf),
-                   offsetof(result, row_dec), offsetof(result, y), b[i], a[i]);
+                   offsetof(result, row_dec), offsetof(result, y), offsetof(result, residual), b[i],
+                   a[i]);
             exit(1);
         }
     }
@@ -116,6 +172,9 @@ int main(void)
     for (at = 0; at < MAX_ROWS; at++) {
         row_enc[at] = 10.0f + (float)at * 0.37f;
     }
+    for (at = 0; at < COLS; at++) {
+        weight[at] = 0.5f + (float)(at % 13) * 0.1f;
+    }
     for (recipe = 0; recipe < RECIPES; recipe++) {
         for (layout = 0; layout < 3; layout++) {
             for (i = 0; i < 4; i++) {
@@ -125,7 +184,7 @@ int main(void)
                 run(&one, recipe, (fp4_layout)layout, rows[i], 1);
                 for (j = 0; j < 3; j++, compared++) {
                     run(&many, recipe, (fp4_layout)layout, rows[i], threads[j]);
-                    compare(&one, &many, names[recipe], rows[i], threads[j]);
+                    compare(&one, &many, recipes[recipe].name, rows[i], threads[j]);
                 }
             }
         }

@@ -108,10 +108,17 @@ typedef enum host_recipe {
     HOST_NVFP4_TENSOR,
     HOST_NVFP4_ROWS,
     HOST_NVFP4_TOKENS,
+    HOST_NVFP4_32_TENSOR,
+    HOST_NVFP4_32_ROWS,
+    HOST_NVFP4_32_TOKENS,
     HOST_MXFP4_UP,
     HOST_MXFP4_FLOOR,
     HOST_MXFP4_CEIL,
     HOST_MXFP4_EVEN,
+    HOST_MXFP4_16_UP,
+    HOST_MXFP4_16_FLOOR,
+    HOST_MXFP4_16_CEIL,
+    HOST_MXFP4_16_EVEN,
     HOST_MXFP8_UP,
     HOST_MXFP8_FLOOR,
     HOST_MXFP8_CEIL,
@@ -122,26 +129,52 @@ typedef enum host_recipe {
 static inline const char *host_recipe_name(host_recipe recipe)
 {
     static const char *const names[HOST_RECIPES] = {
-        "NVFP4",      "NVFP4 rows", "NVFP4 tokens", "MXFP4 up",   "MXFP4 floor", "MXFP4 ceil",
-        "MXFP4 even", "MXFP8 up",   "MXFP8 floor",  "MXFP8 ceil", "MXFP8 even"};
+        "NVFP4",           "NVFP4 rows",     "NVFP4 tokens",  "NVFP4/32",      "NVFP4/32 rows",
+        "NVFP4/32 tokens", "MXFP4 up",       "MXFP4 floor",   "MXFP4 ceil",    "MXFP4 even",
+        "MXFP4/16 up",     "MXFP4/16 floor", "MXFP4/16 ceil", "MXFP4/16 even", "MXFP8 up",
+        "MXFP8 floor",     "MXFP8 ceil",     "MXFP8 even"};
     return names[recipe];
 }
 
 static inline fp4_format host_recipe_format(host_recipe recipe)
 {
-    return recipe <= HOST_NVFP4_TOKENS ? FP4_NVFP4
-           : recipe <= HOST_MXFP4_EVEN ? FP4_MXFP4
-                                       : FP4_MXFP8;
+    return recipe <= HOST_NVFP4_TOKENS      ? FP4_NVFP4
+           : recipe <= HOST_NVFP4_32_TOKENS ? FP4_NVFP4_32
+           : recipe <= HOST_MXFP4_EVEN      ? FP4_MXFP4
+           : recipe <= HOST_MXFP4_16_EVEN   ? FP4_MXFP4_16
+                                            : FP4_MXFP8;
 }
 
 static inline size_t host_recipe_block(host_recipe recipe)
 {
-    return recipe <= HOST_NVFP4_TOKENS ? 16 : 32;
+    static const size_t blocks[] = {16, 32, 32, 32, 16}; /* by fp4_format */
+    return blocks[host_recipe_format(recipe)];
+}
+
+/** e4m3 scales and a second level. */
+static inline int host_is_nvfp4(host_recipe recipe)
+{
+    return recipe < HOST_MXFP4_UP;
+}
+
+static inline int host_is_tensor(host_recipe recipe)
+{
+    return recipe == HOST_NVFP4_TENSOR || recipe == HOST_NVFP4_32_TENSOR;
+}
+
+static inline int host_is_rows(host_recipe recipe)
+{
+    return recipe == HOST_NVFP4_ROWS || recipe == HOST_NVFP4_32_ROWS;
+}
+
+static inline int host_is_tokens(host_recipe recipe)
+{
+    return recipe == HOST_NVFP4_TOKENS || recipe == HOST_NVFP4_32_TOKENS;
 }
 
 static inline int host_has_row_dec(host_recipe recipe)
 {
-    return recipe == HOST_NVFP4_ROWS || recipe == HOST_NVFP4_TOKENS;
+    return host_is_rows(recipe) || host_is_tokens(recipe);
 }
 
 /** Second-level scales as a recipe takes them. */
@@ -279,7 +312,7 @@ static inline uint8_t host_e8m0_of(host_recipe recipe, float amax, float largest
     int exponent; /* amax = fraction * 2^exponent, 1 <= fraction < 2 */
     double fraction;
 
-    if (recipe == HOST_MXFP4_UP || recipe == HOST_MXFP8_UP) {
+    if (recipe == HOST_MXFP4_UP || recipe == HOST_MXFP4_16_UP || recipe == HOST_MXFP8_UP) {
         return (uint8_t)oracle_up(oracle_e8m0(), (double)host_mul(amax, host_div(1.0f, largest)));
     }
     if (isinf(amax)) {
@@ -290,9 +323,10 @@ static inline uint8_t host_e8m0_of(host_recipe recipe, float amax, float largest
     }
     fraction = 2 * frexp((double)amax, &exponent);
     exponent -= 1;
-    if (recipe == HOST_MXFP4_CEIL || recipe == HOST_MXFP8_CEIL) {
+    if (recipe == HOST_MXFP4_CEIL || recipe == HOST_MXFP4_16_CEIL || recipe == HOST_MXFP8_CEIL) {
         exponent += fraction > 1;
-    } else if (recipe == HOST_MXFP4_EVEN || recipe == HOST_MXFP8_EVEN) {
+    } else if (recipe == HOST_MXFP4_EVEN || recipe == HOST_MXFP4_16_EVEN ||
+               recipe == HOST_MXFP8_EVEN) {
         exponent += fraction >= even_from;
     }
     exponent -= emax;
@@ -305,39 +339,49 @@ typedef struct host_block {
     uint8_t code[32];
 } host_block;
 
-/** A block by the formulas of the recipe's table. global_enc: NVFP4 only. */
+/** A scale byte by the formulas of the recipe's table, and the factor that goes with it.
+    global_enc: NVFP4 only. */
+static inline uint8_t host_scale_of(host_recipe recipe, float amax, float global_enc, float *enc)
+{
+    uint8_t sf;
+
+    if (host_is_nvfp4(recipe)) {
+        const float to_e4m3 = host_mul(global_enc, host_div(1.0f, 6.0f));
+        const float quotient = host_min(host_mul(amax, to_e4m3), FP4_F32_MAX);
+        sf = (uint8_t)oracle_nearest(oracle_e4m3(), (double)quotient);
+        *enc = host_mul(host_e4m3(sf), host_div(1.0f, global_enc));
+        *enc = host_min(host_div(1.0f, *enc), FP4_F32_MAX);
+    } else {
+        sf = host_recipe_format(recipe) == FP4_MXFP8 ? host_e8m0_of(recipe, amax, 448.0f, 8, 1.9375)
+                                                     : host_e8m0_of(recipe, amax, 6.0f, 2, 1.75);
+        *enc = (float)oracle_power(127 - (int)sf);
+    }
+    return sf;
+}
+
+/** The code of a scaled element. */
+static inline uint8_t host_code_of(host_recipe recipe, float scaled)
+{
+    const double magnitude = fabs((double)scaled);
+    const unsigned sign = signbit(scaled) != 0;
+
+    if (host_recipe_format(recipe) == FP4_MXFP8) {
+        return (uint8_t)(isnan(scaled) ? 0x7fu
+                                       : sign << 7 | oracle_nearest(oracle_e4m3(), magnitude));
+    }
+    return (uint8_t)(isnan(scaled) ? 7u : sign << 3 | oracle_nearest(oracle_e2m1(), magnitude));
+}
+
+/** A block. */
 static inline host_block host_block_of(host_recipe recipe, const float *x, float global_enc)
 {
-    const fp4_format format = host_recipe_format(recipe);
     const size_t block = host_recipe_block(recipe);
-    const float amax = host_amax(x, block);
     host_block out;
     float enc;
 
-    if (format == FP4_NVFP4) {
-        const float to_e4m3 = host_mul(global_enc, host_div(1.0f, 6.0f));
-        const float quotient = host_min(host_mul(amax, to_e4m3), FP4_F32_MAX);
-        out.sf = (uint8_t)oracle_nearest(oracle_e4m3(), (double)quotient);
-        enc = host_mul(host_e4m3(out.sf), host_div(1.0f, global_enc));
-        enc = host_min(host_div(1.0f, enc), FP4_F32_MAX);
-    } else {
-        out.sf = format == FP4_MXFP4 ? host_e8m0_of(recipe, amax, 6.0f, 2, 1.75)
-                                     : host_e8m0_of(recipe, amax, 448.0f, 8, 1.9375);
-        enc = (float)oracle_power(127 - (int)out.sf);
-    }
+    out.sf = host_scale_of(recipe, host_amax(x, block), global_enc, &enc);
     for (size_t i = 0; i < block; i++) {
-        const float scaled = host_mul(x[i], enc);
-        const double magnitude = fabs((double)scaled);
-        const unsigned sign = signbit(scaled) != 0;
-        if (format == FP4_MXFP8) {
-            out.code[i] =
-                (uint8_t)(isnan(scaled) ? 0x7fu
-                                        : sign << 7 | oracle_nearest(oracle_e4m3(), magnitude));
-        } else {
-            out.code[i] =
-                (uint8_t)(isnan(scaled) ? 7u
-                                        : sign << 3 | oracle_nearest(oracle_e2m1(), magnitude));
-        }
+        out.code[i] = host_code_of(recipe, host_mul(x[i], enc));
     }
     return out;
 }
@@ -410,27 +454,66 @@ static inline void host_expected_free(host_expected expected)
     free(expected.row_dec);
 }
 
+/** The encode scale of a token from the amax of its row, and its decode scale. */
+static inline float host_token_enc(float amax, float base_dec, float *row_dec)
+{
+    float enc = host_min(host_div(host_div(1.0f, base_dec), amax), FP4_F32_MAX);
+
+    enc = enc == 0 ? 1.0f : enc;
+    *row_dec = amax == 0 ? 0.0f : host_div(1.0f, enc);
+    return enc;
+}
+
 /** The encode scale of a row, and its decode scale where there is one a row. */
 static inline float host_row_enc(host_recipe recipe, const fp4_matrix *x, size_t row,
                                  const host_level *level, float *row_dec)
 {
     fp4_matrix one = *x;
-    float amax, enc;
 
-    if (recipe == HOST_NVFP4_ROWS) {
+    if (host_is_rows(recipe)) {
         *row_dec = host_div(1.0f, level->row_enc[row]);
         return level->row_enc[row];
     }
-    if (recipe != HOST_NVFP4_TOKENS) {
+    if (!host_is_tokens(recipe)) {
         return level->global_enc;
     }
     one.data = (const uint8_t *)x->data + row * x->row_stride * host_dtype_bytes(x->dtype);
     one.rows = 1;
-    amax = host_matrix_amax(&one);
-    enc = host_min(host_div(host_div(1.0f, level->base_dec), amax), FP4_F32_MAX);
-    enc = enc == 0 ? 1.0f : enc;
-    *row_dec = amax == 0 ? 0.0f : host_div(1.0f, enc);
-    return enc;
+    return host_token_enc(host_matrix_amax(&one), level->base_dec, row_dec);
+}
+
+/** Room for what a rows x cols matrix quantizes to, as zeros. */
+static inline host_expected host_expected_new(host_recipe recipe, size_t rows, size_t cols,
+                                              float global_enc)
+{
+    host_expected out;
+
+    out.format = host_recipe_format(recipe);
+    out.rows = rows;
+    out.cols = cols;
+    out.sf_cols = cols / host_recipe_block(recipe);
+    out.q_bytes = out.format == FP4_MXFP8 ? rows * cols : rows * cols / 2;
+    out.q = (uint8_t *)host_zeros(out.q_bytes);
+    out.sf = (uint8_t *)host_zeros(rows * out.sf_cols);
+    out.row_dec = host_has_row_dec(recipe) ? (float *)host_zeros(rows * sizeof(float)) : NULL;
+    out.global_dec = host_is_tensor(recipe) ? host_div(1.0f, global_enc) : 1.0f;
+    return out;
+}
+
+/** Puts a block, whose first element is in column col, into its place. */
+static inline void host_expected_put(host_expected *t, size_t row, size_t col, const host_block *b)
+{
+    const size_t block = t->cols / t->sf_cols;
+
+    t->sf[row * t->sf_cols + col / block] = b->sf;
+    for (size_t i = 0; i < block; i++) {
+        const size_t at = row * t->cols + col + i;
+        if (t->format == FP4_MXFP8) {
+            t->q[at] = b->code[i];
+        } else {
+            t->q[at / 2] = (uint8_t)(t->q[at / 2] | b->code[i] << (at % 2 * 4));
+        }
+    }
 }
 
 /** Quantizes x into a tensor of `cols` columns, x->cols or more. */
@@ -438,17 +521,8 @@ static inline host_expected host_quantize_naively(host_recipe recipe, const fp4_
                                                   size_t cols, const host_level *level)
 {
     const size_t block = host_recipe_block(recipe);
-    host_expected out;
+    host_expected out = host_expected_new(recipe, x->rows, cols, level->global_enc);
 
-    out.format = host_recipe_format(recipe);
-    out.rows = x->rows;
-    out.cols = cols;
-    out.sf_cols = cols / block;
-    out.q_bytes = out.format == FP4_MXFP8 ? x->rows * cols : x->rows * cols / 2;
-    out.q = (uint8_t *)host_zeros(out.q_bytes);
-    out.sf = (uint8_t *)host_zeros(x->rows * out.sf_cols);
-    out.row_dec = host_has_row_dec(recipe) ? (float *)host_zeros(x->rows * sizeof(float)) : NULL;
-    out.global_dec = recipe == HOST_NVFP4_TENSOR ? host_div(1.0f, level->global_enc) : 1.0f;
     for (size_t row = 0; row < x->rows && x->cols != 0; row++) {
         const float enc = host_row_enc(recipe, x, row, level, out.row_dec + row);
         for (size_t col = 0; col < x->cols; col += block) {
@@ -458,15 +532,7 @@ static inline host_expected host_quantize_naively(host_recipe recipe, const fp4_
                 values[i] = host_element(x, row, col + i);
             }
             b = host_block_of(recipe, values, enc);
-            out.sf[row * out.sf_cols + col / block] = b.sf;
-            for (size_t i = 0; i < block; i++) {
-                const size_t at = row * cols + col + i;
-                if (out.format == FP4_MXFP8) {
-                    out.q[at] = b.code[i];
-                } else {
-                    out.q[at / 2] = (uint8_t)(out.q[at / 2] | b.code[i] << (at % 2 * 4));
-                }
-            }
+            host_expected_put(&out, row, col, &b);
         }
     }
     return out;
@@ -479,7 +545,8 @@ static inline float host_decoded(const host_expected *t, size_t row, size_t col)
     const uint8_t sf = t->sf[row * t->sf_cols + col / (t->cols / t->sf_cols)];
     const float code = t->format == FP4_MXFP8 ? host_e4m3(t->q[at])
                                               : host_e2m1(t->q[at / 2] >> (at % 2 * 4) & 15u);
-    const float scaled = host_mul(code, t->format == FP4_NVFP4 ? host_e4m3(sf) : host_e8m0(sf));
+    const float scaled = host_mul(
+        code, t->format == FP4_NVFP4 || t->format == FP4_NVFP4_32 ? host_e4m3(sf) : host_e8m0(sf));
     return host_mul(scaled, t->row_dec != NULL ? t->row_dec[row] : t->global_dec);
 }
 
@@ -489,18 +556,25 @@ static inline fp4_status host_quantize(host_recipe recipe, fp4_matrix x, const h
 {
     switch (recipe) {
     case HOST_NVFP4_TENSOR:
+    case HOST_NVFP4_32_TENSOR:
         return fp4_ref_nvfp4_quantize(x, level->global_enc, t);
     case HOST_NVFP4_ROWS:
+    case HOST_NVFP4_32_ROWS:
         return fp4_ref_nvfp4_quantize_rows(x, level->row_enc, t);
     case HOST_NVFP4_TOKENS:
+    case HOST_NVFP4_32_TOKENS:
         return fp4_ref_nvfp4_quantize_tokens(x, level->base_dec, t);
     case HOST_MXFP4_UP:
+    case HOST_MXFP4_16_UP:
         return fp4_ref_mxfp4_quantize(x, t);
     case HOST_MXFP4_FLOOR:
+    case HOST_MXFP4_16_FLOOR:
         return fp4_ref_mxfp4_quantize_floor(x, t);
     case HOST_MXFP4_CEIL:
+    case HOST_MXFP4_16_CEIL:
         return fp4_ref_mxfp4_quantize_ceil(x, t);
     case HOST_MXFP4_EVEN:
+    case HOST_MXFP4_16_EVEN:
         return fp4_ref_mxfp4_quantize_even(x, t);
     case HOST_MXFP8_UP:
         return fp4_ref_mxfp8_quantize(x, t);

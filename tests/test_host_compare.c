@@ -5,11 +5,11 @@
 
 static const fp4_layout layouts[] = {FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR};
 static const char *const layout_names[] = {"128x4", "8x4", "linear"};
-static const char *const format_names[] = {"NVFP4", "MXFP4", "MXFP8"};
+static const char *const format_names[] = {"NVFP4", "MXFP4", "MXFP8", "NVFP4/32", "MXFP4/16"};
 
-/* One recipe a format, and NVFP4 with a scale a row. */
-static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_NVFP4_ROWS, HOST_MXFP4_UP,
-                                      HOST_MXFP8_UP};
+/* A recipe of every format, and NVFP4 with a scale a row. */
+static const host_recipe recipes[] = {HOST_NVFP4_TENSOR,  HOST_NVFP4_ROWS,  HOST_MXFP4_UP,
+                                      HOST_NVFP4_32_ROWS, HOST_MXFP4_16_UP, HOST_MXFP8_UP};
 
 enum { ROWS = 133, COLS = 160 };
 
@@ -32,7 +32,7 @@ static host_tensor quantized(host_recipe recipe, fp4_layout layout)
 
 static size_t block_of(const host_tensor *h)
 {
-    return h->t.format == FP4_NVFP4 ? 16 : 32;
+    return h->t.format == FP4_NVFP4 || h->t.format == FP4_MXFP4_16 ? 16 : 32;
 }
 
 /* The byte of an element's code, and of its block's scale. */
@@ -92,7 +92,8 @@ static void expect_side(const fp4_difference_side *side, host_tensor *h, size_t 
     const size_t block = block_of(h);
     const uint8_t sf = *sf_at(h, row, col / block);
     const unsigned code = host_code_at(&h->t, row * COLS + col);
-    const float scale = h->t.format == FP4_NVFP4 ? host_e4m3(sf) : host_e8m0(sf);
+    const float scale =
+        h->t.format == FP4_NVFP4 || h->t.format == FP4_NVFP4_32 ? host_e4m3(sf) : host_e8m0(sf);
     const float dec = h->t.row_dec != NULL ? h->t.row_dec[row] : h->t.global_dec;
     const float element = h->t.format == FP4_MXFP8 ? host_e4m3((uint8_t)code) : host_e2m1(code);
 
@@ -126,7 +127,7 @@ static const char *pair_text(const host_tensor *a, const host_tensor *b)
 
 /* Runs a body for every recipe and pair of layouts, with fresh equal tensors a and b. */
 #define FOR_ALL_PAIRS(a, b) \
-    for (size_t i_ = 0; i_ < 4 * 9; i_++) \
+    for (size_t i_ = 0; i_ < 6 * 9; i_++) \
         for (host_tensor a = quantized(recipes[i_ / 9], layouts[i_ % 3]), \
                          b = quantized(recipes[i_ / 9], layouts[i_ / 3 % 3]), *once_ = &a; \
              once_ != NULL; host_tensor_free(a), host_tensor_free(b), once_ = NULL)
@@ -359,8 +360,8 @@ static fp4_difference some_difference(host_recipe recipe)
 
     *q_at(&a, 3, 20) = 0x52;
     *q_at(&b, 3, 20) = 0xd7;
-    *sf_at(&a, 3, recipe >= HOST_MXFP4_UP ? 0 : 1) = 0x38;
-    *sf_at(&b, 3, recipe >= HOST_MXFP4_UP ? 0 : 1) = 0x40;
+    *sf_at(&a, 3, 20 / block_of(&a)) = 0x38;
+    *sf_at(&b, 3, 20 / block_of(&a)) = 0x40;
     b.sf.bytes[b.sf.size - 1] = 0xab;
     if (host_has_row_dec(recipe)) {
         a.t.row_dec[3] = 0.25f;
@@ -390,6 +391,19 @@ Test(host_compare, the_text_holds_place_scales_codes_values_and_counts)
     expect_in_text(text, "MXFP4: differ in 1 blocks (1 scale bytes, 2 codes), the second-level "
                          "scale of 0 rows, 1 padding");
     expect_in_text(text, "row 3, col 20 (block 0 of the row)");
+
+    d = some_difference(HOST_NVFP4_32_ROWS);
+    fp4_difference_text(&d, text, sizeof text);
+    expect_in_text(text, "NVFP4/32: differ in 1 blocks (1 scale bytes, 2 codes), the second-level "
+                         "scale of 1 rows, 1 padding");
+    expect_in_text(text, "row 3, col 20 (block 0 of the row)");
+    expect_in_text(text, "got       scale 0x38 = 1, code 0x2, second level 0.25, value 0.25");
+
+    d = some_difference(HOST_MXFP4_16_UP);
+    fp4_difference_text(&d, text, sizeof text);
+    expect_in_text(text, "MXFP4/16: differ in 1 blocks (1 scale bytes, 2 codes), the second-level "
+                         "scale of 0 rows, 1 padding");
+    expect_in_text(text, "row 3, col 20 (block 1 of the row)");
 
     d = some_difference(HOST_MXFP8_UP);
     fp4_difference_text(&d, text, sizeof text);
@@ -492,7 +506,7 @@ Test(host_compare, bad_arguments_are_refused_and_the_result_is_untouched)
             bad.row_dec_bytes = i == 2 ? ROWS * 4 - 1 : bad.row_dec_bytes;
             bad.q = i == 3 ? NULL : bad.q;
             bad.sf = i == 4 ? NULL : bad.sf;
-            bad.format = i == 5 ? (fp4_format)3 : bad.format;
+            bad.format = i == 5 ? (fp4_format)5 : bad.format;
             bad.layout = i == 6 ? (fp4_layout)3 : bad.layout;
             if (i == 7) { /* smaller than what the other format needs, or as large */
                 bad.format = b.t.format == FP4_MXFP4 ? FP4_NVFP4 : FP4_MXFP4;

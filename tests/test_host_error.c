@@ -101,13 +101,12 @@ Test(host_error, nothing_lost_is_an_infinite_ratio)
     for (host_recipe recipe = HOST_NVFP4_TENSOR; recipe < HOST_RECIPES; recipe++) {
         for (int zero = 0; zero < 2; zero++) {
             /* 6 for NVFP4, whose scale is then 1; a power of two for MX, which any rule holds */
-            const float one =
-                recipe == HOST_NVFP4_TENSOR || recipe == HOST_NVFP4_ROWS ? 6.0f : 4.0f;
+            const float one = host_is_tensor(recipe) || host_is_rows(recipe) ? 6.0f : 4.0f;
             fp4_error error;
             for (size_t i = 0; i < 8 * 64; i++) {
                 x[i] = zero ? 0.0f : i % 2 ? -one : one;
             }
-            if (recipe == HOST_NVFP4_TOKENS && !zero) {
+            if (host_is_tokens(recipe) && !zero) {
                 continue; /* 1 / fl(1 / enc) is not exact */
             }
             error = error_of(recipe, x);
@@ -147,14 +146,17 @@ Test(host_error, clipped_elements_are_counted_as_saturated)
         float clipped, largest;
     } cases[] = {{HOST_MXFP4_FLOOR, 7.0f, 6.0f},
                  {HOST_MXFP8_FLOOR, 480.0f, 448.0f},
-                 {HOST_NVFP4_TENSOR, 3584.0f, 2688.0f}};
+                 {HOST_NVFP4_TENSOR, 3584.0f, 2688.0f},
+                 {HOST_NVFP4_32_TENSOR, 3584.0f, 2688.0f},
+                 {HOST_MXFP4_16_FLOOR, 7.0f, 6.0f}};
     static float x[8 * 64];
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
+        const int nvfp4 = host_is_nvfp4(cases[i].recipe);
         fp4_error error;
         size_t clipped = 0;
         for (size_t at = 0; at < 8 * 64; at++) {
-            const float power = i == 2 ? 1.0f : (float)oracle_power((int)(at / 32) - 8);
+            const float power = nvfp4 ? 1.0f : (float)oracle_power((int)(at / 32) - 8);
             const int clip = at % 32 < at / 32; /* 0 to 15 of every 32 */
             const float magnitude = power * (clip ? cases[i].clipped : cases[i].largest);
             x[at] = at % 2 ? -magnitude : magnitude;
@@ -164,9 +166,9 @@ Test(host_error, clipped_elements_are_counted_as_saturated)
         CHECK(error.saturated == (double)clipped / (8 * 64), "%s: %g of %zu in %d",
               host_recipe_name(cases[i].recipe), error.saturated, clipped, 8 * 64);
         CHECK(error.zeroed == 0, "%s: zeroed %g", host_recipe_name(cases[i].recipe), error.zeroed);
-        CHECK(error.max_abs == (i == 2 ? 896.0
-                                       : (double)(cases[i].clipped - cases[i].largest) *
-                                             128), /* the last block's power is 2^7 */
+        CHECK(error.max_abs == (nvfp4 ? 896.0
+                                      : (double)(cases[i].clipped - cases[i].largest) *
+                                            128), /* the last block's power is 2^7 */
               "%s: max_abs %g", host_recipe_name(cases[i].recipe), error.max_abs);
     }
 }
@@ -227,11 +229,12 @@ Test(host_error, nan_and_infinity_spoil_the_sums_but_not_the_shares)
 Test(host_error, bad_arguments_are_refused_and_the_result_is_untouched)
 {
     static float x[5 * 64];
-    static const unsigned unknown[] = {3, 255, 0xffffffffu};
+    static const unsigned unknown[] = {5, 255, 0xffffffffu};
     const fp4_matrix good = fp4_matrix_f32(x, 5, 64, 64);
 
-    for (int l = 0; l < 3 * 3; l++) {
-        static const host_recipe recipes[] = {HOST_NVFP4_TOKENS, HOST_MXFP4_UP, HOST_MXFP8_UP};
+    for (int l = 0; l < 5 * 3; l++) {
+        static const host_recipe recipes[] = {HOST_NVFP4_TOKENS, HOST_MXFP4_UP, HOST_MXFP8_UP,
+                                              HOST_NVFP4_32_TOKENS, HOST_MXFP4_16_UP};
         host_tensor h = host_tensor_new(recipes[l / 3], layouts[l % 3], 5, 64);
         const fp4_error untouched = {1, 2, 3, 4, 5};
         fp4_error error = untouched;

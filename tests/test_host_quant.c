@@ -211,21 +211,24 @@ static void check_grid(host_recipe recipe)
 Test(host_quant, nvfp4_per_tensor_equals_the_naive_quantizer)
 {
     check_grid(HOST_NVFP4_TENSOR);
+    check_grid(HOST_NVFP4_32_TENSOR);
 }
 
 Test(host_quant, nvfp4_per_row_equals_the_naive_quantizer)
 {
     check_grid(HOST_NVFP4_ROWS);
+    check_grid(HOST_NVFP4_32_ROWS);
 }
 
 Test(host_quant, nvfp4_per_token_equals_the_naive_quantizer)
 {
     check_grid(HOST_NVFP4_TOKENS);
+    check_grid(HOST_NVFP4_32_TOKENS);
 }
 
 Test(host_quant, mxfp4_equals_the_naive_quantizer_under_all_four_rules)
 {
-    for (host_recipe recipe = HOST_MXFP4_UP; recipe <= HOST_MXFP4_EVEN; recipe++) {
+    for (host_recipe recipe = HOST_MXFP4_UP; recipe <= HOST_MXFP4_16_EVEN; recipe++) {
         check_grid(recipe);
     }
 }
@@ -279,7 +282,7 @@ Test(host_quant, an_input_without_columns_gives_a_tensor_of_zeros)
                 CHECK_EQ(h.sf.bytes[i], 0, "%s: scale byte %zu", host_recipe_name(recipe), i);
             }
             for (size_t row = 0; row < 5 && host_has_row_dec(recipe); row++) {
-                const float dec = recipe == HOST_NVFP4_ROWS ? 0.25f : 0.0f;
+                const float dec = host_is_rows(recipe) ? 0.25f : 0.0f;
                 CHECK_EQ(host_bits_of(h.t.row_dec[row]), host_bits_of(dec), "%s: row %zu",
                          host_recipe_name(recipe), row);
             }
@@ -419,7 +422,7 @@ Test(host_quant, zeros_keep_their_sign_and_never_make_a_nan)
                               recipe, i, (double)y[i]);
                     }
                 }
-                if (recipe == HOST_NVFP4_TOKENS) {
+                if (host_is_tokens(recipe)) {
                     CHECK_EQ(host_bits_of(h.t.row_dec[0]), 0u, "the scale of a row of zeros");
                 }
                 host_tensor_free(h);
@@ -449,13 +452,13 @@ Test(host_quant, finite_input_never_makes_a_nan_scale)
             CHECK_EQ(host_quantize(recipe, fp4_matrix_f32(x, 1, 32, 32), &level, &h.t), FP4_OK,
                      "%g", (double)x[0]);
             for (size_t j = 0; j < h.sf.size; j++) {
-                if (recipe <= HOST_NVFP4_TOKENS) {
+                if (host_is_nvfp4(recipe)) {
                     CHECK(h.sf.bytes[j] <= 0x7e, "%g: scale %02x", (double)x[0], h.sf.bytes[j]);
                 } else {
                     CHECK(h.sf.bytes[j] != 255, "%g: scale 255", (double)x[0]);
                 }
             }
-            if (recipe == HOST_NVFP4_TENSOR && i >= 1 && i < 6) { /* beyond 448 * 6 */
+            if (host_is_tensor(recipe) && i >= 1 && i < 6) { /* beyond 448 * 6 */
                 CHECK_EQ(h.sf.bytes[0], 0x7e, "%g", (double)x[0]);
                 CHECK_EQ(host_code_at(&h.t, 0), largest, "%g", (double)x[0]);
                 CHECK_EQ(host_code_at(&h.t, 1), largest | 8u, "%g", (double)x[0]);
@@ -565,7 +568,7 @@ static void check_all_scale_bytes(host_recipe recipe, fp4_layout layout)
     t.sf_cols = cols / block;
     t.q = h.q.bytes;
     t.sf = (uint8_t *)host_zeros(256 * t.sf_cols);
-    t.global_dec = h.t.global_dec = recipe == HOST_NVFP4_TENSOR ? 0.0123f : 1.0f;
+    t.global_dec = h.t.global_dec = host_is_tensor(recipe) ? 0.0123f : 1.0f;
     for (size_t i = 0; i < h.q.size; i++) {
         h.q.bytes[i] = (uint8_t)(i * 7u);
     }
@@ -589,7 +592,9 @@ Test(host_quant, dequantize_knows_every_scale_byte_and_code_of_every_format)
 {
     for (int l = 0; l < 3; l++) {
         check_all_scale_bytes(HOST_NVFP4_TENSOR, layouts[l]);
+        check_all_scale_bytes(HOST_NVFP4_32_TENSOR, layouts[l]);
         check_all_scale_bytes(HOST_MXFP4_UP, layouts[l]);
+        check_all_scale_bytes(HOST_MXFP4_16_UP, layouts[l]);
         check_all_scale_bytes(HOST_MXFP8_UP, layouts[l]);
     }
 }
@@ -779,9 +784,10 @@ Test(host_quant, row_offsets_beyond_2_to_the_32_bytes_are_right)
     const size_t apart = ((size_t)1 << 32) + 4096 + 12, bytes = (ROWS - 1) * apart + COLS * 4;
     uint8_t *sparse = sparse_memory(bytes);
 
-    for (int i = 0; i < 12; i++) {
-        static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_NVFP4_TOKENS, HOST_MXFP4_UP,
-                                              HOST_MXFP8_UP};
+    for (int i = 0; i < 24; i++) {
+        static const host_recipe recipes[] = {HOST_NVFP4_TENSOR,    HOST_NVFP4_TOKENS,
+                                              HOST_NVFP4_32_TOKENS, HOST_MXFP4_UP,
+                                              HOST_MXFP4_16_UP,     HOST_MXFP8_UP};
         const host_recipe recipe = recipes[i / 4];
         const size_t size = host_dtype_bytes((fp4_dtype)(i % 4)), far = apart / size;
         uint8_t compact[ROWS * COLS * 4];
@@ -824,9 +830,11 @@ Test(host_quant, scales_and_codes_beyond_2_to_the_32_bytes_are_right)
     enum { COLS = 256 };
     const size_t far = ((size_t)1 << 28) + 77, rows = far + 2;
 
-    for (int i = 0; i < 9; i++) {
-        static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_MXFP4_UP, HOST_MXFP8_UP};
-        static const fp4_ref_rule_ rules[] = {FP4_REF_NVFP4_, FP4_REF_MXFP4_, FP4_REF_MXFP8_};
+    for (int i = 0; i < 15; i++) {
+        static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_MXFP4_UP, HOST_MXFP8_UP,
+                                              HOST_NVFP4_32_TENSOR, HOST_MXFP4_16_UP};
+        static const fp4_ref_rule_ rules[] = {FP4_REF_NVFP4_, FP4_REF_MXFP4_, FP4_REF_MXFP8_,
+                                              FP4_REF_NVFP4_, FP4_REF_MXFP4_};
         const fp4_layout layout = layouts[i % 3];
         const size_t sf_cols = COLS / host_recipe_block(recipes[i / 3]);
         const size_t tile_rows = layout == FP4_LAYOUT_128X4 ? 128
@@ -867,7 +875,7 @@ Test(host_quant, scales_and_codes_beyond_2_to_the_32_bytes_are_right)
 
 Test(host_quant, more_than_65535_rows_are_no_different)
 {
-    static const host_recipe recipes[] = {HOST_NVFP4_ROWS, HOST_NVFP4_TOKENS, HOST_MXFP4_UP,
+    static const host_recipe recipes[] = {HOST_NVFP4_ROWS, HOST_NVFP4_32_TOKENS, HOST_MXFP4_16_UP,
                                           HOST_MXFP8_FLOOR};
     host_case c;
 
@@ -962,7 +970,7 @@ static void check_round_trip(host_recipe recipe, fp4_layout layout, int by_row)
 
     m.data = x;
     for (size_t row = 0; row < rows; row++) {
-        const int row_power = recipe == HOST_NVFP4_ROWS ? (int)(row * 5 % 61) - 30 : 0;
+        const int row_power = host_is_rows(recipe) ? (int)(row * 5 % 61) - 30 : 0;
         row_enc[row] = (float)oracle_power(-row_power);
         for (size_t col = 0; col < cols; col++) {
             const size_t sf_col = col / block, element = (row * 3 + col * 5) % block;
@@ -974,8 +982,8 @@ static void check_round_trip(host_recipe recipe, fp4_layout layout, int by_row)
             } else {
                 value = oracle_value(element == 0 ? 7u : (unsigned)(col * 3 + row) % 8u, 1, 1);
             }
-            value *= format == FP4_NVFP4 ? oracle_value((unsigned)(1 + place % 0x7e), 3, 7)
-                                         : oracle_power((int)(place % 199) - 99);
+            value *= host_is_nvfp4(recipe) ? oracle_value((unsigned)(1 + place % 0x7e), 3, 7)
+                                           : oracle_power((int)(place % 199) - 99);
             value *= oracle_power(row_power);
             x[row * cols + col] = (float)((row + col) % 3 == 0 ? -value : value);
         }
@@ -996,9 +1004,10 @@ static void check_round_trip(host_recipe recipe, fp4_layout layout, int by_row)
 
 Test(host_quant, what_a_tensor_holds_exactly_round_trips_in_every_layout)
 {
-    static const host_recipe exact[] = {HOST_NVFP4_TENSOR, HOST_NVFP4_ROWS, HOST_MXFP4_UP,
-                                        HOST_MXFP4_FLOOR,  HOST_MXFP4_EVEN, HOST_MXFP8_UP,
-                                        HOST_MXFP8_FLOOR};
+    static const host_recipe exact[] = {HOST_NVFP4_TENSOR,  HOST_NVFP4_ROWS,  HOST_NVFP4_32_TENSOR,
+                                        HOST_NVFP4_32_ROWS, HOST_MXFP4_UP,    HOST_MXFP4_FLOOR,
+                                        HOST_MXFP4_EVEN,    HOST_MXFP4_16_UP, HOST_MXFP4_16_EVEN,
+                                        HOST_MXFP8_UP,      HOST_MXFP8_FLOOR};
 
     for (size_t i = 0; i < sizeof exact / sizeof exact[0] * 6; i++) {
         check_round_trip(exact[i / 6], layouts[i % 3], i / 3 % 2 != 0);
@@ -1078,7 +1087,8 @@ Test(host_quant, nan_elements_encode_as_the_largest_and_stay_out_of_amax)
             CHECK_EQ(host_quantize(recipe, p, &level, &without.t), FP4_OK, "none");
             CHECK_EQ(h.sf.bytes[0], without.sf.bytes[0], "recipe %d, dtype %d: scale", recipe,
                      dtype);
-            CHECK(h.sf.bytes[0] != 0 && h.sf.bytes[0] != 0x7f + 0x80 * (recipe > 2), "a number");
+            CHECK(h.sf.bytes[0] != 0 && h.sf.bytes[0] != 0x7f + 0x80 * !host_is_nvfp4(recipe),
+                  "a number");
             for (size_t i = 1; i < 4; i++) {
                 CHECK_EQ(h.sf.bytes[i], 0, "recipe %d, dtype %d: scale of NaNs", recipe, dtype);
             }
@@ -1087,7 +1097,7 @@ Test(host_quant, nan_elements_encode_as_the_largest_and_stay_out_of_amax)
                 CHECK_EQ(host_code_at(&h.t, i), number ? host_code_at(&without.t, i) : nan,
                          "recipe %d, dtype %d: code %zu", recipe, dtype, i);
             }
-            if (recipe == HOST_NVFP4_TOKENS) {
+            if (host_is_tokens(recipe)) {
                 CHECK_EQ(host_bits_of(h.t.row_dec[0]), host_bits_of(without.t.row_dec[0]), "row 0");
                 CHECK_EQ(host_bits_of(h.t.row_dec[1]), 0u, "a row of NaNs has amax 0");
             }
@@ -1104,8 +1114,8 @@ Test(host_quant, infinities_encode_as_the_largest_of_their_sign)
 {
     /* scale bytes of a block with an infinity: 448 for NVFP4, 2^127 by the default rule of MX, NaN
        by torchao's three */
-    static const uint8_t scales[HOST_RECIPES] = {0x7e, 0x7e, 0x7e, 254, 255, 255,
-                                                 255,  254,  255,  255, 255};
+    static const uint8_t scales[HOST_RECIPES] = {0x7e, 0x7e, 0x7e, 0x7e, 0x7e, 0x7e, 254, 255, 255,
+                                                 255,  254,  255,  255,  255,  254,  255, 255, 255};
 
     for (host_recipe recipe = HOST_NVFP4_TENSOR; recipe < HOST_RECIPES; recipe++) {
         for (fp4_dtype dtype = FP4_F32; dtype < FP4_E4M3; dtype++) {
@@ -1142,7 +1152,7 @@ Test(host_quant, infinities_encode_as_the_largest_of_their_sign)
                 CHECK((i >= 4 && i <= 6) || host_code_at(&h.t, i) == zero, "recipe %d: code %zu",
                       recipe, i);
             }
-            if (recipe == HOST_NVFP4_TOKENS) {
+            if (host_is_tokens(recipe)) {
                 CHECK_EQ(host_bits_of(h.t.row_dec[0]), host_bits_of(1.0f), "the row's scale");
             }
             CHECK_EQ(fp4_ref_dequantize(&h.t, y, sizeof y, cols), FP4_OK, "dequantize");

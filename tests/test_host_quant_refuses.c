@@ -8,7 +8,7 @@
 
 static const fp4_layout layouts[] = {FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR};
 static const char *const layout_names[] = {"128x4", "8x4", "linear"};
-static const char *const format_names[] = {"NVFP4", "MXFP4", "MXFP8"};
+static const char *const format_names[] = {"NVFP4", "MXFP4", "MXFP8", "NVFP4/32", "MXFP4/16"};
 
 /* Everything that a call can touch, valid, and a copy of it from before the call. */
 enum { WORLD_ROWS = 5, WORLD_COLS = 64 };
@@ -240,7 +240,7 @@ Test(host_quant, null_pointers_are_refused_and_nothing_is_written)
             refuses_to_quantize(&w, FP4_NULL, "row_dec");
             w.t.row_dec = w.row_dec;
         }
-        if (w.recipe == HOST_NVFP4_ROWS) {
+        if (host_is_rows(w.recipe)) {
             w.level.row_enc = NULL;
             refuses_to_quantize(&w, FP4_NULL, "row_enc");
             w.level.row_enc = w.row_enc;
@@ -275,11 +275,11 @@ Test(host_quant, scales_that_are_not_positive_and_finite_are_refused_and_nothing
             world_reset(&w, w.recipe, i_ % 3);
             w.level.global_enc = w.level.base_dec = scale;
             w.row_enc[i % 2 ? WORLD_ROWS - 1 : 0] = scale;
-            if (w.recipe <= HOST_NVFP4_TOKENS) {
+            if (host_is_nvfp4(w.recipe)) {
                 refuses_to_quantize(&w, FP4_BAD_SCALE, "second-level scale");
             }
         }
-        for (size_t i = 0; i < 3 && w.recipe <= HOST_NVFP4_TOKENS; i++) {
+        for (size_t i = 0; i < 3 && host_is_nvfp4(w.recipe); i++) {
             world_reset(&w, w.recipe, i_ % 3);
             w.level.global_enc = w.level.base_dec = w.row_enc[3] = host_bits(too_small[i]);
             refuses_to_quantize(&w, FP4_BAD_SCALE, "a scale whose reciprocal is infinite");
@@ -309,14 +309,15 @@ Test(host_quant, unknown_and_unsuitable_types_are_refused_and_nothing_is_written
             refuses_to_quantize(&w, FP4_BAD_TYPE, "unknown layout");
             refuses_to_dequantize(&w, sizeof w.y, WORLD_COLS, FP4_BAD_TYPE, "unknown layout");
             w.t.layout = FP4_LAYOUT_8X4;
-            w.t.format = (fp4_format)(unknown[i] - (i == 0));
+            w.t.format = (fp4_format)(unknown[i] + (i == 0));
             refuses_to_quantize(&w, FP4_BAD_TYPE, "unknown format");
             refuses_to_dequantize(&w, sizeof w.y, WORLD_COLS, FP4_BAD_TYPE, "unknown format");
         }
-        for (int format = 0; format < 3; format++) {
+        for (int format = 0; format < 5; format++) {
+            static const int families[] = {0, 1, 2, 0, 1};
             world_reset(&w, w.recipe, i_ % 3);
             w.t.format = (fp4_format)format;
-            if (w.t.format != host_recipe_format(w.recipe)) {
+            if (families[format] != families[host_recipe_format(w.recipe)]) {
                 refuses_to_quantize(&w, FP4_BAD_TYPE, format_names[format]);
             }
         }

@@ -1,13 +1,16 @@
 /*
  * fp4/types.h - the vocabulary: formats, layouts, register fragments, blocks, numeric constants.
  *
- *     format   elements    block   scale byte   second-level scale   largest value of a block
- *     NVFP4    e2m1 (FP4)  16      e4m3         f32                  6 * 448 * global_dec
- *     MXFP4    e2m1 (FP4)  32      e8m0         none                 6 * 2^127
- *     MXFP8    e4m3 (FP8)  32      e8m0         none                 448 * 2^127
+ *     format     elements    block   scale byte   second-level scale   largest value of a block
+ *     NVFP4      e2m1 (FP4)  16      e4m3         f32                  6 * 448 * global_dec
+ *     NVFP4_32   e2m1 (FP4)  32      e4m3         f32                  6 * 448 * global_dec
+ *     MXFP4      e2m1 (FP4)  32      e8m0         none                 6 * 2^127
+ *     MXFP4_16   e2m1 (FP4)  16      e8m0         none                 6 * 2^127
+ *     MXFP8      e4m3 (FP8)  32      e8m0         none                 448 * 2^127
  *
- * A block is always the 16 or 32 consecutive elements of a row that share a scale byte. Directions
- * are in the names: what ends in `enc` multiplies before elements are rounded, what ends in `dec`
+ * A block is always the 16 or 32 consecutive elements of a row that share a scale byte. NVFP4_32
+ * and MXFP4_16 are the rules of NVFP4 and MXFP4 over blocks of the other's length. Directions are
+ * in the names: what ends in `enc` multiplies before elements are rounded, what ends in `dec`
  * multiplies after they are decoded.
  */
 #ifndef FP4_TYPES_H
@@ -18,13 +21,21 @@
 #define FP4_NVFP4_BLOCK 16 /* elements that share an e4m3 scale byte */
 #define FP4_MXFP4_BLOCK 32 /* elements that share an e8m0 scale byte */
 #define FP4_MXFP8_BLOCK 32
+#define FP4_NVFP4_32_BLOCK 32
+#define FP4_MXFP4_16_BLOCK 16
 
 #define FP4_E2M1_MAX 6.0f   /* largest e2m1: 1.1b * 2^2 */
 #define FP4_E4M3_MAX 448.0f /* largest e4m3: 1.110b * 2^8 (1.111b * 2^8 is the NaN) */
 #define FP4_F32_MAX 3.402823466385288598e+38f
 
 /** What a tensor is quantized to. */
-typedef enum fp4_format { FP4_NVFP4 = 0, FP4_MXFP4 = 1, FP4_MXFP8 = 2 } fp4_format;
+typedef enum fp4_format {
+    FP4_NVFP4 = 0,
+    FP4_MXFP4 = 1,
+    FP4_MXFP8 = 2,
+    FP4_NVFP4_32 = 3,
+    FP4_MXFP4_16 = 4
+} fp4_format;
 
 /** Where the scale bytes of a matrix live (layout.h). The values are FlashInfer's SfLayout. */
 typedef enum fp4_layout {

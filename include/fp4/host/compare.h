@@ -60,7 +60,7 @@ static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size
     fp4_ref_decode_(decoded, t, row, col / block * block, block);
     side.sf = t->sf[fp4_sf_offset(t->layout, row, col / block, t->cols / block)];
     side.code = fp4_code_at_(t, row, col);
-    side.scale = t->format == FP4_NVFP4 ? fp4_e4m3_to_f32(side.sf) : fp4_e8m0_to_f32(side.sf);
+    side.scale = fp4_sf_to_f32(t->format, side.sf);
     side.value = decoded[col % block];
     side.row_dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
     side.padding = 0;
@@ -185,8 +185,8 @@ static inline int fp4_ref_same(const fp4_tensor *got, const fp4_tensor *expected
 /** The difference in words, in `text`, which is returned; cut off at `bytes` > 0, terminated. */
 static inline const char *fp4_difference_text(const fp4_difference *d, char *text, size_t bytes)
 {
-    static const char *const names[] = {"NVFP4", "MXFP4", "MXFP8"};
-    const char *name = (unsigned)d->format <= FP4_MXFP8 ? names[d->format] : "?";
+    static const char *const names[] = {"NVFP4", "MXFP4", "MXFP8", "NVFP4/32", "MXFP4/16"};
+    const char *name = (unsigned)d->format <= FP4_MXFP4_16 ? names[d->format] : "?";
     int used = 0;
 
     if (d->status != FP4_OK) {

@@ -63,14 +63,14 @@ static inline fp4_status fp4_ref_error(fp4_matrix x, const fp4_tensor *t, fp4_er
     if (t == NULL || error == NULL) {
         return FP4_NULL;
     }
-    status = fp4_ref_check_(&x, t, t->format);
+    status = fp4_ref_check_(&x, t, t->format, t->format);
     status = status != FP4_OK ? status : fp4_ref_check_dec_(t);
     if (status != FP4_OK) {
         return status;
     }
     for (row = 0; row < x.rows; row++) {
         for (col = 0; col < x.cols; col += n) {
-            n = x.cols - col < FP4_REF_CHUNK_ ? x.cols - col : FP4_REF_CHUNK_;
+            n = fp4_ref_chunk_(x.cols - col);
             fp4_error_add_(&sums, &x, t, row, col, n);
         }
     }

@@ -11,6 +11,8 @@
  *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp8_scale_floor, ...
  *     fp4_ref_dequantize                read from the tensor
  *
+ * t->format says which length of block: FP4_NVFP4 or FP4_NVFP4_32, FP4_MXFP4 or FP4_MXFP4_16.
+ *
  * What all of them share:
  *
  * shape    x: rows x cols of any dtype, any row_stride >= cols. t: the same rows;
@@ -104,7 +106,7 @@ static inline fp4_status fp4_ref_check_tensor_(const fp4_tensor *t)
 {
     size_t sf_cols;
 
-    if ((unsigned)t->format > FP4_MXFP8 || (unsigned)t->layout > FP4_LAYOUT_LINEAR) {
+    if ((unsigned)t->format > FP4_MXFP4_16 || (unsigned)t->layout > FP4_LAYOUT_LINEAR) {
         return FP4_BAD_TYPE;
     }
     sf_cols = t->cols / fp4_format_block(t->format);
@@ -128,18 +130,19 @@ static inline fp4_status fp4_ref_check_tensor_(const fp4_tensor *t)
     return FP4_OK;
 }
 
-/* x can be quantized into t. */
-static inline fp4_status fp4_ref_check_(const fp4_matrix *x, const fp4_tensor *t, fp4_format format)
+/* x can be quantized into t, which is of one of two formats. */
+static inline fp4_status fp4_ref_check_(const fp4_matrix *x, const fp4_tensor *t, fp4_format format,
+                                        fp4_format or_format)
 {
     fp4_status status;
 
     if (t == NULL) {
         return FP4_NULL;
     }
-    if (t->format != format) {
+    if (t->format != format && t->format != or_format) {
         return FP4_BAD_TYPE;
     }
-    if (x->rows != t->rows || x->cols > t->cols || x->cols % fp4_format_block(format) != 0) {
+    if (x->rows != t->rows || x->cols > t->cols || x->cols % fp4_format_block(t->format) != 0) {
         return FP4_BAD_SHAPE;
     }
     status = fp4_ref_check_matrix_(x);
@@ -151,6 +154,12 @@ static inline fp4_status fp4_ref_check_(const fp4_matrix *x, const fp4_tensor *t
 /* A chunk is what is worked on at a time: whole blocks of either length, small enough for the stack
    and the first-level cache, long enough for vector loops. */
 #define FP4_REF_CHUNK_ 512
+
+/* Elements of the next chunk, where so many are left. */
+static inline size_t fp4_ref_chunk_(size_t left)
+{
+    return left < FP4_REF_CHUNK_ ? left : FP4_REF_CHUNK_;
+}
 
 /* n <= FP4_REF_CHUNK_ elements of a row, as f32. memcpy first, since x has any alignment. */
 static inline void fp4_ref_load_(float *out, const fp4_matrix *x, size_t row, size_t col, size_t n)
@@ -206,7 +215,7 @@ static inline float fp4_ref_amax_of_row_(const fp4_matrix *x, size_t row)
     size_t col, n;
 
     for (col = 0; col < x->cols; col += n) {
-        n = x->cols - col < FP4_REF_CHUNK_ ? x->cols - col : FP4_REF_CHUNK_;
+        n = fp4_ref_chunk_(x->cols - col);
         fp4_ref_load_(chunk, x, row, col, n);
         chunk[0] = fp4_ref_amax_(chunk, n);
         amax = amax > chunk[0] ? amax : chunk[0];
@@ -252,17 +261,33 @@ static inline fp4_scale fp4_ref_scale_(fp4_ref_rule_ rule, float amax, float glo
     return fp4_nvfp4_scale(amax, global_enc);
 }
 
-/* x[i] *= enc of its block, scale bytes to sf. */
+/* amax of x * mul, from that of x: 0 where the product is NaN. */
+static inline float fp4_ref_amax_times_(float amax, float mul)
+{
+    return mul == 1.0f ? amax : fp4_bits_f32(fp4_amax_key(fp4_mul_rn(amax, mul)));
+}
+
+/* A factor for x * mul, as one for x. */
+static inline float fp4_ref_enc_times_(float enc, float mul)
+{
+    const float factor = fp4_mul_rn(mul, enc);
+    return mul == 1.0f ? enc : factor > FP4_F32_MAX ? FP4_F32_MAX : factor; /* NaN stays NaN */
+}
+
+/* x[i] *= the factor of its block, scale bytes to sf. It is x * mul that is quantized, without
+   being formed; 1 for x itself. */
 static inline void fp4_ref_scale_blocks_(float *x, uint8_t *sf, size_t n, size_t block,
-                                         fp4_ref_rule_ rule, float global_enc)
+                                         fp4_ref_rule_ rule, float global_enc, float mul)
 {
     size_t b, i;
 
     for (b = 0; b < n / block; b++) {
         float *v = x + b * block;
-        const fp4_scale scale = fp4_ref_scale_(rule, fp4_ref_amax_(v, block), global_enc);
+        const float amax = fp4_ref_amax_times_(fp4_ref_amax_(v, block), mul);
+        const fp4_scale scale = fp4_ref_scale_(rule, amax, global_enc);
+        const float enc = fp4_ref_enc_times_(scale.enc, mul);
         for (i = 0; i < block; i++) {
-            v[i] = fp4_mul_rn(v[i], scale.enc);
+            v[i] = fp4_mul_rn(v[i], enc);
         }
         sf[b] = scale.bits;
     }
@@ -288,29 +313,40 @@ static inline void fp4_ref_encode_(uint8_t *q, const float *x, size_t n, fp4_for
     }
 }
 
+/* n elements into t, from column col of row: codes and scale bytes. Whole blocks of a chunk, which
+   are scaled in place. */
+static inline void fp4_ref_put_(const fp4_tensor *t, size_t row, size_t col, float *chunk, size_t n,
+                                fp4_ref_rule_ rule, float global_enc, float mul)
+{
+    const size_t block = fp4_format_block(t->format);
+    const size_t sf_cols = t->cols / block;
+    uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols) + fp4_q_bytes(t->format, 1, col);
+    uint8_t sf[FP4_REF_CHUNK_ / 16];
+    size_t b;
+
+    if (block == 16) {
+        fp4_ref_scale_blocks_(chunk, sf, n, 16, rule, global_enc, mul);
+    } else {
+        fp4_ref_scale_blocks_(chunk, sf, n, 32, rule, global_enc, mul);
+    }
+    fp4_ref_encode_(q, chunk, n, t->format);
+    for (b = 0; b < n / block; b++) {
+        t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)] = sf[b];
+    }
+}
+
 /* One row: codes, scale bytes, and zeros where t is wider than x. */
 static inline void fp4_ref_quantize_row_(const fp4_matrix *x, const fp4_tensor *t, size_t row,
                                          fp4_ref_rule_ rule, float global_enc)
 {
-    const size_t block = fp4_format_block(t->format);
-    const size_t sf_cols = t->cols / block;
     uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
     float chunk[FP4_REF_CHUNK_];
-    uint8_t sf[FP4_REF_CHUNK_ / 16];
-    size_t col, n, b;
+    size_t col, n;
 
     for (col = 0; col < x->cols; col += n) {
-        n = x->cols - col < FP4_REF_CHUNK_ ? x->cols - col : FP4_REF_CHUNK_;
+        n = fp4_ref_chunk_(x->cols - col);
         fp4_ref_load_(chunk, x, row, col, n);
-        if (block == 16) {
-            fp4_ref_scale_blocks_(chunk, sf, n, 16, rule, global_enc);
-        } else {
-            fp4_ref_scale_blocks_(chunk, sf, n, 32, rule, global_enc);
-        }
-        fp4_ref_encode_(q + fp4_q_bytes(t->format, 1, col), chunk, n, t->format);
-        for (b = 0; b < n / block; b++) {
-            t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)] = sf[b];
-        }
+        fp4_ref_put_(t, row, col, chunk, n, rule, global_enc, 1.0f);
     }
     memset(q + fp4_q_bytes(t->format, 1, x->cols), 0, fp4_q_bytes(t->format, 1, t->cols - x->cols));
 }
@@ -343,16 +379,23 @@ static inline float fp4_ref_row_enc_(const fp4_matrix *x, const fp4_tensor *t, s
     return enc;
 }
 
+/* Zeros where the padding is, before rows overwrite what is theirs: as many rows as it answers. */
+static inline ptrdiff_t fp4_ref_begin_(const fp4_tensor *t)
+{
+    if (t->rows == 0 || t->cols == 0) {
+        return 0;
+    }
+    memset(t->sf, 0, fp4_sf_bytes(t->layout, t->rows, t->cols / fp4_format_block(t->format)));
+    return (ptrdiff_t)t->rows;
+}
+
 /* Everything has been checked. */
 static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, fp4_tensor *t, fp4_ref_rule_ rule,
                                            fp4_ref_second_level_ level)
 {
-    const ptrdiff_t rows = (ptrdiff_t)(t->cols == 0 ? 0 : t->rows);
+    const ptrdiff_t rows = fp4_ref_begin_(t);
     ptrdiff_t row;
 
-    if (rows != 0) { /* padding first; rows then overwrite what is theirs */
-        memset(t->sf, 0, fp4_sf_bytes(t->layout, t->rows, t->cols / fp4_format_block(t->format)));
-    }
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
         const float enc = fp4_ref_row_enc_(x, t, (size_t)row, &level);
@@ -365,7 +408,7 @@ static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, fp4_tensor *t, f
 static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, fp4_tensor *t)
 {
     const fp4_ref_second_level_ level = {global_enc, NULL, 0.0f};
-    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4, FP4_NVFP4_32);
 
     if (status != FP4_OK) {
         return status;
@@ -385,7 +428,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *
                                                      fp4_tensor *t)
 {
     const fp4_ref_second_level_ level = {1.0f, row_enc, 0.0f};
-    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4, FP4_NVFP4_32);
     size_t row;
 
     if (status != FP4_OK) {
@@ -410,7 +453,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *
 static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_dec, fp4_tensor *t)
 {
     const fp4_ref_second_level_ level = {1.0f, NULL, base_dec};
-    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4);
+    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4, FP4_NVFP4_32);
 
     if (status != FP4_OK) {
         return status;
@@ -427,10 +470,10 @@ static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_
 
 /* A format without a second-level scale. */
 static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_format format,
-                                              fp4_ref_rule_ rule)
+                                              fp4_format or_format, fp4_ref_rule_ rule)
 {
     const fp4_ref_second_level_ level = {1.0f, NULL, 0.0f};
-    const fp4_status status = fp4_ref_check_(&x, t, format);
+    const fp4_status status = fp4_ref_check_(&x, t, format, or_format);
 
     if (status != FP4_OK) {
         return status;
@@ -445,49 +488,49 @@ static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_f
 /** MXFP4, scales rounded up: the default. */
 static inline fp4_status fp4_ref_mxfp4_quantize(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_);
 }
 
 /** MXFP4 by OCP's floor rule. */
 static inline fp4_status fp4_ref_mxfp4_quantize_floor(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_FLOOR_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_FLOOR_);
 }
 
 /** MXFP4 by the ceil rule. */
 static inline fp4_status fp4_ref_mxfp4_quantize_ceil(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_CEIL_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_CEIL_);
 }
 
 /** MXFP4 by the even rule. */
 static inline fp4_status fp4_ref_mxfp4_quantize_even(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_REF_MXFP4_EVEN_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_EVEN_);
 }
 
 /** MXFP8, scales rounded up: the default. */
 static inline fp4_status fp4_ref_mxfp8_quantize(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_);
 }
 
 /** MXFP8 by OCP's floor rule. */
 static inline fp4_status fp4_ref_mxfp8_quantize_floor(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_FLOOR_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_FLOOR_);
 }
 
 /** MXFP8 by the ceil rule. */
 static inline fp4_status fp4_ref_mxfp8_quantize_ceil(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_CEIL_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_CEIL_);
 }
 
 /** MXFP8 by the even rule. */
 static inline fp4_status fp4_ref_mxfp8_quantize_even(fp4_matrix x, fp4_tensor *t)
 {
-    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_REF_MXFP8_EVEN_);
+    return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_EVEN_);
 }
 
 /* -------------------------------------------------------------------------------- amax */
@@ -538,7 +581,7 @@ static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, 
     }
     for (b = 0; b < n / block; b++) {
         const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)];
-        const float scale = t->format == FP4_NVFP4 ? fp4_e4m3_to_f32(sf) : fp4_e8m0_to_f32(sf);
+        const float scale = fp4_sf_to_f32(t->format, sf);
         for (i = 0; i < block; i++) {
             out[b * block + i] = fp4_mul_rn(fp4_mul_rn(out[b * block + i], scale), dec);
         }
@@ -592,7 +635,7 @@ static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_
         size_t col, n;
         for (col = 0; col < t->cols; col += n) {
             float *out = aligned ? y + first + col : chunk;
-            n = t->cols - col < FP4_REF_CHUNK_ ? t->cols - col : FP4_REF_CHUNK_;
+            n = fp4_ref_chunk_(t->cols - col);
             fp4_ref_decode_(out, t, (size_t)row, col, n);
             if (!aligned) {
                 memcpy((uint8_t *)y + (first + col) * sizeof(float), chunk, n * sizeof(float));

@@ -166,7 +166,19 @@ static inline int fp4_overflows_(size_t a, size_t b)
 /** Elements that share a scale byte. */
 static inline size_t fp4_format_block(fp4_format format)
 {
-    return format == FP4_NVFP4 ? FP4_NVFP4_BLOCK : FP4_MXFP4_BLOCK;
+    return format == FP4_NVFP4 || format == FP4_MXFP4_16 ? FP4_NVFP4_BLOCK : FP4_MXFP4_BLOCK;
+}
+
+/** 1 where a scale byte is e4m3 and there is a second-level scale; else it is e8m0, without one. */
+static inline int fp4_format_is_nvfp4(fp4_format format)
+{
+    return format == FP4_NVFP4 || format == FP4_NVFP4_32;
+}
+
+/** A scale byte as the factor that it stands for. */
+static inline float fp4_sf_to_f32(fp4_format format, uint8_t sf)
+{
+    return fp4_format_is_nvfp4(format) ? fp4_e4m3_to_f32(sf) : fp4_e8m0_to_f32(sf);
 }
 
 /** Bytes of codes of a rows x cols matrix. */
