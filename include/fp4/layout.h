@@ -103,6 +103,15 @@ FP4_HD_CONST size_t fp4_sf_offset_batched(fp4_layout layout, size_t batch, size_
            fp4_sf_offset(layout, row, sf_col, sf_cols);
 }
 
+/**
+ * Bytes from the word of scale columns 4k..4k+3 of a row to that of the next four: the word stands
+ * at fp4_sf_offset(layout, row, 0, sf_cols) + k * fp4_sf_word_step(layout), in every layout.
+ */
+FP4_HD_CONST size_t fp4_sf_word_step(fp4_layout layout)
+{
+    return layout == FP4_LAYOUT_128X4 ? 512 : layout == FP4_LAYOUT_8X4 ? 32 : 4;
+}
+
 /* ---------------------------------------------------------------- inverse: offset to scale */
 
 /** Row of the scale at a byte offset of the linear layout. sf_cols > 0, as for all inverses. */

@@ -1,7 +1,7 @@
 /*
- * fp4/device/cvt.cuh - packed conversions between f32 fragments and e2m1, e4m3: the instruction
- * where the target has it, else the fastest exact arithmetic known to us. Equal to the scalar
- * functions of e2m1.h and e4m3.h on every input.
+ * fp4/device/cvt.cuh - packed conversions between f32 fragments and e2m1, e4m3, f16, bf16: the
+ * instruction where the target has it, else the fastest exact arithmetic known to us. Equal to the
+ * scalar functions of e2m1.h and e4m3.h on every input.
  *
  * How e2m1 is reached without the instruction. Give its magnitudes their codes as new names, the
  * integers 0..7, and the map from one to the other is made of three straight lines:
@@ -73,9 +73,9 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 
 #pragma unroll
     for (i = 6; i > 0; i--) {
-        q = q * 16u + fp4_e2m1_code_(x.v[i]);
+        q = q * (16u * FP4_ONE) + fp4_e2m1_code_(x.v[i]);
     }
-    q = q * 16u + (fp4_e2m1_code_(x.v[0]) - 0xfb000000u);
+    q = q * (16u * FP4_ONE) + (fp4_e2m1_code_(x.v[0]) - 0xfb000000u);
     return q + fp4_signs_x8_(x);
 #endif
 }
@@ -166,6 +166,76 @@ FP4_D fp4_u32x2 fp4_f32x8_to_e4m3x8(fp4_f32x8 x)
     return q;
 }
 
+/* ------------------------------------------------------------ to f16 and bf16 */
+
+/** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
+{
+#if FP4_ARCH_CVT_BF16
+    return fp4_ptx_bf16x2(x0, x1);
+#else
+    return (uint32_t)fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
+#endif
+}
+
+/** Eight floats to eight f16 in four words, the lower element in the lower half: nearest even. */
+FP4_D fp4_u32x4 fp4_f32x8_to_f16x8(fp4_f32x8 x)
+{
+    fp4_u32x4 w;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        w.v[i] = (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i]) |
+                 (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i + 1]) << 16;
+    }
+    return w;
+}
+
+/** Eight floats to eight bf16 in four words, the lower element in the lower half: nearest even. */
+FP4_D fp4_u32x4 fp4_f32x8_to_bf16x8(fp4_f32x8 x)
+{
+    fp4_u32x4 w;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        w.v[i] = fp4_cvt_f32x2_to_bf16x2(x.v[2 * i], x.v[2 * i + 1]);
+    }
+    return w;
+}
+
+FP4_D fp4_u32x8 fp4_join_words_(fp4_u32x4 a, fp4_u32x4 b)
+{
+    const fp4_u32x8 w = {{a.v[0], a.v[1], a.v[2], a.v[3], b.v[0], b.v[1], b.v[2], b.v[3]}};
+    return w;
+}
+
+/** Sixteen floats to sixteen f16, two to a word: nearest even. */
+FP4_D fp4_u32x8 fp4_f32x16_to_f16x16(fp4_f32x16 x)
+{
+    return fp4_join_words_(fp4_f32x8_to_f16x8(fp4_low_x8(x)), fp4_f32x8_to_f16x8(fp4_high_x8(x)));
+}
+
+/** Sixteen floats to sixteen bf16, two to a word: nearest even. */
+FP4_D fp4_u32x8 fp4_f32x16_to_bf16x16(fp4_f32x16 x)
+{
+    return fp4_join_words_(fp4_f32x8_to_bf16x8(fp4_low_x8(x)), fp4_f32x8_to_bf16x8(fp4_high_x8(x)));
+}
+
+/** Sixteen floats to their words. */
+FP4_D fp4_u32x16 fp4_f32x16_to_u32x16(fp4_f32x16 x)
+{
+    fp4_u32x16 w;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        w.v[i] = fp4_f32_bits(x.v[i]);
+    }
+    return w;
+}
+
 /* ------------------------------------------------------------ back to f32 */
 
 /** Two halves in one register to two floats. */
@@ -219,16 +289,6 @@ FP4_D fp4_f32x8 fp4_e4m3x8_to_f32x8(fp4_u32x2 q)
 #endif
     }
     return x;
-}
-
-/** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
-FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
-{
-#if FP4_ARCH_CVT_BF16
-    return fp4_ptx_bf16x2(x0, x1);
-#else
-    return (uint32_t)fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
-#endif
 }
 
 /* The lower of two e4m3 codes to f32. */

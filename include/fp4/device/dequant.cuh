@@ -1,5 +1,5 @@
 /*
- * fp4/device/dequant.cuh - codes and a scale byte back to f32 fragments, and these to f16 and bf16.
+ * fp4/device/dequant.cuh - codes and a scale byte back to f32 fragments.
  *
  *     x = ( code * decode(sf) ) * global_dec, each product rounded, in this order (MX: without the
  *     last)
@@ -12,7 +12,6 @@
 
 #include <fp4/device/cvt.cuh>
 #include <fp4/device/fragment.cuh>
-#include <fp4/f16.h>
 
 /** One NVFP4 block: q, 16 codes in two words, as stored; sf, its e4m3 scale byte. */
 FP4_D fp4_f32x16 fp4_nvfp4_dequantize(const uint32_t q[2], uint8_t sf, float global_dec)
@@ -51,33 +50,6 @@ FP4_D fp4_f32x32 fp4_mxfp8_dequantize(const uint32_t q[8], uint8_t sf)
                                     fp4_mxfp8_dequantize_x8_(q[2], q[3], scale)),
                         fp4_join_x8(fp4_mxfp8_dequantize_x8_(q[4], q[5], scale),
                                     fp4_mxfp8_dequantize_x8_(q[6], q[7], scale)));
-}
-
-/** Eight floats to eight f16 in four words, the lower element in the lower half: nearest even. */
-FP4_D fp4_u32x4 fp4_f32x8_to_f16x8(fp4_f32x8 x)
-{
-    fp4_u32x4 w;
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 4; i++) {
-        w.v[i] = (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i]) |
-                 (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i + 1]) << 16;
-    }
-    return w;
-}
-
-/** Eight floats to eight bf16 in four words, the lower element in the lower half: nearest even. */
-FP4_D fp4_u32x4 fp4_f32x8_to_bf16x8(fp4_f32x8 x)
-{
-    fp4_u32x4 w;
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 4; i++) {
-        w.v[i] = fp4_cvt_f32x2_to_bf16x2(x.v[2 * i], x.v[2 * i + 1]);
-    }
-    return w;
 }
 
 #endif /* FP4_DEVICE_DEQUANT_CUH */

@@ -57,4 +57,40 @@ FP4_D fp4_f32x32 fp4_mul_x32(fp4_f32x32 x, fp4_f32x32 y)
                         fp4_mul_x16(fp4_high_x16(x), fp4_high_x16(y)));
 }
 
+/** x + y, element by element. */
+FP4_D fp4_f32x16 fp4_add_x16(fp4_f32x16 x, fp4_f32x16 y)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_add_rn(x.v[i], y.v[i]);
+    }
+    return x;
+}
+
+/** x + term. */
+FP4_D fp4_f32x16 fp4_shift_x16(fp4_f32x16 x, float term)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_add_rn(x.v[i], term);
+    }
+    return x;
+}
+
+/** x * y + z, element by element, rounded once. */
+FP4_D fp4_f32x16 fp4_fma_x16(fp4_f32x16 x, fp4_f32x16 y, fp4_f32x16 z)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_fma_rn(x.v[i], y.v[i], z.v[i]);
+    }
+    return x;
+}
+
 #endif /* FP4_DEVICE_FRAGMENT_CUH */

@@ -32,7 +32,7 @@ FP4_D fp4_f32x8 fp4_bf16x8_to_f32x8(fp4_u32x4 w)
 
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        x.v[2 * i] = fp4_bits_f32(w.v[i] << 16);
+        x.v[2 * i] = fp4_bits_f32(w.v[i] * (65536u * FP4_ONE)); /* << 16 */
         x.v[2 * i + 1] = fp4_bits_f32(w.v[i] & 0xffff0000u);
     }
     return x;
@@ -97,12 +97,6 @@ FP4_D fp4_f32x16 fp4_f32x16_to_f32x16(fp4_u32x16 w)
     return x;
 }
 
-FP4_D fp4_u32x8 fp4_join_words_(fp4_u32x4 a, fp4_u32x4 b)
-{
-    const fp4_u32x8 w = {{a.v[0], a.v[1], a.v[2], a.v[3], b.v[0], b.v[1], b.v[2], b.v[3]}};
-    return w;
-}
-
 FP4_D fp4_u32x16 fp4_join_words_x8_(fp4_u32x8 a, fp4_u32x8 b)
 {
     fp4_u32x16 w;
@@ -127,6 +121,37 @@ FP4_D fp4_f32x8 fp4_words_to_f32x8_(fp4_u32x4 a, fp4_u32x4 b)
         x.v[4 + i] = fp4_bits_f32(b.v[i]);
     }
     return x;
+}
+
+/**
+ * Thirty-two 16-bit elements, the first sixteen in *even, the others in *odd, to those of even and
+ * those of odd index.
+ */
+FP4_D void fp4_deinterleave_u16x16(fp4_u32x8 *even, fp4_u32x8 *odd)
+{
+    const fp4_u32x16 w = fp4_join_words_x8_(*even, *odd);
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        even->v[i] = fp4_ptx_bytes(w.v[2 * i], w.v[2 * i + 1], 0x5410u);
+        odd->v[i] = fp4_ptx_bytes(w.v[2 * i], w.v[2 * i + 1], 0x7632u);
+    }
+}
+
+/** The same of 32-bit elements. */
+FP4_D void fp4_deinterleave_u32x16(fp4_u32x16 *even, fp4_u32x16 *odd)
+{
+    const fp4_u32x16 low = *even, high = *odd;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        even->v[i] = low.v[2 * i];
+        even->v[8 + i] = high.v[2 * i];
+        odd->v[i] = low.v[2 * i + 1];
+        odd->v[8 + i] = high.v[2 * i + 1];
+    }
 }
 
 FP4_D const uint8_t *fp4_at_(const void *p, size_t bytes)

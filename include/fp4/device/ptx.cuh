@@ -271,6 +271,18 @@ FP4_D float fp4_ptx_shuffle_xor(uint32_t mask, float x, int lanes)
     return __shfl_xor_sync(mask, x, lanes);
 }
 
+/** The same of 32 bits of any kind. */
+FP4_D uint32_t fp4_ptx_shuffle_xor_u32(uint32_t mask, uint32_t x, int lanes)
+{
+    return __shfl_xor_sync(mask, x, lanes);
+}
+
+/** Whether the predicate holds in any lane of mask; all lanes of it call together. */
+FP4_D int fp4_ptx_any(uint32_t mask, int predicate)
+{
+    return __any_sync(mask, predicate);
+}
+
 /** A barrier for all threads of the CTA. */
 FP4_D void fp4_ptx_barrier(void)
 {

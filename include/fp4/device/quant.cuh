@@ -368,4 +368,137 @@ FP4_D fp4_part2 fp4_mxfp8_quantize_x8(fp4_f32x8 x)
     return part;
 }
 
+/* ------------------------------------------------------------ the amax known in advance */
+
+/*
+ * For kernels that work on whole rows. They know the amax of a block of t early, and late what the
+ * row says: the factor mul common to its elements, its global_enc. What is quantized is t * mul, as
+ * by the _scaled functions above; 16 elements a thread, blocks of 16 or 32:
+ *
+ *     amax  = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), lanes)     lanes: 1 or 2 share a block
+ *     p     = fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care)
+ *
+ * and where any lane of the warp was left with care != 0, once more and without the amax:
+ *
+ *     p     = fp4_nvfp4_quantize_any_x16(t, lanes, mul, global_enc)
+ *
+ * Two functions, and not a branch in one, so that the second may stand once in a kernel, in a loop
+ * that is not unrolled, instead of once for each piece that a thread keeps in registers.
+ *
+ * range    mul: not negative. NaN or infinity in t: as everywhere. mul NaN, and elements whose
+ *          product with it is NaN (infinity times 0): NaN elements.
+ * threads  known: none. any: where lanes is 2 all 32 lanes of the warp call.
+ */
+
+/* The codes of known: |t * enc| < 7, no NaN. */
+FP4_D fp4_part2 fp4_encode_known_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_part2 part = {{fp4_encode_e2m1x8_below_7(fp4_low_x8(t), scale.enc),
+                             fp4_encode_e2m1x8_below_7(fp4_high_x8(t), scale.enc)},
+                            scale.bits};
+    return part;
+}
+
+/* The codes of any. */
+FP4_D fp4_part2 fp4_encode_any_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_part2 part = {
+        {fp4_encode_e2m1x8(fp4_low_x8(t), scale.enc), fp4_encode_e2m1x8(fp4_high_x8(t), scale.enc)},
+        scale.bits};
+    return part;
+}
+
+FP4_D fp4_part4 fp4_encode_e4m3_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), scale.enc);
+    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), scale.enc);
+    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
+    return part;
+}
+
+/* Whether known cannot take the block. Conversions without instructions need every
+   |t * (mul * enc)| < 7 and no NaN. That product and (amax * mul) * enc lie within four roundings
+   of each other, and the latter is NaN where anything is; what a scale byte that fits leaves is
+   under 6.4. */
+FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
+{
+    return FP4_ARCH_CVT_E2M1 ? fp4_is_nan(amax_times_mul)
+                             : !(fp4_mul_rn(amax_times_mul, enc) < 6.99f);
+}
+
+/* The amax of a block of t * mul. */
+FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul)
+{
+    const float amax = fp4_mul_rn(fp4_group_max(fp4_amax_x16(t), lanes), mul);
+    return fp4_is_nan(amax) ? 0.0f : amax;
+}
+
+/* The factor of t from that of t * mul. */
+FP4_D float fp4_any_enc_(float enc, float mul)
+{
+    const float both = fp4_mul_rn(enc, mul);
+    return both > FP4_F32_MAX ? FP4_F32_MAX : both;
+}
+
+/** 16 elements of an NVFP4 block t * mul of 16 or 32, the amax of t known; see above. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul, float global_enc,
+                                             uint32_t *care)
+{
+    const float product = fp4_mul_rn(amax, mul);
+    fp4_scale scale = fp4_nvfp4_scale_moderate_(product, global_enc);
+
+    *care = fp4_known_needs_care_(product, scale.enc) || !fp4_is_moderate_(global_enc);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    return fp4_encode_known_(t, scale);
+}
+
+/** The same of any block. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul, float global_enc)
+{
+    fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul), global_enc);
+
+    scale.enc = fp4_any_enc_(scale.enc, mul);
+    return fp4_encode_any_(t, scale);
+}
+
+/** 16 elements of an MXFP4 block t * mul of 16 or 32, the amax of t known; see above. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
+{
+    const float product = fp4_mul_rn(amax, mul);
+    fp4_scale scale = fp4_mxfp4_scale_device_(product);
+
+    *care = fp4_known_needs_care_(product, scale.enc);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    return fp4_encode_known_(t, scale);
+}
+
+/** The same of any block. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
+{
+    fp4_scale scale = fp4_mxfp4_scale_device_(fp4_any_amax_(t, lanes, mul));
+
+    scale.enc = fp4_any_enc_(scale.enc, mul);
+    return fp4_encode_any_(t, scale);
+}
+
+/** 16 elements of an MXFP8 block t * mul, the amax of t known; see above. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
+{
+    const float product = fp4_mul_rn(amax, mul);
+    fp4_scale scale = fp4_mxfp8_scale_device_(product);
+
+    *care = fp4_is_nan(product);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    return fp4_encode_e4m3_(t, scale);
+}
+
+/** The same of any block. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
+{
+    fp4_scale scale = fp4_mxfp8_scale_device_(fp4_any_amax_(t, lanes, mul));
+
+    scale.enc = fp4_any_enc_(scale.enc, mul);
+    return fp4_encode_e4m3_(t, scale);
+}
+
 #endif /* FP4_DEVICE_QUANT_CUH */

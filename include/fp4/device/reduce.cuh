@@ -5,13 +5,15 @@
  *     fragment     any thread                   the thread     none
  *     group        all 32 lanes of the warp     all lanes      none (warp shuffles)
  *     warp         all 32 lanes of the warp     all lanes      none (warp shuffles)
- *     cta          all threads of the CTA,      all threads    two; smem may be reused at once
+ *     cta          all threads of the CTA,      all threads    one; none where the CTA is one warp
  *                  whole warps
  *
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
- * to contribute still call, with 0. cta functions take 32 floats of shared memory. max and amax
- * ignore NaN. Sums: each thread its own elements in ascending order, then the butterfly over the
- * lanes (xor 16, 8, 4, 2, 1), then the warps in the same way; the order depends on nothing else.
+ * to contribute still call, with 0. cta functions take 32 floats of shared memory, which no other
+ * call may have used since the last barrier: two calls in a row take 32 each. max and amax ignore
+ * NaN unless they say _or_nan. Sums: each thread its own elements in ascending order, then the
+ * butterfly over the lanes (xor 16, 8, 4, 2, 1), then over the warps in the same way, their number
+ * rounded up to a power of two; the order depends on nothing else.
  */
 #ifndef FP4_DEVICE_REDUCE_CUH
 #define FP4_DEVICE_REDUCE_CUH
@@ -108,6 +110,18 @@ FP4_D float fp4_sumsq_x32(fp4_f32x32 x, float sum)
     return fp4_sumsq_x16(fp4_high_x16(x), fp4_sumsq_x16(fp4_low_x16(x), sum));
 }
 
+/** sum + x[0] + x[1] + ..., in ascending order. */
+FP4_D float fp4_sum_x16(fp4_f32x16 x, float sum)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        sum = fp4_add_rn(sum, x.v[i]);
+    }
+    return sum;
+}
+
 /* ------------------------------------------------------------ lanes */
 
 /** The largest x of the group; 32 lanes call. */
@@ -160,42 +174,98 @@ FP4_D float fp4_warp_sum(float x)
 
 /* ------------------------------------------------------------ the CTA */
 
-/* This thread's number in the CTA, and the CTA's number of warps. */
+/* This thread's number in the CTA. */
 FP4_D uint32_t fp4_thread_(void)
 {
     return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
 }
 
-FP4_D uint32_t fp4_warps_(void)
+/* The CTA's number of threads. */
+FP4_D uint32_t fp4_threads_(void)
 {
-    return blockDim.x * blockDim.y * blockDim.z / 32;
+    return blockDim.x * blockDim.y * blockDim.z;
 }
 
-/* Each warp's x, already the same in all its lanes, to the lanes of every warp: lane l gets warp
-   l's, or 0 where there is no such warp. */
-FP4_D float fp4_cta_gather_(float x, float *smem)
+/* Its number of warps, rounded up to a power of two: lanes that a value of each warp takes. */
+FP4_D int fp4_warps_as_lanes_(uint32_t threads)
 {
-    const uint32_t thread = fp4_thread_();
+    return threads > 512   ? 32
+           : threads > 256 ? 16
+           : threads > 128 ? 8
+           : threads > 64  ? 4
+                           : (int)threads / 32;
+}
 
+/* Each warp's x, already the same in all its lanes, to the lanes of every warp: lane l of each
+   `lanes` lanes gets warp l's, or 0 where there is no such warp. thread: this one's number. */
+FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem)
+{
+    const uint32_t from = thread % (uint32_t)lanes;
+
+    if (lanes == 1) {
+        return x;
+    }
     if (thread % 32 == 0) {
         smem[thread / 32] = x;
     }
     fp4_ptx_barrier();
-    x = thread % 32 < fp4_warps_() ? smem[thread % 32] : 0.0f;
-    fp4_ptx_barrier();
-    return x;
+    return from < threads / 32 ? smem[from] : 0.0f;
+}
+
+FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem)
+{
+    const int lanes = fp4_warps_as_lanes_(threads);
+    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem), lanes);
+}
+
+FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem)
+{
+    const int lanes = fp4_warps_as_lanes_(threads);
+    x = fp4_group_max_or_nan(x, 32);
+    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem), lanes);
+}
+
+FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
+{
+    const int lanes = fp4_warps_as_lanes_(threads);
+    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem), lanes);
 }
 
 /** The largest x >= 0 of the CTA; smem: 32 floats. */
 FP4_D float fp4_cta_max(float x, float *smem)
 {
-    return fp4_warp_max(fp4_cta_gather_(fp4_warp_max(x), smem));
+    return fp4_cta_max_(x, fp4_thread_(), fp4_threads_(), smem);
+}
+
+/** The largest magnitude of the CTA, or NaN where one is NaN; smem: 32 floats. */
+FP4_D float fp4_cta_max_or_nan(float x, float *smem)
+{
+    return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem);
 }
 
 /** The sum of the CTA; smem: 32 floats. */
 FP4_D float fp4_cta_sum(float x, float *smem)
 {
-    return fp4_warp_sum(fp4_cta_gather_(fp4_warp_sum(x), smem));
+    return fp4_cta_sum_(x, fp4_thread_(), fp4_threads_(), smem);
+}
+
+/**
+ * The same for a CTA of `threads` threads in one dimension: with a constant number less is left to
+ * do than where it has to be asked for.
+ */
+FP4_D float fp4_cta_max_of(float x, uint32_t threads, float *smem)
+{
+    return fp4_cta_max_(x, threadIdx.x, threads, smem);
+}
+
+FP4_D float fp4_cta_max_or_nan_of(float x, uint32_t threads, float *smem)
+{
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem);
+}
+
+FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
+{
+    return fp4_cta_sum_(x, threadIdx.x, threads, smem);
 }
 
 #endif /* FP4_DEVICE_REDUCE_CUH */

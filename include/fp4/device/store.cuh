@@ -7,7 +7,10 @@
  *
  * shape    p: aligned to the number of bytes, 16 at most. q: the words of a block, e.g. b.q.
  *
+ *     fp4_store_u32x<count>(p, w)            words as they are: elements of y
+ *
  * A scale byte needs no function of its own: sf[fp4_sf_offset_128x4(row, sf_col, sf_cols)] = b.sf.
+ * Where a warp works on a row, four bytes at a time are four times as fast: fp4_sf_words.
  */
 #ifndef FP4_DEVICE_STORE_CUH
 #define FP4_DEVICE_STORE_CUH
@@ -75,6 +78,80 @@ FP4_D void fp4_store_e4m3x32_cs(void *p, const uint32_t q[8])
 {
     fp4_ptx_store16_cs(p, q[0], q[1], q[2], q[3]);
     fp4_ptx_store16_cs((uint8_t *)p + 16, q[4], q[5], q[6], q[7]);
+}
+
+FP4_D void fp4_store_u32x4(void *p, fp4_u32x4 w)
+{
+    fp4_ptx_store16(p, w.v[0], w.v[1], w.v[2], w.v[3]);
+}
+
+FP4_D void fp4_store_u32x8(void *p, fp4_u32x8 w)
+{
+    fp4_ptx_store16(p, w.v[0], w.v[1], w.v[2], w.v[3]);
+    fp4_ptx_store16((uint8_t *)p + 16, w.v[4], w.v[5], w.v[6], w.v[7]);
+}
+
+FP4_D void fp4_store_u32x16(void *p, fp4_u32x16 w)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        fp4_ptx_store16((uint8_t *)p + 16 * i, w.v[4 * i], w.v[4 * i + 1], w.v[4 * i + 2],
+                        w.v[4 * i + 3]);
+    }
+}
+
+/* ------------------------------------------------------------ scale bytes, four at a time */
+
+/**
+ * Turns the scale bytes of four blocks a lane, of neighbouring lanes, into words of four
+ * neighbouring scale columns.
+ *
+ *     lane         0        1        2        3                    0        1        2        3
+ *     byte 0       a0       a1       a2       a3     word holds    a0..a3   b0..b3   c0..c3
+ *     d0..d3 byte 1       b0       b1       b2       b3 bytes 2, 3   c0, d0   c1, d1   c2, d2   c3,
+ *     d3
+ *
+ * shape    lanes: 1 or 2, the neighbouring lanes that share a block and have the same bytes. The
+ *          word of lane l holds the bytes that stood in byte (l / lanes) % 4 of the 4 * lanes lanes
+ *          around it.
+ * threads  all 32 lanes of the warp call. Two shuffles.
+ */
+FP4_D uint32_t fp4_sf_words(uint32_t bytes, int lanes)
+{
+    const uint32_t lane = threadIdx.x / (uint32_t)lanes;
+    const uint32_t neighbour = fp4_ptx_shuffle_xor_u32(0xffffffffu, bytes, lanes);
+    const uint32_t pairs = fp4_ptx_bytes(bytes, neighbour, lane % 2 == 0 ? 0x6240u : 0x3715u);
+    const uint32_t across = fp4_ptx_shuffle_xor_u32(0xffffffffu, pairs, 2 * lanes);
+
+    return fp4_ptx_bytes(pairs, across, lane % 4 < 2 ? 0x5410u : 0x3276u);
+}
+
+/**
+ * Stores the word of scale columns sf_col..sf_col+3 of a row; sf_col % 4 == 0.
+ *
+ * shape    sf_col < sf_cols, else nothing is stored. The bytes of columns that the matrix does not
+ *          have are padding in the tiled layouts and must be 0; linear does not store them.
+ *          sf: tiled layouts 4-byte aligned; linear any.
+ */
+FP4_D void fp4_store_sf_word(fp4_layout layout, uint8_t *sf, size_t row, uint32_t sf_col,
+                             uint32_t sf_cols, uint32_t word)
+{
+    uint8_t *at = sf + fp4_sf_offset(layout, row, 0, sf_cols) +
+                  sf_col / 4 * (uint32_t)fp4_sf_word_step(layout);
+    uint32_t i;
+
+    if (sf_col >= sf_cols) {
+        return;
+    }
+    if (layout != FP4_LAYOUT_LINEAR || ((size_t)at | sf_cols) % 4 == 0) {
+        fp4_ptx_store4(at, word);
+    } else {
+        for (i = 0; i < 4 && sf_col + i < sf_cols; i++) {
+            at[i] = (uint8_t)(word >> (8 * i));
+        }
+    }
 }
 
 /* ------------------------------------------------------------ padding of scale buffers */

@@ -199,6 +199,16 @@ FP4_D float fp4_ptx_shuffle_xor(uint32_t mask, float x, int lanes, SIMT_LINE)
     return __shfl_xor_sync(mask, x, lanes, 32, file, line);
 }
 
+FP4_D uint32_t fp4_ptx_shuffle_xor_u32(uint32_t mask, uint32_t x, int lanes, SIMT_LINE)
+{
+    return __shfl_xor_sync(mask, x, lanes, 32, file, line);
+}
+
+FP4_D int fp4_ptx_any(uint32_t mask, int predicate, SIMT_LINE)
+{
+    return __any_sync(mask, predicate, file, line);
+}
+
 FP4_D void fp4_ptx_barrier(SIMT_LINE)
 {
     simt_barrier(file, line);

@@ -1,0 +1,478 @@
+/*
+ * 04_silu_mul.cu - the activation of a gated MLP and quantization in one kernel: silu(gate) * up,
+ * or gelu(gate) * up, to NVFP4, MXFP4 or MXFP8.
+ *
+ *     nvcc -O3 -arch=sm_90 -Iinclude examples/04_silu_mul.cu -o silu_mul && ./silu_mul
+ *
+ * To change the input type, the format or the activation, edit one word below.
+ *
+ * How it works: a CTA a row, as in 03_rmsnorm.cu, but nothing is summed, so that each piece of 16
+ * elements is finished before the next is begun, two pieces' loads in flight. With a scale a token
+ * the results have to wait for the amax of the row: they are kept in registers, 4 pieces a thread.
+ * The exponential is the library's own (activation.h), so that the bytes are the host's.
+ */
+#define FP4_ONE blockDim.y /* arch.cuh says what for */
+#include <fp4/device/activation.cuh>
+#include <fp4/device/load.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/store.cuh>
+#include <fp4/row.h>
+
+#if !defined(INPUT)
+#define INPUT bf16 /* f32, f16, bf16 */
+#define FORMAT \
+    nvfp4 /* nvfp4, mxfp4, mxfp8, nvfp4_32, mxfp4_16: the last two with the other's block */
+#define ACTIVATION silu /* silu, gelu_tanh */
+#endif
+
+/* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define DEINTERLEAVE_f32 fp4_deinterleave_u32x16
+#define DEINTERLEAVE_f16 fp4_deinterleave_u16x16
+#define DEINTERLEAVE_bf16 fp4_deinterleave_u16x16
+#define WORDS_f32 16
+#define WORDS_f16 8
+#define WORDS_bf16 8
+#define NARROW_f32 fp4_f32x16_to_u32x16
+#define NARROW_f16 fp4_f32x16_to_f16x16
+#define NARROW_bf16 fp4_f32x16_to_bf16x16
+#define LANES_nvfp4 1 /* that share a scale byte */
+#define LANES_nvfp4_32 2
+#define LANES_mxfp4 2
+#define LANES_mxfp4_16 1
+#define LANES_mxfp8 2
+#define CODES_nvfp4 8 /* bytes of 16 codes */
+#define CODES_nvfp4_32 8
+#define CODES_mxfp4 8
+#define CODES_mxfp4_16 8
+#define CODES_mxfp8 16
+#define KNOWN_nvfp4(t, amax, mul, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care)
+#define KNOWN_nvfp4_32 KNOWN_nvfp4
+#define KNOWN_mxfp4(t, amax, mul, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, mul, care)
+#define KNOWN_mxfp4_16 KNOWN_mxfp4
+#define KNOWN_mxfp8(t, amax, mul, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, mul, care)
+#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_any_x16(t, LANES, mul, enc)
+#define ANY_nvfp4_32 ANY_nvfp4
+#define ANY_mxfp4(t, mul, enc) fp4_mxfp4_quantize_any_x16(t, LANES, mul)
+#define ANY_mxfp4_16 ANY_mxfp4
+#define ANY_mxfp8(t, mul, enc) fp4_mxfp8_quantize_any_x16(t, LANES, mul)
+#define HAS_GLOBAL_nvfp4 1
+#define HAS_GLOBAL_nvfp4_32 1
+#define HAS_GLOBAL_mxfp4 0
+#define HAS_GLOBAL_mxfp4_16 0
+#define HAS_GLOBAL_mxfp8 0
+
+#define WORDS JOIN(WORDS_, INPUT, )
+#define LOAD JOIN(fp4_load_u32x, WORDS, )
+#define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
+#define NARROW JOIN(NARROW_, INPUT, )
+#define DEINTERLEAVE JOIN(DEINTERLEAVE_, INPUT, )
+#define STORE_Y JOIN(fp4_store_u32x, WORDS, )
+#define ACTIVATE JOIN(fp4_, ACTIVATION, _finite_x16)
+#define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
+#define KNOWN JOIN(KNOWN_, FORMAT, )
+#define ANY JOIN(ANY_, FORMAT, )
+#define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
+typedef JOIN(fp4_u32x, WORDS, ) raw;
+
+enum {
+    ELEMENT = WORDS / 4, /* bytes of an input element */
+    CODES = JOIN(CODES_, FORMAT, ),
+    LANES = JOIN(LANES_, FORMAT, ),
+    BLOCK = 16 * LANES, /* elements that share a scale byte */
+    EACH = FP4_ROW_EACH
+};
+
+#if JOIN(CODES_, FORMAT, ) == 16
+#define STORE_CODES fp4_store_e4m3x16
+typedef fp4_part4 part;
+#else
+#define STORE_CODES fp4_store_e2m1x16
+typedef fp4_part2 part;
+#endif
+
+/* ------------------------------------------------------------------------------ arguments */
+
+/**
+ * y = activation(gate) * up, quantized to q and sf.
+ *
+ * shape    x: rows x 2 cols, row r at element r * x_stride: gate in the first cols columns, up in
+ *          the others; or, if interleaved, gate in the even columns, up in the odd ones. cols:
+ *          whole blocks. x aligned to 16 bytes, the stride too, and cols unless interleaved. q:
+ *          rows * cols codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout,
+ *          rows, cols / BLOCK) bytes, aligned to 4 if tiled.
+ * rounded  0: the codes come from y in f32. 1: y is rounded to the input type, then quantized: the
+ *          bytes of activation and quantization in two kernels.
+ * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
+ *          global_device where that is not null. Positive and finite. Other formats ignore it.
+ * optional where not null: y, rows x cols of the input type, aligned to 16 bytes; sf_linear, the
+ *          scales in the linear layout too; token_dec, rows floats: NVFP4 with a second-level scale
+ *          a row, from its amax (fp4_nvfp4_token_enc), stored there in decode sense; global is then
+ *          the base scale in decode sense, 1/2688 to use the whole range.
+ */
+typedef struct gated_args {
+    const void *x;
+    size_t rows, cols, x_stride;
+    int interleaved, rounded;
+    const float *global_device;
+    float global;
+    int global_is_dec;
+    uint8_t *q, *sf;
+    fp4_layout layout;
+    uint8_t *sf_linear;
+    void *y;
+    float *token_dec;
+} gated_args;
+
+/* ------------------------------------------------------------------------------ kernels */
+
+/* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more. */
+typedef struct kind {
+    uint32_t threads;
+    int full, rounded;
+} kind;
+
+static __device__ __forceinline__ uint32_t pieces_of(const gated_args &a, const kind c)
+{
+    return c.full ? c.threads * EACH : (uint32_t)(a.cols / 16);
+}
+
+static __device__ __forceinline__ uint32_t turns_of(const gated_args &a, const kind c)
+{
+    return c.full ? 1 : (pieces_of(a, c) + EACH * c.threads - 1) / (EACH * c.threads);
+}
+
+/* The piece of the row that is number j of a thread's turn. */
+static __device__ __forceinline__ uint32_t piece_of(const kind c, uint32_t turn, uint32_t j)
+{
+    return (turn * EACH + j) * c.threads + threadIdx.x;
+}
+
+static __device__ __forceinline__ int is_piece(const gated_args &a, const kind c, uint32_t piece)
+{
+    return c.full || piece < pieces_of(a, c);
+}
+
+/* The two operands of 16 elements. */
+typedef struct operands {
+    raw gate, up;
+} operands;
+
+/* Those of a piece; zeros behind the end of the row. */
+static __device__ __forceinline__ operands load_piece(const gated_args &a, const kind c,
+                                                      uint32_t piece)
+{
+    const uint8_t *x = (const uint8_t *)a.x + (size_t)blockIdx.x * a.x_stride * ELEMENT;
+    const size_t at = (size_t)piece * (16 * ELEMENT);
+    operands o = {raw(), raw()};
+
+    if (is_piece(a, c, piece)) {
+        o.gate = LOAD(x + (a.interleaved ? 2 * at : at));
+        o.up = LOAD(x + (a.interleaved ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
+    }
+    return o;
+}
+
+/* y of a piece. exact: +inf too (a constant). */
+static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
+                                                      const int exact)
+{
+    fp4_f32x16 y;
+
+    if (a.interleaved) {
+        DEINTERLEAVE(&o.gate, &o.up);
+    }
+    y = exact ? ACTIVATE_ANY(WIDEN(o.gate)) : ACTIVATE(WIDEN(o.gate));
+    y = fp4_mul_x16(y, WIDEN(o.up));
+    return c.rounded ? WIDEN(NARROW(y)) : y;
+}
+
+static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
+{
+    return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
+}
+
+static __device__ __forceinline__ uint8_t *codes_at(const gated_args &a, const kind c,
+                                                    uint32_t piece)
+{
+    return a.q + ((size_t)blockIdx.x * pieces_of(a, c) + piece) * CODES;
+}
+
+static __device__ __forceinline__ void store_y(const gated_args &a, uint32_t piece, fp4_f32x16 y)
+{
+    STORE_Y((uint8_t *)a.y + ((size_t)blockIdx.x * a.cols + piece * 16) * ELEMENT, NARROW(y));
+}
+
+/* What is left of a turn when its pieces are quantized: their scale bytes, a byte of `bytes` each,
+   and which of them want care. */
+typedef struct rest {
+    uint32_t bytes, care;
+} rest;
+
+static __device__ __forceinline__ void quantize_piece(const gated_args &a, const kind c,
+                                                      uint32_t piece, uint32_t j, fp4_f32x16 y,
+                                                      float amax, float global_enc, rest *left)
+{
+    uint32_t needs_care;
+    const part p = KNOWN(y, amax, 1.0f, global_enc, &needs_care);
+
+    if (is_piece(a, c, piece)) {
+        STORE_CODES(codes_at(a, c, piece), p.q);
+        left->bytes |= (uint32_t)p.sf << 8 * j;
+        left->care |= needs_care << j;
+    }
+}
+
+/* The blocks that KNOWN could not take, without regard to speed: from memory, one piece after the
+   other. */
+static __device__ __forceinline__ void mend(const gated_args &a, const kind c, uint32_t turn,
+                                            float global_enc, rest *left)
+{
+#pragma unroll 1
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t piece = piece_of(c, turn, j);
+        if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
+            const part p = ANY(y, 1.0f, global_enc);
+            if (is_piece(a, c, piece)) {
+                STORE_CODES(codes_at(a, c, piece), p.q);
+                left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
+                if (a.y != NULL) {
+                    store_y(a, piece, y);
+                }
+            }
+        }
+    }
+}
+
+/* The scale bytes of a turn: four lanes' bytes of four pieces become four words, the lane's that of
+   piece lane % 4. */
+static __device__ __forceinline__ void finish_turn(const gated_args &a, const kind c, uint32_t turn,
+                                                   float global_enc, rest *left)
+{
+    const uint32_t sf_cols = pieces_of(a, c) / LANES, lane = threadIdx.x / LANES;
+    uint32_t word, sf_col;
+
+    if (fp4_ptx_any(0xffffffffu, left->care != 0)) {
+        mend(a, c, turn, global_enc, left);
+    }
+    word = fp4_sf_words(left->bytes, LANES);
+    sf_col = (piece_of(c, turn, lane % 4) - threadIdx.x) / LANES + lane / 4 * 4;
+    if (threadIdx.x % LANES == 0) {
+        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, sf_col, sf_cols, word);
+        if (a.sf_linear != NULL) {
+            fp4_store_sf_word(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, sf_col, sf_cols, word);
+        }
+    }
+}
+
+/* A row of the padding of the scale buffer. */
+static __device__ void pad_row(const gated_args &a, const kind c)
+{
+    const uint32_t sf_cols = pieces_of(a, c) / LANES;
+
+    for (uint32_t col = 4 * threadIdx.x; col < sf_cols; col += 4 * c.threads) {
+        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, col, sf_cols, 0);
+    }
+}
+
+/* The CTA's row, its second-level scale known. */
+static __device__ __forceinline__ void gated_row(const gated_args &a, const kind c)
+{
+    fp4_pdl_wait();
+    if (blockIdx.x >= a.rows) {
+        pad_row(a, c);
+        return;
+    }
+    const float given = a.global_device == NULL ? a.global : *a.global_device;
+    const float global_enc = a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
+
+    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        rest left = {0, 0};
+#pragma unroll
+        for (uint32_t two = 0; two < EACH; two += 2) {
+            operands o[2];
+#pragma unroll
+            for (uint32_t j = 0; j < 2; j++) {
+                o[j] = load_piece(a, c, piece_of(c, turn, two + j));
+            }
+            if (two + 2 == EACH) {
+                fp4_pdl_trigger();
+            }
+#pragma unroll
+            for (uint32_t j = 0; j < 2; j++) {
+                const uint32_t piece = piece_of(c, turn, two + j);
+                if (is_piece(a, c, piece - threadIdx.x)) { /* the CTA has work */
+                    const fp4_f32x16 y = value_of(a, c, o[j], 0);
+                    quantize_piece(a, c, piece, two + j, y, block_amax(y), global_enc, &left);
+                    if (a.y != NULL && is_piece(a, c, piece)) {
+                        store_y(a, piece, y);
+                    }
+                }
+            }
+        }
+        finish_turn(a, c, turn, global_enc, &left);
+    }
+}
+
+/* What a thread keeps of its row until the row's amax is known: the pieces of one turn. */
+typedef struct kept {
+    uint32_t turn;
+    fp4_f32x16 y[EACH];
+    float amax[EACH];
+} kept;
+
+static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, const kind c,
+                                                 uint32_t turn)
+{
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        k->y[j] = value_of(a, c, load_piece(a, c, piece_of(c, turn, j)), 0);
+        k->amax[j] = block_amax(k->y[j]);
+    }
+    k->turn = turn;
+}
+
+/* The amax of the row, NaN left out. The last turn is kept. */
+static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, const kind c)
+{
+    __shared__ float smem[2][32];
+    float amax = 0.0f;
+
+    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        load_turn(k, a, c, turn);
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) {
+            amax = fp4_max_nan_(amax, k->amax[j]);
+        }
+    }
+    fp4_pdl_trigger();
+    amax = fp4_cta_max_or_nan_of(amax, c.threads, smem[0]);
+    if (fp4_is_nan(amax)) { /* once more, around the NaNs */
+        amax = 0.0f;
+#pragma unroll 1
+        for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
+            amax = fp4_ptx_max(amax, fp4_amax_x16(y));
+        }
+        amax = fp4_cta_max_of(amax, c.threads, smem[1]);
+    }
+    return amax;
+}
+
+/* The CTA's row, its second-level scale that of its amax. */
+static __device__ __forceinline__ void gated_token(const gated_args &a, const kind c)
+{
+    kept k;
+
+    fp4_pdl_wait();
+    if (blockIdx.x >= a.rows) {
+        pad_row(a, c);
+        return;
+    }
+    const float base_dec = a.global_device == NULL ? a.global : *a.global_device;
+    const float amax = row_amax(&k, a, c), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
+
+    if (threadIdx.x == 0) {
+        a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
+    }
+    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        rest left = {0, 0};
+        if (!c.full && k.turn != turn) {
+            load_turn(&k, a, c, turn);
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) {
+            const uint32_t piece = piece_of(c, turn, j);
+            quantize_piece(a, c, piece, j, k.y[j], k.amax[j], global_enc, &left);
+            if (a.y != NULL && is_piece(a, c, piece)) {
+                store_y(a, piece, k.y[j]);
+            }
+        }
+        finish_turn(a, c, turn, global_enc, &left);
+    }
+}
+
+/* The kernels: rows that fill all places of their threads, and any rows; with a scale a token, and
+   where that of the tensor is known; y rounded first or not. CTAs of a multiprocessor: measured on
+   sm_90; elsewhere so few that nothing spills. */
+enum { IS_TUNED = ELEMENT == 2 && FP4_ARCH == 900 };
+#define GATED_KERNEL(name, row, resident, full, rounded) \
+    static __global__ void __launch_bounds__(FP4_ROW_THREADS, resident) name(const gated_args a) \
+    { \
+        const kind c = {blockDim.x, full, rounded}; \
+        row(a, c); \
+    }
+
+GATED_KERNEL(gated_full, gated_row, IS_TUNED ? 4 : 1, 1, 0)
+GATED_KERNEL(gated_any, gated_row, IS_TUNED ? 3 : 1, 0, 0)
+GATED_KERNEL(gated_rounded, gated_row, IS_TUNED ? 3 : 1, 0, 1)
+GATED_KERNEL(token_any, gated_token, 1, 0, 0)
+GATED_KERNEL(token_rounded, gated_token, 1, 0, 1)
+
+/* ------------------------------------------------------------------------------ launcher */
+
+/* No number to multiply by, or its reciprocal is none. What is on the device cannot be seen. */
+static int is_bad_global(const gated_args *a)
+{
+    const int is_dec = a->global_is_dec || a->token_dec != NULL;
+    const float enc = is_dec ? fp4_nvfp4_global_enc_from_dec(a->global) : a->global;
+
+    return HAS_GLOBAL && a->global_device == NULL &&
+           !(a->global > 0.0f && a->global <= FP4_F32_MAX && enc > 2.9387358770557188e-39f);
+}
+
+static int is_bad(const gated_args *a)
+{
+    return a->x == NULL || a->q == NULL || a->sf == NULL ||                 /* null */
+           (!HAS_GLOBAL && a->token_dec != NULL) || a->cols % BLOCK != 0 || /* shape */
+           a->cols > 0x3fffffffu || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
+           a->x_stride < 2 * a->cols || a->x_stride > (size_t)-1 / ELEMENT || /* strides */
+           a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */
+           (size_t)a->y % 16 != 0 || (size_t)a->q % CODES != 0 ||
+           (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
+}
+
+static const void *kernel_for(const gated_args *a)
+{
+    const int is_full = a->cols == (size_t)fp4_row_threads(a->cols) * EACH * 16;
+
+    if (a->token_dec != NULL) {
+        return a->rounded ? (const void *)token_rounded : (const void *)token_any;
+    }
+    return a->rounded ? (const void *)gated_rounded
+           : is_full  ? (const void *)gated_full
+                      : (const void *)gated_any;
+}
+
+/**
+ * Activates, multiplies and quantizes on `stream`: one launch, no allocation, no synchronization,
+ * nothing read on the host, so that a CUDA graph can capture it.
+ *
+ * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
+ *          before it touches memory. Only with code compiled for sm_90 or later.
+ * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
+ *          launched, nothing written. rows = 0 or cols = 0 is no error.
+ */
+static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
+{
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
+    void *arguments[] = {(void *)a};
+
+    if (a->rows == 0 || a->cols == 0) {
+        return cudaSuccess;
+    }
+    if (is_bad(a)) {
+        return cudaErrorInvalidValue;
+    }
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
+    config.blockDim = dim3(fp4_row_threads(a->cols));
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = pdl ? 1 : 0;
+    return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
+}

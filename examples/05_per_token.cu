@@ -1,0 +1,320 @@
+/*
+ * 05_per_token.cu - NVFP4 with a second-level scale a row, from the row's own amax, as activations
+ * that are quantized on the fly have it.
+ *
+ *     nvcc -O3 -arch=sm_90 -Iinclude examples/05_per_token.cu -o per_token && ./per_token
+ *
+ * To change the input type or the length of a block, edit one word below.
+ *
+ * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of 16
+ * elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
+ * until the amax of the row is known; the amaxes of its blocks it has found on the way. Rows of
+ * more than 16384 columns are read again, from the cache.
+ */
+#define FP4_ONE blockDim.y /* arch.cuh says what for */
+#include <fp4/device/load.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/store.cuh>
+#include <fp4/row.h>
+
+#if !defined(INPUT)
+#define INPUT bf16   /* f32, f16, bf16 */
+#define FORMAT nvfp4 /* nvfp4, nvfp4_32: with blocks of 32 */
+#endif
+
+/* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define WORDS_f32 16
+#define WORDS_f16 8
+#define WORDS_bf16 8
+#define LANES_nvfp4 1 /* that share a scale byte */
+#define LANES_nvfp4_32 2
+#define CODES_nvfp4 8 /* bytes of 16 codes */
+#define CODES_nvfp4_32 8
+#define KNOWN_nvfp4(t, amax, mul, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care)
+#define KNOWN_nvfp4_32 KNOWN_nvfp4
+#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_any_x16(t, LANES, mul, enc)
+#define ANY_nvfp4_32 ANY_nvfp4
+
+#define WORDS JOIN(WORDS_, INPUT, )
+#define LOAD JOIN(fp4_load_u32x, WORDS, )
+#define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
+#define KNOWN JOIN(KNOWN_, FORMAT, )
+#define ANY JOIN(ANY_, FORMAT, )
+typedef JOIN(fp4_u32x, WORDS, ) raw;
+
+enum {
+    ELEMENT = WORDS / 4, /* bytes of an input element */
+    CODES = 8,           /* bytes of 16 codes */
+    LANES = JOIN(LANES_, FORMAT, ),
+    BLOCK = 16 * LANES, /* elements that share a scale byte */
+    EACH = FP4_ROW_EACH,
+    /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
+    RESIDENT = ELEMENT == 4 || FP4_ARCH != 900 ? 384 : 768
+};
+
+/* ------------------------------------------------------------------------------ arguments */
+
+/**
+ * x quantized to q and sf, row by row: amax = the largest |x| of the row, enc = 1 / base_dec /
+ * amax, NVFP4 with that as its global scale.
+ *
+ * shape    x: rows x cols, row r at element r * x_stride, aligned to 16 bytes, the stride too.
+ *          cols: whole blocks. q: rows * cols / 2 bytes, row-major, 8-byte aligned. sf:
+ *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled; sf_linear: not
+ *          null, the scales in the linear layout too. token_dec: rows floats, what to multiply the
+ *          row by after decoding, 0 for a row of zeros. base_dec positive and finite; 1/2688 uses
+ *          the whole range. Read from base_device where that is not null.
+ */
+typedef struct token_args {
+    const void *x;
+    size_t rows, cols, x_stride;
+    const float *base_device;
+    float base_dec;
+    uint8_t *q, *sf;
+    fp4_layout layout;
+    uint8_t *sf_linear;
+    float *token_dec;
+} token_args;
+
+/* ------------------------------------------------------------------------------ kernels */
+
+/* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more. */
+typedef struct kind {
+    uint32_t threads;
+    int full;
+} kind;
+
+/* The pieces that a thread keeps, those of one turn, and the amaxes of their blocks. */
+typedef struct kept {
+    uint32_t turn;
+    raw v[EACH];
+    float amax[EACH];
+} kept;
+
+static __device__ __forceinline__ uint32_t pieces_of(const token_args &a, const kind c)
+{
+    return c.full ? c.threads * EACH : (uint32_t)(a.cols / 16);
+}
+
+static __device__ __forceinline__ uint32_t turns_of(const token_args &a, const kind c)
+{
+    return c.full ? 1 : (pieces_of(a, c) + EACH * c.threads - 1) / (EACH * c.threads);
+}
+
+/* The piece of the row that is number j of a thread's turn. */
+static __device__ __forceinline__ uint32_t piece_of(const kind c, uint32_t turn, uint32_t j)
+{
+    return (turn * EACH + j) * c.threads + threadIdx.x;
+}
+
+static __device__ __forceinline__ int is_piece(const token_args &a, const kind c, uint32_t piece)
+{
+    return c.full || piece < pieces_of(a, c);
+}
+
+/* A piece; zeros behind the end of the row. */
+static __device__ __forceinline__ raw load_piece(const token_args &a, const kind c, uint32_t piece)
+{
+    const uint8_t *x = (const uint8_t *)a.x + (size_t)blockIdx.x * a.x_stride * ELEMENT;
+    return is_piece(a, c, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
+}
+
+static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const kind c,
+                                                 uint32_t turn)
+{
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        k->v[j] = load_piece(a, c, piece_of(c, turn, j));
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        k->amax[j] = fp4_group_max_or_nan(fp4_amax_or_nan_x16(WIDEN(k->v[j])), LANES);
+    }
+    k->turn = turn;
+}
+
+/* The amax of the row, NaN left out. The last turn is kept. */
+static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const kind c)
+{
+    __shared__ float smem[2][32];
+    float amax = 0.0f;
+
+    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        load_turn(k, a, c, turn);
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) {
+            amax = fp4_max_nan_(amax, k->amax[j]);
+        }
+    }
+    fp4_pdl_trigger();
+    amax = fp4_cta_max_or_nan_of(amax, c.threads, smem[0]);
+    if (fp4_is_nan(amax)) { /* once more, around the NaNs */
+        amax = 0.0f;
+#pragma unroll 1
+        for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
+            amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, piece))));
+        }
+        amax = fp4_cta_max_of(amax, c.threads, smem[1]);
+    }
+    return amax;
+}
+
+static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const kind c,
+                                                    uint32_t piece)
+{
+    return a.q + ((size_t)blockIdx.x * pieces_of(a, c) + piece) * CODES;
+}
+
+/* The blocks of a turn that KNOWN could not take, without regard to speed: from memory, one piece
+   after the other. Returns the scale bytes with theirs in place. */
+static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind c, uint32_t turn,
+                                                uint32_t bytes, uint32_t care, float global_enc)
+{
+#pragma unroll 1
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t piece = piece_of(c, turn, j);
+        if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
+            const fp4_part2 p = ANY(WIDEN(load_piece(a, c, piece)), 1.0f, global_enc);
+            if (is_piece(a, c, piece)) {
+                fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
+                bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
+            }
+        }
+    }
+    return bytes;
+}
+
+/* Codes and scale bytes of a turn. */
+static __device__ __forceinline__ void quantize_turn(const kept &k, const token_args &a,
+                                                     const kind c, float global_enc)
+{
+    const uint32_t sf_cols = pieces_of(a, c) / LANES, lane = threadIdx.x / LANES;
+    uint32_t bytes = 0, care = 0, word, sf_col;
+
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t piece = piece_of(c, k.turn, j);
+        uint32_t needs_care;
+        const fp4_part2 p = KNOWN(WIDEN(k.v[j]), k.amax[j], 1.0f, global_enc, &needs_care);
+        if (is_piece(a, c, piece)) {
+            fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
+            bytes |= (uint32_t)p.sf << 8 * j;
+            care |= needs_care << j;
+        }
+    }
+    if (fp4_ptx_any(0xffffffffu, care != 0)) {
+        bytes = mend(a, c, k.turn, bytes, care, global_enc);
+    }
+    /* four lanes' bytes of four pieces become four words, the lane's that of piece lane % 4 */
+    word = fp4_sf_words(bytes, LANES);
+    sf_col = (piece_of(c, k.turn, lane % 4) - threadIdx.x) / LANES + lane / 4 * 4;
+    if (threadIdx.x % LANES == 0) {
+        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, sf_col, sf_cols, word);
+        if (a.sf_linear != NULL) {
+            fp4_store_sf_word(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, sf_col, sf_cols, word);
+        }
+    }
+}
+
+/* The CTA's row. */
+static __device__ __forceinline__ void token_row(const token_args &a, const kind c)
+{
+    kept k;
+
+    fp4_pdl_wait();
+    if (blockIdx.x >= a.rows) { /* of the padding of the scale buffer */
+        const uint32_t sf_cols = pieces_of(a, c) / LANES;
+        for (uint32_t col = 4 * threadIdx.x; col < sf_cols; col += 4 * c.threads) {
+            fp4_store_sf_word(a.layout, a.sf, blockIdx.x, col, sf_cols, 0);
+        }
+        return;
+    }
+    const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
+    const float amax = row_amax(&k, a, c), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
+
+    if (threadIdx.x == 0) {
+        a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
+    }
+    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        if (!c.full && k.turn != turn) {
+            load_turn(&k, a, c, turn);
+        }
+        quantize_turn(k, a, c, global_enc);
+    }
+}
+
+/* The kernels: any rows, and those that fill all places of their threads. */
+static __global__ void __launch_bounds__(FP4_ROW_THREADS) token_any(const token_args a)
+{
+    const kind c = {blockDim.x, 0};
+    token_row(a, c);
+}
+
+#define TOKEN_FULL(name, threads) \
+    static __global__ void __launch_bounds__(threads, RESIDENT / threads) name(const token_args a) \
+    { \
+        const kind c = {threads, 1}; \
+        token_row(a, c); \
+    }
+
+TOKEN_FULL(token_2048, 32)
+TOKEN_FULL(token_4096, 64)
+TOKEN_FULL(token_8192, 128)
+TOKEN_FULL(token_16384, 256)
+
+/* ------------------------------------------------------------------------------ launcher */
+
+static int is_bad(const token_args *a)
+{
+    return a->x == NULL || a->q == NULL || a->sf == NULL || a->token_dec == NULL ||  /* null */
+           a->cols % BLOCK != 0 || a->cols > 0x7fffffffu || a->rows > 0x7fffff80u || /* shape */
+           (unsigned)a->layout > 2 || a->x_stride < a->cols ||                       /* strides */
+           a->x_stride > (size_t)-1 / ELEMENT || a->x_stride * ELEMENT % 16 != 0 ||
+           (size_t)a->x % 16 != 0 || (size_t)a->q % CODES != 0 || /* alignment */
+           (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
+           (size_t)a->token_dec % 4 != 0 || /* numbers: base_dec and its reciprocal */
+           (a->base_device == NULL &&
+            !(a->base_dec > 2.9387358770557188e-39f && a->base_dec <= FP4_F32_MAX));
+}
+
+static const void *kernel_for(const token_args *a)
+{
+    return a->cols == 2048    ? (const void *)token_2048
+           : a->cols == 4096  ? (const void *)token_4096
+           : a->cols == 8192  ? (const void *)token_8192
+           : a->cols == 16384 ? (const void *)token_16384
+                              : (const void *)token_any;
+}
+
+/**
+ * Quantizes on `stream`: one launch, no allocation, no synchronization, nothing read on the host,
+ * so that a CUDA graph can capture it.
+ *
+ * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
+ *          before it touches memory. Only with code compiled for sm_90 or later.
+ * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
+ *          launched, nothing written. rows = 0 or cols = 0 is no error.
+ */
+static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t stream)
+{
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
+    void *arguments[] = {(void *)a};
+
+    if (a->rows == 0 || a->cols == 0) {
+        return cudaSuccess;
+    }
+    if (is_bad(a)) {
+        return cudaErrorInvalidValue;
+    }
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
+    config.blockDim = dim3(fp4_row_threads(a->cols));
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = pdl ? 1 : 0;
+    return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
+}
