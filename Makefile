@@ -84,11 +84,12 @@ proofs := $(PORTABLE:include/fp4/%=cc/%) $(HOST:include/fp4/%=cc/%) \
 	cc/openmp cc/symbols cc/two-tu \
 	$(patsubst tests/compile/%.cpp,cc/%,$(wildcard tests/compile/*.cpp)) \
 	$(patsubst tests/compile/%.c,cc/%,$(wildcard tests/compile/not_*.c))
-runs := host-tests host-tests-native threads vectorised golden demo readback fuzz \
+runs := host-tests host-tests-native threads vectorised golden fuzz \
+	demo demo-numbers quantize_safetensors readback \
 	hygiene/macros hygiene/layers hygiene/nvrtc hygiene/text hygiene/lines hygiene/format \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
-san := san/host-tests san/demo
+san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
 # Device code and what became of it. Of each example a Latin square, any two of whose words meet,
@@ -146,11 +147,13 @@ run = @status=0; \
 
 demo_in := $(firstword $(wildcard examples/data/*.safetensors))
 
-demo: ## quantize real model weights to NVFP4; needs no GPU, installs what it needs
+demo_program = build/examples/demo_rmsnorm$(if $(gpu_here),-gpu)
+
+demo: ## RMSNorm and FP4 in one kernel, on real tokens: on the GPU if there is one, else on the CPU
 	@sh tests/tools/need.sh libc cjson
-	@$(MAKE) --no-print-directory build/examples/quantize_safetensors
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) $(demo_program)
 	@mkdir -p build/demo
-	build/examples/quantize_safetensors $(demo_in) build/demo/model.safetensors
+	$(demo_program) $(demo_in) build/demo/rmsnorm.svg
 
 test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
 	@sh tests/tools/need.sh libc c++ criterion cjson pkg-config cmake python3-venv
@@ -222,11 +225,44 @@ build/san/examples/%: examples/%.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) $(SANITIZE) -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) \
 	    $(CJSON) -lm -o $@
 
-# The example in both formats and both sets of names, as it is and under the sanitizers.
-build/checks/demo.ok: build/examples/quantize_safetensors FORCE
-	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/demo
-build/checks/san/demo.ok: build/san/examples/quantize_safetensors FORCE
+# The GPU's half of the demo, once for each format, linked to the same program.
+build/examples/demo_gpu-%.o: examples/demo_gpu.cu build/config
+	@mkdir -p $(@D)
+	$(Q)$(gpu_nvcc) -DFORMAT=$* -c $< -o $@
+build/examples/demo_rmsnorm-gpu: examples/demo_rmsnorm.c build/examples/demo_gpu-nvfp4.o \
+		build/examples/demo_gpu-mxfp4.o build/config
+	$(Q)$(CC) -std=c11 $(CFLAGS) -O3 $(WARNINGS) -Iinclude $(CPPFLAGS) -DDEMO_GPU -MMD -MP -MT $@ \
+	    -c $< -o $@.o
+	$(Q)$(CXX) $@.o $(filter %.o,$^) $(LDFLAGS) $(CJSON) -L$(CUDA_HOME)/lib64 -lcudart_static \
+	    -ldl -lrt -lpthread -lm -o $@
+build/examples/demo_rmsnorm-fake: examples/demo_rmsnorm.c tests/demo_gpu_fake.c \
+		$(wildcard examples/*.h) $(PORTABLE) $(HOST) build/config
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 $(CFLAGS) -O3 $(WARNINGS) -Iinclude $(CPPFLAGS) -DDEMO_GPU $(filter %.c,$^) \
+	    $(LDFLAGS) $(CJSON) -lm -o $@
+
+# The demo and what it refuses: as it is, with a GPU that is none, with its GPU's half, and under
+# the sanitizers. Its figures and its picture, computed once more by numpy; not while the other
+# check makes the venv.
+build/checks/demo.ok: build/examples/demo_rmsnorm build/examples/demo_rmsnorm-fake FORCE
+	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/demo build/examples/demo_rmsnorm-fake
+build/checks/demo-gpu.ok: build/examples/demo_rmsnorm-gpu FORCE
+	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/demo-gpu
+build/checks/san/demo.ok: build/san/examples/demo_rmsnorm FORCE
 	$(check) sh tests/tools/demo.sh $< $(demo_in) build/checks/san/demo
+build/checks/demo-numbers.ok: build/examples/demo_rmsnorm FORCE | build/checks/readback.ok
+	$(check) sh -c 'sh tests/tools/venv.sh build/venv numpy ml_dtypes safetensors && \
+	    build/venv/bin/python tests/verify_demo.py $< $(demo_in) build/checks/demo-numbers'
+ifneq ($(has_nvcc),)
+runs += demo-gpu
+endif
+
+# The checkpoint quantizer in both formats and both sets of names.
+build/checks/quantize_safetensors.ok: build/examples/quantize_safetensors FORCE
+	$(check) sh tests/tools/quantize_safetensors.sh $< $(demo_in) build/checks/quantize_safetensors
+build/checks/san/quantize_safetensors.ok: build/san/examples/quantize_safetensors FORCE
+	$(check) sh tests/tools/quantize_safetensors.sh $< $(demo_in) \
+	    build/checks/san/quantize_safetensors
 
 # Its output read back by the reference implementation of safetensors, ml_dtypes and numpy.
 build/checks/readback.ok: build/examples/quantize_safetensors FORCE
@@ -391,13 +427,18 @@ $(bench_programs): build/bench/%: tests/bench/host_bench.c build/config
 	    -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) -lm -o $@
 
 # On the GPU: tests/bench/gpu_KERNEL.cu once for each combination of words, beside kernels that only
-# move the same bytes and a baseline. Compiled for the GPU that is here.
+# move the same bytes and a baseline. Compiled for the GPU that is here. Of a fused kernel, whose
+# layout is an argument, one unit has both.
 gpu_kernels := quantize quantize_colmajor
+gpu_fused := $(foreach format,nvfp4 mxfp4,\
+	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-bf16-$(format)-$(norm)) \
+	$(foreach activation,silu gelu_tanh,silu_mul-bf16-$(format)-$(activation))) \
+	per_token-bf16-nvfp4
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
 gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o \
-	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) \
+	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) $(gpu_fused:%=%.o) \
 	cuda_fp4-bf16-nvfp4-LINEAR.o cuda_fp4-bf16-mxfp4-LINEAR.o)
 gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(gpu_arch) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror \
@@ -407,13 +448,17 @@ word_of = $(word $1,$(subst -, ,$*))
 build/bench/$(gpu_arch)/%.o: tests/bench/gpu_%.cu build/config
 	@mkdir -p $(@D)
 	$(Q)$(gpu_nvcc) -c $< -o $@
-define gpu_kernel_rule # kernel
+define gpu_kernel_rule # kernel, what its third word defines
 build/bench/$(gpu_arch)/$1-%.o: tests/bench/gpu_$1.cu build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+	    $$(addprefix -D$2,$$(call word_of,3)) -c $$< -o $$@
 endef
-$(foreach kernel,$(gpu_kernels) cuda_fp4,$(eval $(call gpu_kernel_rule,$(kernel))))
+$(foreach kernel,$(gpu_kernels) cuda_fp4,\
+	$(eval $(call gpu_kernel_rule,$(kernel),LAYOUT=FP4_LAYOUT_)))
+$(eval $(call gpu_kernel_rule,rmsnorm,NORM=))
+$(eval $(call gpu_kernel_rule,silu_mul,ACTIVATION=))
+$(eval $(call gpu_kernel_rule,per_token))
 $(gpu_bench): $(gpu_objects)
 	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
 
@@ -426,9 +471,12 @@ bench: ## throughput of the host reference, and of the kernels where there is a 
 ifneq ($(gpu_here),)
 	@echo "== $(gpu_bench)"
 	$(Q)$(gpu_bench) --markdown build/bench/RESULTS.md
+	@if python3 -c 'import torch' 2>/dev/null; then echo "== tests/bench/torch_fused.py"; \
+	    python3 tests/bench/torch_fused.py --append build/bench/RESULTS.md; \
+	else echo "LEFT OUT (python3 cannot import torch here): the same jobs in PyTorch"; fi
 else
-	@echo "LEFT OUT (no $(if $(has_nvcc),GPU,nvcc) here): the kernels beside the same-traffic limit;" \
-	    "tests/bench/RESULTS.md keeps the last run"
+	@echo "LEFT OUT (no $(if $(has_nvcc),GPU,nvcc) here): the kernels beside the same-traffic limit," \
+	    "the same jobs in PyTorch; tests/bench/RESULTS.md keeps the last run"
 endif
 
 # -------------------------------------------------------------------------------- GPU tests

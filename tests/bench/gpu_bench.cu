@@ -1,10 +1,14 @@
 /*
  * gpu_bench.cu - every kernel of examples/ beside the best same-traffic kernel of its shape.
  *
- *     gpu_bench [--markdown FILE] [--only TEXT] [large | small]
+ *     gpu_bench [--markdown FILE] [--only TEXT] [--rows N] [--cols N] [large | small]
  *
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
+ * --rows      in place of the shapes' own; up to 512 are a small shape.
+ * --cols      likewise: a power of two from 2048 to 16384.
+ *
+ *     gpu_bench --only "03_rmsnorm rmsnorm bf16" --rows 65536 --cols 8192
  *
  * How it measures. What is compared takes turns, round by round, in one stream: the kernels of one
  * kind of traffic, the baseline, and the same-traffic kernels that were fastest in a trial of all.
@@ -17,9 +21,14 @@
  * Small shapes: a turn is a CUDA graph of launches, one after the other. Before it a kernel reads
  * 256 MiB of something else, so that the L2 cache holds nothing of the input.
  *
- * Every launch, also inside a graph, has an input of its own, cut from 2 GiB of normally
- * distributed values in turn, and outputs of its own, cut from 512 MiB. A check before: two
- * launches over differently poisoned outputs leave the same bytes.
+ * Every launch, also inside a graph, has an input of its own, cut from 4 GiB of normally
+ * distributed values in turn, and outputs of its own, cut from 1 GiB. A residual is cut from
+ * 2 GiB; what launches add to it stays there. A check before: two launches over differently
+ * poisoned outputs leave the same bytes; two over the same residual the same one, changed.
+ *
+ * Fused kernels, which work on whole rows, are measured at shapes of their own. They have a second
+ * limit: the fastest same-traffic kernel with one barrier between what a CTA loads of a row and
+ * what it stores.
  */
 #include "gpu_bench.h"
 
@@ -38,13 +47,25 @@
 
 bench_kernel *bench_kernels = NULL;
 
+bool bench_list(bench_kernel *kernels, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (kernels[i].launch != NULL) {
+            kernels[i].next = bench_kernels;
+            bench_kernels = &kernels[i];
+        }
+    }
+    return true;
+}
+
 static int failures = 0; /* of checks */
 
 enum { ROUNDS = 32, TRIALS = 3, SMALL = 512 };
 enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, instances */
 
-static const size_t X_POOL = (size_t)2 << 30, Q_POOL = (size_t)512 << 20,
-                    SF_POOL = (size_t)64 << 20;
+static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
+static const size_t RESIDUAL_POOL = (size_t)2 << 30;
+static const size_t MOST_ROWS = 65536, LEAST_COLS = 2048, MOST_COLS = 16384;
 static const size_t FLUSH = (size_t)256 << 20;
 
 static void must(cudaError_t error, const char *what)
@@ -58,8 +79,9 @@ static void must(cudaError_t error, const char *what)
 /* ------------------------------------------------------------ buffers */
 
 typedef struct pools {
-    uint8_t *x, *q, *sf, *other; /* other: no part of any input or output */
-    float *scalars;
+    uint8_t *x, *residual, *q, *sf, *other; /* other: no part of any input or output */
+    uint8_t *weights;                       /* two vectors of MOST_COLS elements */
+    float *scalars, *token_dec;
     unsigned long long *count;
     cudaStream_t stream;
     size_t turn; /* launches so far: which part of the pools is next */
@@ -73,28 +95,42 @@ static __device__ uint32_t random_word(unsigned long long i)
     return (uint32_t)(i >> 32);
 }
 
-/* Normal values by Box and Muller, two a thread. */
-static __global__ void fill(void *x, char type, size_t pairs)
+static __device__ void store_pair(void *x, char type, size_t i, float a, float b)
+{
+    switch (type) {
+    case 's': /* f32, single */
+        ((float2 *)x)[i] = make_float2(a, b);
+        break;
+    case 'h': /* f16, half */
+        ((uint32_t *)x)[i] = fp4_f32_to_f16(a) | (uint32_t)fp4_f32_to_f16(b) << 16;
+        break;
+    case 'b': /* bf16 */
+        ((uint32_t *)x)[i] = fp4_f32_to_bf16(a) | (uint32_t)fp4_f32_to_bf16(b) << 16;
+        break;
+    default: /* e4m3 */
+        ((uint16_t *)x)[i] = (uint16_t)(fp4_f32_to_e4m3(a) | (uint32_t)fp4_f32_to_e4m3(b) << 8);
+    }
+}
+
+/* Normal values by Box and Muller, two a thread; others for another seed. */
+static __global__ void fill(void *x, char type, size_t pairs, size_t seed)
+{
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, at = 2 * (i + seed);
+    if (i < pairs) {
+        const float u = ((float)random_word(at) + 1.0f) * 2.3283064e-10f;
+        const float r = sqrtf(-2.0f * logf(u));
+        const float angle = (float)random_word(at + 1) * 4.6566129e-10f;
+        store_pair(x, type, i, r * cospif(angle), r * sinpif(angle));
+    }
+}
+
+/* Weights, evenly from 1/2 to 1: what they are multiplied with stays in its range. */
+static __global__ void fill_weights(void *x, char type, size_t pairs)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < pairs) {
-        const float u = ((float)random_word(2 * i) + 1.0f) * 2.3283064e-10f;
-        const float r = sqrtf(-2.0f * logf(u));
-        const float angle = (float)random_word(2 * i + 1) * 4.6566129e-10f;
-        const float a = r * cospif(angle), b = r * sinpif(angle);
-        switch (type) {
-        case 's': /* f32, single */
-            ((float2 *)x)[i] = make_float2(a, b);
-            break;
-        case 'h': /* f16, half */
-            ((uint32_t *)x)[i] = fp4_f32_to_f16(a) | (uint32_t)fp4_f32_to_f16(b) << 16;
-            break;
-        case 'b': /* bf16 */
-            ((uint32_t *)x)[i] = fp4_f32_to_bf16(a) | (uint32_t)fp4_f32_to_bf16(b) << 16;
-            break;
-        default: /* e4m3 */
-            ((uint16_t *)x)[i] = (uint16_t)(fp4_f32_to_e4m3(a) | (uint32_t)fp4_f32_to_e4m3(b) << 8);
-        }
+        store_pair(x, type, i, 0.5f + (float)random_word(2 * i) * 1.1641532e-10f,
+                   0.5f + (float)random_word(2 * i + 1) * 1.1641532e-10f);
     }
 }
 
@@ -122,24 +158,45 @@ static __global__ void count_differences(const uint8_t *a, const uint8_t *b, siz
     }
 }
 
+/* What a launch has left as it was of what it had to change. */
+static __global__ void count_unchanged(const uint4 *a, const uint4 *b, size_t words,
+                                       unsigned long long *count)
+{
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < words;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const uint4 v = a[i], w = b[i];
+        if (v.x == w.x && v.y == w.y && v.z == w.z && v.w == w.w) {
+            atomicAdd(count, 16ull);
+        }
+    }
+}
+
 static __global__ void nothing(void)
 {
 }
 
 static pools make_pools(void)
 {
-    const float scalars[2] = {448.0f, 0.5f}; /* the second-level scale of values up to 6; x_dec */
+    /* The second-level scale of values up to 6; x_dec; that of products of two such values, one of
+       them through an activation; 1/2688, the base of a scale for each row. */
+    const float scalars[4] = {448.0f, 0.5f, 74.0f, 1.0f / 2688.0f};
     pools p = {};
     void *at;
 
-    must(cudaMalloc(&at, X_POOL), "2 GiB of device memory");
+    must(cudaMalloc(&at, X_POOL), "4 GiB of device memory");
     p.x = (uint8_t *)at;
-    must(cudaMalloc(&at, Q_POOL), "512 MiB of device memory");
+    must(cudaMalloc(&at, RESIDUAL_POOL), "2 GiB of device memory");
+    p.residual = (uint8_t *)at;
+    must(cudaMalloc(&at, Q_POOL), "1 GiB of device memory");
     p.q = (uint8_t *)at;
     must(cudaMalloc(&at, SF_POOL), "64 MiB of device memory");
     p.sf = (uint8_t *)at;
     must(cudaMalloc(&at, FLUSH), "256 MiB of device memory");
     p.other = (uint8_t *)at;
+    must(cudaMalloc(&at, 2 * MOST_COLS * sizeof(float)), "device memory");
+    p.weights = (uint8_t *)at;
+    must(cudaMalloc(&at, MOST_ROWS * sizeof(float)), "device memory");
+    p.token_dec = (float *)at;
     must(cudaMalloc(&at, 256), "device memory");
     p.scalars = (float *)at;
     must(cudaMalloc(&at, 256), "device memory");
@@ -154,36 +211,62 @@ static void fill_input(pools *p, const char *type)
     const int element = strcmp(type, "f32") == 0 ? 4 : strcmp(type, "e4m3") == 0 ? 1 : 2;
     const char letter = element == 4 ? 's' : element == 1 ? 'e' : type[0] == 'f' ? 'h' : 'b';
     const size_t pairs = X_POOL / (2 * (size_t)element);
+    const size_t residual_pairs = RESIDUAL_POOL / (2 * (size_t)element);
 
-    fill<<<(unsigned)(pairs / 256), 256, 0, p->stream>>>(p->x, letter, pairs);
+    fill<<<(unsigned)(pairs / 256), 256, 0, p->stream>>>(p->x, letter, pairs, 0);
+    fill<<<(unsigned)(residual_pairs / 256), 256, 0, p->stream>>>(p->residual, letter,
+                                                                  residual_pairs, pairs);
+    fill_weights<<<MOST_COLS / 256, 256, 0, p->stream>>>(p->weights, letter, MOST_COLS);
     must(cudaStreamSynchronize(p->stream), "fill");
 }
 
 typedef struct sizes {
-    size_t x, q, sf;
+    size_t x, residual, q, sf;
 } sizes;
 
 static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
 {
     sizes s;
-    s.x = rows * cols * (size_t)t->element;
+    s.x = rows * cols * (size_t)t->element * (t->inputs == TRAFFIC_GATED ? 2 : 1);
+    s.residual = t->inputs == TRAFFIC_RESIDUAL ? s.x : 0;
     s.q = rows * cols * (size_t)t->code_bits / 8;
     s.sf = fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
     return s;
 }
 
+/* What a launch moves, without weights: each byte once, those of a residual in and out. */
+static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
+{
+    const sizes s = sizes_of(t, rows, cols);
+    return 1e-3 * (double)(s.x + 2 * s.residual + s.q + s.sf);
+}
+
+static bool fits_pools(const bench_traffic *t, size_t rows, size_t cols)
+{
+    const sizes s = sizes_of(t, rows, cols);
+    return s.x <= X_POOL && s.residual <= RESIDUAL_POOL && s.q <= Q_POOL && s.sf <= SF_POOL;
+}
+
 static bench_buffers buffers(pools *p, const bench_traffic *t, size_t rows, size_t cols)
 {
     const sizes s = sizes_of(t, rows, cols);
-    bench_buffers b;
+    bench_buffers b = {};
 
     b.x = p->x + p->turn % (X_POOL / s.x) * s.x;
     b.q = p->q + p->turn % (Q_POOL / s.q) * s.q;
     b.sf = p->sf + p->turn % (SF_POOL / s.sf) * s.sf;
-    b.global_enc = p->scalars;
+    if (s.residual != 0) {
+        b.residual = p->residual + p->turn % (RESIDUAL_POOL / s.residual) * s.residual;
+    }
+    b.weight = p->weights;
+    b.bias = p->weights + cols * (size_t)t->element;
+    b.token_dec = p->token_dec;
+    b.global_enc = p->scalars + (t->inputs == TRAFFIC_GATED ? 2 : 0);
     b.x_dec = p->scalars + 1;
+    b.base_dec = p->scalars + 3;
     b.rows = rows;
     b.cols = cols;
+    b.layout = t->layout;
     p->turn++;
     return b;
 }
@@ -236,18 +319,28 @@ static void summarize(contender *c)
     c->spread = (us[n * 9 / 10] - us[n / 10]) / (2.0 * us[n / 2]);
 }
 
-/* Two launches over poisoned outputs, the second over the complement: what is not written shows. */
+/* Two launches over poisoned outputs, the second over the complement: what is not written shows. A
+   residual is an input too: both are given the same values, from the second half of x's. */
 static void check(pools *p, contender *c, size_t rows, size_t cols)
 {
     const sizes s = sizes_of(c->traffic, rows, cols);
+    const uint8_t *const before = p->x + X_POOL / 2;
+    uint8_t *const residuals[2] = {p->residual, p->residual + RESIDUAL_POOL / 2};
     bench_buffers b = buffers(p, c->traffic, rows, cols);
     unsigned long long count = 0;
     cudaError_t error;
 
+    b.x = p->x;
     b.q = p->q;
     b.sf = p->sf;
     must(cudaMemsetAsync(p->count, 0, sizeof(count), p->stream), "cudaMemset");
     for (int i = 0; i < 2; i++) {
+        if (s.residual != 0) {
+            b.residual = residuals[i];
+            must(cudaMemcpyAsync(b.residual, before, s.residual, cudaMemcpyDeviceToDevice,
+                                 p->stream),
+                 "cudaMemcpy");
+        }
         must(cudaMemsetAsync(b.q, i ? 0x5a : 0xa5, s.q, p->stream), "cudaMemset");
         must(cudaMemsetAsync(b.sf, i ? 0x5a : 0xa5, s.sf, p->stream), "cudaMemset");
         error = launch(c, &b, p->stream);
@@ -262,6 +355,9 @@ static void check(pools *p, contender *c, size_t rows, size_t cols)
     }
     count_differences<<<512, 256, 0, p->stream>>>(p->q, p->q + Q_POOL / 2, s.q, p->count);
     count_differences<<<512, 256, 0, p->stream>>>(p->sf, p->sf + SF_POOL / 2, s.sf, p->count);
+    count_differences<<<512, 256, 0, p->stream>>>(residuals[0], residuals[1], s.residual, p->count);
+    count_unchanged<<<512, 256, 0, p->stream>>>((const uint4 *)residuals[0], (const uint4 *)before,
+                                                s.residual / 16, p->count);
     must(cudaMemcpyAsync(&count, p->count, sizeof(count), cudaMemcpyDeviceToHost, p->stream),
          "cudaMemcpy");
     must(cudaStreamSynchronize(p->stream), name_of(c));
@@ -406,7 +502,8 @@ static size_t check_rows(const bench_traffic *t, size_t rows)
     return rows <= SMALL ? rows : t->colmajor ? 208 : 204;
 }
 
-/* The fastest same-traffic kernels of a shape, found once for each kind of traffic. */
+/* The fastest same-traffic kernels of a shape, found once for each kind of traffic; of those of
+   whole rows as many with a barrier. */
 static std::vector<traffic_variant> finalists(pools *p, const bench_traffic *t, size_t rows,
                                               size_t cols)
 {
@@ -437,20 +534,43 @@ static std::vector<traffic_variant> finalists(pools *p, const bench_traffic *t, 
     std::vector<contender *> turns = pointers(all);
     measure(p, turns, rows, cols, TRIALS);
     std::sort(turns.begin(), turns.end(), is_faster);
-    for (size_t i = 0; i < turns.size() && i < (rows <= SMALL ? 2 : 3); i++) {
-        found.variants.push_back(turns[i]->variant);
+    int places[2] = {rows <= SMALL ? 2 : 3, rows <= SMALL ? 2 : 3}; /* without, with a barrier */
+    for (const contender *c : turns) {
+        if (places[c->variant.barrier]-- > 0) {
+            found.variants.push_back(c->variant);
+        }
     }
     drop_graphs(all);
     trials.push_back(found);
     return found.variants;
 }
 
-/* Kernels of the same traffic at one shape, then the limit; refused where there is none. */
-static std::vector<contender> compare(pools *p, const std::vector<const bench_kernel *> &kernels,
-                                      size_t rows, size_t cols)
+/* The fastest same-traffic kernel, at least with a barrier; refused where there is none. */
+static contender limit_of(const std::vector<contender> &all, int barrier)
+{
+    contender limit = make_contender(all[0].traffic, NULL);
+    limit.refused = true;
+    for (const contender &c : all) {
+        if (c.kernel == NULL && !c.refused && c.variant.barrier >= barrier &&
+            (limit.refused || is_faster(&c, &limit))) {
+            limit = c;
+        }
+    }
+    return limit;
+}
+
+/* Kernels of the same traffic at one shape. */
+typedef struct comparison {
+    std::vector<contender> kernels;
+    contender limit, barrier_limit;
+} comparison;
+
+static comparison compare(pools *p, const std::vector<const bench_kernel *> &kernels, size_t rows,
+                          size_t cols)
 {
     const bench_traffic *t = &kernels[0]->traffic;
     std::vector<contender> all;
+    comparison result;
 
     for (const bench_kernel *kernel : kernels) {
         contender c = make_contender(t, kernel);
@@ -470,16 +590,11 @@ static std::vector<contender> compare(pools *p, const std::vector<const bench_ke
     }
     measure(p, turns, rows, cols, ROUNDS);
     drop_graphs(all);
-    contender limit = make_contender(t, NULL);
-    limit.refused = true;
-    for (const contender &c : all) {
-        if (c.kernel == NULL && (limit.refused || is_faster(&c, &limit))) {
-            limit = c;
-        }
-    }
+    result.limit = limit_of(all, 0);
+    result.barrier_limit = limit_of(all, 1);
     all.resize(kernels.size());
-    all.push_back(limit);
-    return all;
+    result.kernels = all;
+    return result;
 }
 
 /* ------------------------------------------------------------ report */
@@ -600,9 +715,12 @@ static void say_head(pools *p, int argc, char **argv)
         "scale "
         "buffer\nincluded, and do nothing else (gpu_traffic.cu). Kernel and limit take turns; "
         "medians of %d rounds;\nspread is half the distance from the 10th to the 90th percentile. "
-        "Every launch has an input of its\nown, cut in turn from 2 GiB, and the small shapes, "
+        "Every launch has an input of its\nown, cut in turn from 4 GiB, and the small shapes, "
         "graphs of %d launches, start on an L2 cache full\nof something else: the input comes from "
-        "memory. GB/s counts input, codes and scale bytes once.\n\n",
+        "memory. GB/s counts input, codes, scale bytes and weights\nonce, a residual twice: in and "
+        "out. Fused kernels (03 and later) have a second limit, in which a CTA\nstores nothing of "
+        "a row before all of it is there: the fastest with such a barrier. Their weights stay\nin "
+        "the L2 cache, and the limit does not read them.\n\n",
         ROUNDS, GRAPH);
 }
 
@@ -613,16 +731,16 @@ static bool by_label(const bench_kernel *a, const bench_kernel *b)
     return std::make_pair((int)a->baseline, label(a)) < std::make_pair((int)b->baseline, label(b));
 }
 
-/* Kernels of the same traffic, the baseline last. */
+/* Kernels of the same traffic, the baseline last; of whole rows or others. */
 static std::vector<std::vector<const bench_kernel *>> groups(const char *only, const char *input,
-                                                             bool with_baseline)
+                                                             bool whole_rows, bool with_baseline)
 {
     std::vector<const bench_kernel *> all;
     std::vector<std::vector<const bench_kernel *>> result;
 
     for (const bench_kernel *k = bench_kernels; k != NULL; k = k->next) {
         if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL &&
-            (with_baseline || !k->baseline)) {
+            (k->traffic.whole_rows != 0) == whole_rows && (with_baseline || !k->baseline)) {
             all.push_back(k);
         }
     }
@@ -644,56 +762,86 @@ static std::vector<std::vector<const bench_kernel *>> groups(const char *only, c
 static const char *const inputs[] = {"bf16", "f16", "f32", "e4m3"};
 
 /* One table for a large shape. */
-static void large(pools *p, const char *only, size_t rows, size_t cols)
+static void large(pools *p, const char *only, bool whole_rows, size_t rows, size_t cols)
 {
     table cells = {{text("%zu x %zu", rows, cols), "us", "spread", "GB/s", "limit", "of limit",
-                    "x cuda_fp4.h", "fastest same-traffic kernel"}};
+                    whole_rows ? "of one with a barrier" : "x cuda_fp4.h",
+                    "fastest same-traffic kernel"}};
 
     for (const char *input : inputs) {
-        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input, true);
+        const std::vector<std::vector<const bench_kernel *>> all =
+            groups(only, input, whole_rows, true);
         if (!all.empty()) {
             fill_input(p, input);
         }
         for (const std::vector<const bench_kernel *> &group : all) {
-            const std::vector<contender> c = compare(p, group, rows, cols);
-            const sizes s = sizes_of(&group[0]->traffic, rows, cols);
-            const double kilobytes = 1e-3 * (double)(s.x + s.q + s.sf);
-            const contender &limit = c.back(), &last = c[group.size() - 1];
+            const bench_traffic *t = &group[0]->traffic;
+            if (!fits_pools(t, rows, cols)) {
+                continue;
+            }
+            const comparison c = compare(p, group, rows, cols);
+            const double kilobytes = kilobytes_of(t, rows, cols);
+            const contender &last = c.kernels.back();
             const bool has_baseline = last.kernel->baseline;
 
             for (size_t i = 0; i < group.size(); i++) {
-                if (c[i].refused || limit.refused) {
+                const contender &k = c.kernels[i];
+                const double weights = 1e-3 * (double)(group[i]->weights * t->element) * cols;
+                std::string other;
+                if (k.refused || c.limit.refused) {
                     continue;
                 }
-                if (has_baseline && differences(p, &c[i], &last) != 0) {
+                if (has_baseline && differences(p, &k, &last) != 0) {
                     fprintf(stderr, "gpu_bench: %s and the baseline differ in %llu bytes\n",
-                            label(group[i]).c_str(), differences(p, &c[i], &last));
+                            label(group[i]).c_str(), differences(p, &k, &last));
                     failures++;
                 }
+                if (has_baseline) {
+                    other = text("%.2f", last.median / k.median);
+                } else if (!c.barrier_limit.refused) {
+                    other = text("%.1f %%", 100.0 * c.barrier_limit.median / k.median);
+                }
                 cells.push_back(
-                    {label(group[i]), text("%.1f", c[i].median),
-                     text("%.1f %%", 100.0 * c[i].spread), text("%.0f", kilobytes / c[i].median),
-                     text("%.0f", kilobytes / limit.median),
-                     text("%.1f %%", 100.0 * limit.median / c[i].median),
-                     has_baseline ? text("%.2f", last.median / c[i].median) : "", name_of(&limit)});
+                    {label(group[i]), text("%.1f", k.median), text("%.1f %%", 100.0 * k.spread),
+                     text("%.0f", (kilobytes + weights) / k.median),
+                     text("%.0f", kilobytes / c.limit.median),
+                     text("%.1f %%", 100.0 * c.limit.median / k.median), other, name_of(&c.limit)});
             }
         }
     }
-    say_table(cells, 2);
+    if (cells.size() > 1) {
+        say_table(cells, 2);
+    }
 }
 
-/* One table for the small shapes: microseconds / those of the limit = ratio. */
-static void small(pools *p, const char *only, size_t cols)
+/* A cell of a small shape: microseconds / those of the limit = ratio, / of that with a barrier. */
+static std::string small_cell(const contender &k, const comparison &c)
 {
-    static const size_t shapes[] = {1, 8, 32, 128, SMALL};
-    table cells = {{text("us / limit, cols %zu", cols)}};
+    if (k.refused || c.limit.refused) {
+        return "-";
+    }
+    std::string cell =
+        text("%.2f / %.2f = %.2f", k.median, c.limit.median, k.median / c.limit.median);
+    if (!c.barrier_limit.refused) {
+        cell += text(", / %.2f = %.2f", c.barrier_limit.median, k.median / c.barrier_limit.median);
+    }
+    return cell;
+}
+
+/* One table for the small shapes. */
+static void small(pools *p, const char *only, bool whole_rows, const std::vector<size_t> &shapes,
+                  size_t cols)
+{
+    table cells = {
+        {text("us / limit%s, cols %zu", whole_rows ? ", / limit with a barrier" : "", cols)}};
 
     for (size_t rows : shapes) {
         cells[0].push_back(text("%zu row%s", rows, rows == 1 ? "" : "s"));
     }
     cells[0].push_back("spread");
     for (const char *input : inputs) {
-        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input, false);
+        const std::vector<std::vector<const bench_kernel *>> all =
+            groups(only, input, whole_rows, false);
         if (!all.empty()) {
             fill_input(p, input);
         }
@@ -704,15 +852,11 @@ static void small(pools *p, const char *only, size_t cols)
                 cells.push_back({label(kernel)});
             }
             for (size_t rows : shapes) {
-                const std::vector<contender> c = compare(p, group, rows, cols);
-                const contender &limit = c.back();
+                const comparison c = compare(p, group, rows, cols);
                 for (size_t i = 0; i < group.size(); i++) {
-                    cells[first + i].push_back(c[i].refused || limit.refused
-                                                   ? "-"
-                                                   : text("%.2f / %.2f = %.2f", c[i].median,
-                                                          limit.median,
-                                                          c[i].median / limit.median));
-                    spread = std::max(spread, c[i].refused ? 0.0 : c[i].spread);
+                    const contender &k = c.kernels[i];
+                    cells[first + i].push_back(small_cell(k, c));
+                    spread = std::max(spread, k.refused ? 0.0 : k.spread);
                 }
             }
             for (size_t i = first; i < cells.size(); i++) {
@@ -720,7 +864,9 @@ static void small(pools *p, const char *only, size_t cols)
             }
         }
     }
-    say_table(cells, 0);
+    if (cells.size() > 1) {
+        say_table(cells, 0);
+    }
 }
 
 static cudaError_t launch_nothing(const bench_buffers *, cudaStream_t stream)
@@ -731,8 +877,9 @@ static cudaError_t launch_nothing(const bench_buffers *, cudaStream_t stream)
 /* Microseconds of a launch that does nothing, in a graph. */
 static double empty_launch(pools *p)
 {
-    const bench_kernel kernel = {"nothing",      "",  "", {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR}, 0,
-                                 launch_nothing, NULL};
+    const bench_kernel kernel = {
+        "nothing",      "",  "", {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0}, 0, 0,
+        launch_nothing, NULL};
     std::vector<contender> one = {make_contender(&kernel.traffic, &kernel)};
 
     add_graphs(p, &one[0], 1, 4096, GRAPHS, GRAPH);
@@ -741,41 +888,91 @@ static double empty_launch(pools *p)
     return one[0].median;
 }
 
-int main(int argc, char **argv)
-{
-    static const size_t large_rows[] = {65536, 16384, 4096}, small_cols[] = {4096, 8192};
-    const char *only = "", *part = "";
-    pools p;
+/* What the command line asks for. */
+typedef struct options {
+    const char *only, *part; /* part: large, small, or empty */
+    size_t rows, cols;       /* 0: those of the shapes */
+} options;
 
+/* The sizes to measure: all of them, or the one that is asked for. */
+static std::vector<size_t> chosen(const std::vector<size_t> &sizes, size_t size)
+{
+    return size == 0 ? sizes : std::vector<size_t>{size};
+}
+
+/* All tables of one sort of kernels. */
+static void run(pools *p, const options *o, bool whole_rows)
+{
+    const std::vector<size_t> large_rows =
+        whole_rows ? std::vector<size_t>{65536, 16384} : std::vector<size_t>{65536, 16384, 4096};
+    const std::vector<size_t> large_cols =
+        whole_rows ? std::vector<size_t>{2048, 4096, 8192, 16384} : std::vector<size_t>{8192};
+    const std::vector<size_t> small_rows =
+        whole_rows ? std::vector<size_t>{1, 8, 32, 128} : std::vector<size_t>{1, 8, 32, 128, SMALL};
+
+    if (o->part[0] != 's' && (o->rows == 0 || o->rows > SMALL)) {
+        for (size_t rows : chosen(large_rows, o->rows)) {
+            for (size_t cols : chosen(large_cols, o->cols)) {
+                large(p, o->only, whole_rows, rows, cols);
+            }
+        }
+    }
+    if (o->part[0] != 'l' && o->rows <= SMALL) {
+        for (size_t cols : chosen({4096, 8192}, o->cols)) {
+            small(p, o->only, whole_rows, chosen(small_rows, o->rows), cols);
+        }
+    }
+}
+
+/* Returns whether the command line makes sense. */
+static bool read_options(options *o, int argc, char **argv)
+{
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--markdown") == 0 && i + 1 < argc) {
+        const bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--markdown") == 0 && has_value) {
             markdown = fopen(argv[++i], "w");
             if (markdown == NULL) {
                 perror(argv[i]);
-                return 2;
+                return false;
             }
-        } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
-            only = argv[++i];
+        } else if (strcmp(argv[i], "--only") == 0 && has_value) {
+            o->only = argv[++i];
+        } else if (strcmp(argv[i], "--rows") == 0 && has_value) {
+            o->rows = strtoul(argv[++i], NULL, 10);
+            if (o->rows == 0 || o->rows > MOST_ROWS) {
+                return false;
+            }
+        } else if (strcmp(argv[i], "--cols") == 0 && has_value) {
+            o->cols = strtoul(argv[++i], NULL, 10);
+            if (o->cols < LEAST_COLS || o->cols > MOST_COLS || (o->cols & (o->cols - 1)) != 0) {
+                return false;
+            }
         } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {
-            part = argv[i];
+            o->part = argv[i];
         } else {
-            fprintf(stderr, "usage: gpu_bench [--markdown FILE] [--only TEXT] [large | small]\n");
-            return 2;
+            return false;
         }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {"", "", 0, 0};
+    pools p;
+
+    if (!read_options(&o, argc, argv)) {
+        fprintf(stderr,
+                "usage: gpu_bench [--markdown FILE] [--only TEXT] [--rows 1..%zu] "
+                "[--cols 2048|4096|8192|16384] [large | small]\n",
+                MOST_ROWS);
+        return 2;
     }
     p = make_pools();
     say_head(&p, argc, argv);
-    for (size_t rows : large_rows) {
-        if (part[0] != 's') {
-            large(&p, only, rows, 8192);
-        }
-    }
-    for (size_t cols : small_cols) {
-        if (part[0] != 'l') {
-            small(&p, only, cols);
-        }
-    }
-    if (part[0] != 'l') {
+    run(&p, &o, false);
+    run(&p, &o, true);
+    if (o.part[0] != 'l' && o.rows <= SMALL) {
         say("A launch that does nothing takes %.2f us in such a graph.\n", empty_launch(&p));
     }
     return failures != 0 || (markdown != NULL && fclose(markdown) != 0);

@@ -6,9 +6,9 @@
  *     gpu_cuda_fp4.cu       the same job with the conversions of NVIDIA's cuda_fp4.h
  *     gpu_<example>.cu      an example's kernel, compiled once for each combination of words
  *
- * To add a kernel: a file gpu_<name>.cu that ends in BENCH_KERNEL(...), and its name in the
- * Makefile's list gpu_kernels. It is measured at every shape, beside the same-traffic kernels of
- * what its bench_traffic says.
+ * To add a kernel: a file gpu_<name>.cu that ends in BENCH_KERNELS(...), and its name in a list of
+ * the Makefile. It is measured at every shape, beside the same-traffic kernels of what its
+ * bench_traffic says.
  */
 #ifndef FP4_TESTS_GPU_BENCH_H
 #define FP4_TESTS_GPU_BENCH_H
@@ -17,13 +17,27 @@
 
 #include <cuda_runtime.h>
 
-/** What a launch reads and writes, on the device; the scalars at pointers. */
+#include <cstring>
+
+/** What a launch reads and writes, on the device; the scalars at pointers. What its traffic does
+    not have is NULL. */
 typedef struct bench_buffers {
     const void *x;
+    void *residual;
+    const void *weight, *bias; /* cols elements of x's type */
     uint8_t *q, *sf;
-    const float *global_enc, *x_dec;
-    size_t rows, cols;
+    float *token_dec; /* a scale for each row */
+    const float *global_enc, *x_dec, *base_dec;
+    size_t rows, cols; /* of the codes */
+    fp4_layout layout;
 } bench_buffers;
+
+/** What is read beside x. */
+typedef enum traffic_inputs {
+    TRAFFIC_ONE,      /* nothing */
+    TRAFFIC_RESIDUAL, /* a second tensor like x, which is written too, in place */
+    TRAFFIC_GATED     /* a row of x has 2 * cols elements: a code is made of i and cols + i */
+} traffic_inputs;
 
 /** What decides the bytes of a shape, and how they lie in memory. */
 typedef struct bench_traffic {
@@ -33,12 +47,16 @@ typedef struct bench_traffic {
     int scalars;   /* f32 scales that every thread reads: 0, 1, 2 */
     int colmajor;  /* x is column-major */
     fp4_layout layout;
+    traffic_inputs inputs;
+    int whole_rows; /* 1: a fused kernel's: for every code it may need the whole row. Shapes of its
+                       own, and same-traffic kernels that work on whole rows */
 } bench_traffic;
 
 /** A kernel to measure. baseline: what others are compared with, not ours. */
 typedef struct bench_kernel {
     const char *name, *input, *format;
     bench_traffic traffic;
+    int weights; /* vectors of cols elements that it reads too; they stay in the L2 cache */
     int baseline;
     cudaError_t (*launch)(const bench_buffers *b, cudaStream_t stream);
     struct bench_kernel *next;
@@ -47,14 +65,27 @@ typedef struct bench_kernel {
 /** All kernels that are linked in, in no order. */
 extern bench_kernel *bench_kernels;
 
-/** Puts a kernel, a bench_kernel's initializer, into the list before main starts. */
-#define BENCH_KERNEL(...) \
-    static bench_kernel bench_this = __VA_ARGS__; \
+/** Puts kernels into the list, but those whose launch is NULL; returns true. */
+bool bench_list(bench_kernel *kernels, size_t count);
+
+/** Puts kernels, bench_kernels' initializers, into the list before main starts. */
+#define BENCH_KERNELS(...) \
+    static bench_kernel bench_these[] = {__VA_ARGS__}; \
     static const bool bench_listed = \
-        (bench_this.next = bench_kernels, bench_kernels = &bench_this, true)
+        bench_list(bench_these, sizeof(bench_these) / sizeof(bench_these[0]))
 
 #define BENCH_TEXT_(word) #word
 #define BENCH_TEXT(word) BENCH_TEXT_(word)
+
+/** A fused kernel's traffic. input: f32, f16, bf16; format: nvfp4, mxfp4. */
+static inline bench_traffic bench_fused(const char *input, const char *format, fp4_layout layout,
+                                        traffic_inputs inputs)
+{
+    const int is_nvfp4 = strcmp(format, "nvfp4") == 0;
+    const bench_traffic t = {
+        strcmp(input, "f32") == 0 ? 4 : 2, 4, is_nvfp4 ? 16 : 32, is_nvfp4, 0, layout, inputs, 1};
+    return t;
+}
 
 /* ------------------------------------------------------------ same traffic */
 
@@ -62,7 +93,8 @@ typedef enum traffic_kind {
     TRAFFIC_RUN,     /* linear scales: the tensor as one run */
     TRAFFIC_SCATTER, /* tiled scales, each byte stored where it belongs */
     TRAFFIC_STAGED,  /* tiled scales, collected in shared memory, stored 16 bytes at a time */
-    TRAFFIC_COLUMNS  /* x column-major: tiles of some rows */
+    TRAFFIC_COLUMNS, /* x column-major: tiles of some rows */
+    TRAFFIC_ROWS     /* a CTA has a row or a part of one, and stores the scales some at a time */
 } traffic_kind;
 
 /** One way to move the bytes. */
@@ -74,15 +106,18 @@ typedef struct traffic_variant {
     int hints;    /* 1: loads and stores marked as used once */
     int run;      /* staged: rows of a tile that are next to each other in the scale buffer;
                      columns: rows of a tile */
-    int across;   /* 1: neighbouring CTAs take neighbouring columns, not rows */
+    int across;   /* 1: neighbouring CTAs take neighbouring columns, not rows; rows: neighbours in
+                     the scale buffer */
+    int scales;   /* rows: bytes of scales that a thread stores at a time */
+    int barrier;  /* rows, staged: 1: whole rows; nothing is stored before they are there */
 } traffic_variant;
 
-enum { TRAFFIC_MOST = 256 };
+enum { TRAFFIC_MOST = 512 };
 
 /** Fills list with the ways worth trying for a shape; returns how many, TRAFFIC_MOST at most. */
 int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
                      traffic_variant list[TRAFFIC_MOST]);
-/** cols: a power of two, 4096 at least. */
+/** cols: a power of two, 2048 at least. */
 cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, const bench_buffers *b,
                            cudaStream_t stream);
 /** In words; returns text. */

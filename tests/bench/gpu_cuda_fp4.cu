@@ -75,10 +75,11 @@ static cudaError_t launch_cuda_fp4(const bench_buffers *b, cudaStream_t stream)
                             0, stream);
 }
 
-BENCH_KERNEL({"cuda_fp4.h",
-              "bf16",
-              BENCH_TEXT(FORMAT),
-              {2, 4, BLOCK, BLOCK == 16, 0, FP4_LAYOUT_LINEAR},
-              1,
-              launch_cuda_fp4,
-              NULL});
+BENCH_KERNELS({"cuda_fp4.h",
+               "bf16",
+               BENCH_TEXT(FORMAT),
+               {2, 4, BLOCK, BLOCK == 16, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0},
+               0,
+               1,
+               launch_cuda_fp4,
+               NULL});

@@ -19,10 +19,12 @@ static cudaError_t launch_quantize(const bench_buffers *b, cudaStream_t stream)
     return quantize(&a, 0, stream);
 }
 
-BENCH_KERNEL({"01_quantize",
-              BENCH_TEXT(INPUT),
-              BENCH_TEXT(FORMAT),
-              {ELEMENT, CODES / 2, BLOCK, (BLOCK == 16) + (ELEMENT == 1), 0, LAYOUT},
-              0,
-              launch_quantize,
-              NULL});
+BENCH_KERNELS({"01_quantize",
+               BENCH_TEXT(INPUT),
+               BENCH_TEXT(FORMAT),
+               {ELEMENT, CODES / 2, BLOCK, (BLOCK == 16) + (ELEMENT == 1), 0, LAYOUT, TRAFFIC_ONE,
+                0},
+               0,
+               0,
+               launch_quantize,
+               NULL});

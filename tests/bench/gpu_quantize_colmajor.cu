@@ -18,10 +18,11 @@ static cudaError_t launch_colmajor(const bench_buffers *b, cudaStream_t stream)
     return quantize(&a, 0, stream);
 }
 
-BENCH_KERNEL({"02_quantize_colmajor",
-              BENCH_TEXT(INPUT),
-              BENCH_TEXT(FORMAT),
-              {ELEMENT, CODES * 8 / BLOCK, BLOCK, BLOCK == 16, 1, LAYOUT},
-              0,
-              launch_colmajor,
-              NULL});
+BENCH_KERNELS({"02_quantize_colmajor",
+               BENCH_TEXT(INPUT),
+               BENCH_TEXT(FORMAT),
+               {ELEMENT, CODES * 8 / BLOCK, BLOCK, BLOCK == 16, 1, LAYOUT, TRAFFIC_ONE, 0},
+               0,
+               0,
+               launch_colmajor,
+               NULL});
