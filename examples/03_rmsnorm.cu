@@ -89,7 +89,9 @@ enum {
     RESIDENT = ELEMENT == 4 || FP4_ARCH != 900      ? 384
                : CENTERS                            ? 512
                : ADDS || (LANES == 2 && CODES == 8) ? 768
-                                                    : 896
+                                                    : 896,
+    RESIDENT_TOKEN = ELEMENT == 4 || FP4_ARCH != 900 || CENTERS ? 384 : 640,
+    FEW = 256 /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -140,12 +142,15 @@ typedef struct norm_args {
 /* ------------------------------------------------------------------------------ kernels */
 
 /* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more.
-   plain: no y, no second layout, no scale a token. product: what is quantized is the product
-   with the weight, times 1/rms; else it is y, rounded to the input type if `rounded`. */
+   plain: no y, no second layout. token: 1 a scale a token, 0 none, ASK as the arguments say. early:
+   the weight is loaded together with the row, for where nothing hides the way to memory. product:
+   what is quantized is the product with the weight, times 1/rms; else it is y, rounded to the input
+   type if `rounded`. */
 typedef struct kind {
     uint32_t threads;
-    int full, plain, product, rounded;
+    int full, plain, token, early, product, rounded;
 } kind;
+enum { ASK = 2 };
 
 /* What the row says of itself: mean and rstd normalize its elements; mul is what the values that
    are quantized have still to be multiplied by. */
@@ -157,7 +162,7 @@ typedef struct row_factors {
 typedef struct kept {
     size_t row;
     uint32_t turn;
-    raw v[EACH];
+    raw v[EACH], w[EACH]; /* w: of `early` kernels */
 } kept;
 
 static __device__ __forceinline__ uint32_t pieces_of(const norm_args &a, const kind c)
@@ -193,26 +198,38 @@ static __device__ __forceinline__ uint8_t *residual_at(const norm_args &a, size_
     return (uint8_t *)a.residual + (row * a.residual_stride + (size_t)piece * 16) * ELEMENT;
 }
 
-/* A piece of what is normalized, the residual added long since; zeros behind the end of the row. */
+/* A piece of what is normalized; zeros behind the end of the row. The residual is added the first
+   time; after that the sum is read. */
 static __device__ __forceinline__ raw load_piece(const norm_args &a, const kind c, size_t row,
-                                                 uint32_t piece)
+                                                 uint32_t piece, const int is_first)
 {
-    return !is_piece(a, c, piece) ? raw()
-                                  : LOAD(ADDS ? residual_at(a, row, piece) : x_at(a, row, piece));
+    raw v = raw();
+
+    if (is_piece(a, c, piece)) {
+        v = LOAD(ADDS && !is_first ? residual_at(a, row, piece) : x_at(a, row, piece));
+        if (ADDS && is_first) {
+            uint8_t *sum = residual_at(a, row, piece);
+            v = NARROW(fp4_add_x16(WIDEN(v), WIDEN(LOAD(sum))));
+            STORE_Y(sum, v);
+        }
+    }
+    return v;
 }
 
-static __device__ __forceinline__ fp4_f32x16 load_weight(const norm_args &a, const kind c,
-                                                         const void *weight, uint32_t piece)
+/* A piece of the weight, or of the bias. */
+static __device__ __forceinline__ raw load_weight(const norm_args &a, const kind c, const void *w,
+                                                  uint32_t piece)
 {
     const size_t at = is_piece(a, c, piece) ? piece : 0;
-    return WIDEN(LOAD((const uint8_t *)weight + at * (16 * ELEMENT)));
+    return LOAD((const uint8_t *)w + at * (16 * ELEMENT));
 }
 
 /* What is quantized of a piece, but for the factor mul. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const kind c, raw v,
-                                                      uint32_t piece, const row_factors &f)
+                                                      raw weight, uint32_t piece,
+                                                      const row_factors &f)
 {
-    const fp4_f32x16 x = WIDEN(v), w = load_weight(a, c, a.weight, piece);
+    const fp4_f32x16 x = WIDEN(v), w = WIDEN(weight);
     fp4_f32x16 y;
 
     if (c.product) {
@@ -220,7 +237,7 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const 
     }
     if (CENTERS) {
         y = fp4_fma_x16(fp4_scale_x16(fp4_shift_x16(x, -f.mean), f.rstd), w,
-                        load_weight(a, c, a.bias, piece));
+                        WIDEN(load_weight(a, c, a.bias, piece)));
     } else {
         y = fp4_mul_x16(fp4_scale_x16(x, f.rstd), w);
     }
@@ -229,38 +246,35 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const 
 
 /* ------------------------------------------------------------ a row from memory */
 
-/* Adds the residual to the pieces of a turn, and leaves the sums in its place. */
-static __device__ __forceinline__ void add_residual(kept *k, const norm_args &a, const kind c,
-                                                    uint32_t turn)
-{
-    raw x[EACH];
-
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, turn, j);
-        x[j] = is_piece(a, c, piece) ? LOAD(x_at(a, k->row, piece)) : raw();
-    }
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, turn, j);
-        k->v[j] = NARROW(fp4_add_x16(WIDEN(x[j]), WIDEN(k->v[j])));
-        if (is_piece(a, c, piece)) {
-            STORE_Y(residual_at(a, k->row, piece), k->v[j]);
-        }
-    }
-}
-
 static __device__ __forceinline__ void load_turn(kept *k, const norm_args &a, const kind c,
                                                  uint32_t turn, const int is_first)
 {
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
-        k->v[j] = load_piece(a, c, k->row, piece_of(c, turn, j));
-    }
-    if (ADDS && is_first) {
-        add_residual(k, a, c, turn);
+        if (c.early) {
+            k->w[j] = load_weight(a, c, a.weight, piece_of(c, turn, j));
+        }
+        k->v[j] = load_piece(a, c, k->row, piece_of(c, turn, j), is_first);
     }
     k->turn = turn;
+}
+
+/* value_of number j of the pieces that are kept. */
+static __device__ __forceinline__ fp4_f32x16 kept_value(const kept &k, const norm_args &a,
+                                                        const kind c, uint32_t j,
+                                                        const row_factors &f)
+{
+    const uint32_t piece = piece_of(c, k.turn, j);
+    return value_of(a, c, k.v[j], c.early ? k.w[j] : load_weight(a, c, a.weight, piece), piece, f);
+}
+
+/* value_of a piece that is not. */
+static __device__ __forceinline__ fp4_f32x16 loaded_value(const norm_args &a, const kind c,
+                                                          size_t row, uint32_t piece,
+                                                          const row_factors &f)
+{
+    return value_of(a, c, load_piece(a, c, row, piece, 0), load_weight(a, c, a.weight, piece),
+                    piece, f);
 }
 
 /* Sees to it that the turn is there; the only one of a short row always is. */
@@ -332,8 +346,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
         for (uint32_t j = 0; j < EACH; j++) {
             const uint32_t piece = piece_of(c, turn, j);
             if (is_piece(a, c, piece)) {
-                const fp4_f32x16 t = value_of(a, c, k->v[j], piece, f);
-                amax = fp4_max_nan_(amax, fp4_amax_or_nan_x16(t));
+                amax = fp4_max_nan_(amax, fp4_amax_or_nan_x16(kept_value(*k, a, c, j, f)));
             }
         }
     }
@@ -342,8 +355,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
         amax = 0.0f;
 #pragma unroll 1
         for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
-            const raw v = load_piece(a, c, k->row, piece);
-            amax = fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, v, piece, f)));
+            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, piece, f)));
         }
         amax = fp4_cta_max_of(amax, c.threads, smem[1]);
     }
@@ -393,8 +405,7 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
     for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t piece = piece_of(c, turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const raw v = load_piece(a, c, row, piece);
-            const part p = ANY(value_of(a, c, v, piece, f), f.mul, f.global_enc);
+            const part p = ANY(loaded_value(a, c, row, piece, f), f.mul, f.global_enc);
             if (is_piece(a, c, piece)) {
                 STORE_CODES(codes_at(a, c, row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
@@ -415,7 +426,7 @@ static __device__ __forceinline__ uint32_t quantize_turn(const kept &k, const no
     for (uint32_t j = 0; j < EACH; j++) {
         const uint32_t piece = piece_of(c, k.turn, j);
         if (is_piece(a, c, piece - threadIdx.x)) { /* the CTA has work */
-            const fp4_f32x16 t = value_of(a, c, k.v[j], piece, f);
+            const fp4_f32x16 t = kept_value(k, a, c, j, f);
             uint32_t needs_care;
             const part p = KNOWN(t, block_amax(t), f.mul, f.global_enc, &needs_care);
             if (is_piece(a, c, piece)) {
@@ -483,7 +494,7 @@ static __device__ __forceinline__ void norm_row(const norm_args &a, const kind c
     load_turn(&k, a, c, 0, 1);
     f = normalize(&k, a, c, smem);
     f.global_enc = global_enc;
-    if (HAS_GLOBAL && !c.plain && a.token_dec != NULL) {
+    if (HAS_GLOBAL && (c.token == ASK ? a.token_dec != NULL : c.token)) {
         f.global_enc = token_global(&k, a, c, f, global_enc);
     }
     for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
@@ -492,30 +503,43 @@ static __device__ __forceinline__ void norm_row(const norm_args &a, const kind c
     }
 }
 
-/* The kernels: any row, rounded or not; and, for what is asked most, rows that fill all places. */
+/* The kernels: any row, rounded or not; few rows; and, for what is asked most, rows that fill all
+   places, with one scale and with a scale a token. */
 static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_rounded(const norm_args a)
 {
-    const kind c = {blockDim.x, 0, 0, 0, 1};
+    const kind c = {blockDim.x, 0, 0, ASK, 0, 0, 1};
     norm_row(a, c);
 }
 
 static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_any(const norm_args a)
 {
-    const kind c = {blockDim.x, 0, 0, !CENTERS, 0};
+    const kind c = {blockDim.x, 0, 0, ASK, 0, !CENTERS, 0};
     norm_row(a, c);
 }
 
-#define NORM_FULL(name, threads) \
-    static __global__ void __launch_bounds__(threads, RESIDENT / threads) name(const norm_args a) \
+static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_few(const norm_args a)
+{
+    const kind c = {blockDim.x, 0, 0, ASK, 1, !CENTERS, 0};
+    norm_row(a, c);
+}
+
+#define NORM_FULL(name, threads, resident, token) \
+    static __global__ void __launch_bounds__(threads, resident / threads) name(const norm_args a) \
     { \
-        const kind c = {threads, 1, 1, !CENTERS, 0}; \
+        const kind c = {threads, 1, 1, token, 0, !CENTERS, 0}; \
         norm_row(a, c); \
     }
 
-NORM_FULL(norm_2048, 32)
-NORM_FULL(norm_4096, 64)
-NORM_FULL(norm_8192, 128)
-NORM_FULL(norm_16384, 256)
+NORM_FULL(norm_2048, 32, RESIDENT, 0)
+NORM_FULL(norm_4096, 64, RESIDENT, 0)
+NORM_FULL(norm_8192, 128, RESIDENT, 0)
+NORM_FULL(norm_16384, 256, RESIDENT, 0)
+#if HAS_GLOBAL
+NORM_FULL(token_2048, 32, RESIDENT_TOKEN, 1)
+NORM_FULL(token_4096, 64, RESIDENT_TOKEN, 1)
+NORM_FULL(token_8192, 128, RESIDENT_TOKEN, 1)
+NORM_FULL(token_16384, 256, RESIDENT_TOKEN, 1)
+#endif
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -549,17 +573,37 @@ static int is_bad(const norm_args *a)
            !(a->eps > 0.0f && a->eps <= FP4_F32_MAX) || is_bad_global(a); /* numbers */
 }
 
+/* The kernel for rows that fill all places, where there is one. */
+static const void *full_kernel(const norm_args *a)
+{
+    if (a->rounded || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
+        return NULL;
+    }
+#if HAS_GLOBAL
+    if (a->token_dec != NULL) {
+        return a->cols == 2048    ? (const void *)token_2048
+               : a->cols == 4096  ? (const void *)token_4096
+               : a->cols == 8192  ? (const void *)token_8192
+               : a->cols == 16384 ? (const void *)token_16384
+                                  : NULL;
+    }
+#endif
+    return a->cols == 2048    ? (const void *)norm_2048
+           : a->cols == 4096  ? (const void *)norm_4096
+           : a->cols == 8192  ? (const void *)norm_8192
+           : a->cols == 16384 ? (const void *)norm_16384
+                              : NULL;
+}
+
 static const void *kernel_for(const norm_args *a)
 {
-    const int is_plain =
-        a->token_dec == NULL && a->y == NULL && a->sf_linear == NULL && (size_t)a->sf % 4 == 0;
+    const void *full = full_kernel(a);
+    const int is_short = a->cols <= FP4_ROW_THREADS * EACH * 16;
 
-    return a->rounded                     ? (const void *)norm_rounded
-           : is_plain && a->cols == 2048  ? (const void *)norm_2048
-           : is_plain && a->cols == 4096  ? (const void *)norm_4096
-           : is_plain && a->cols == 8192  ? (const void *)norm_8192
-           : is_plain && a->cols == 16384 ? (const void *)norm_16384
-                                          : (const void *)norm_any;
+    return a->rounded                   ? (const void *)norm_rounded
+           : a->rows <= FEW && is_short ? (const void *)norm_few
+           : full != NULL               ? full
+                                        : (const void *)norm_any;
 }
 
 /**
@@ -592,3 +636,150 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     config.numAttrs = pdl ? 1 : 0;
     return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
 }
+
+/* ------------------------------------------------------------------------------ example */
+
+#if !defined(NO_MAIN)
+#include <fp4/host/compare.h>
+#include <fp4/host/ops.h>
+
+#include <stdlib.h>
+
+#define DTYPE_f32 FP4_F32
+#define DTYPE_f16 FP4_F16
+#define DTYPE_bf16 FP4_BF16
+#define FORMAT_nvfp4 FP4_NVFP4
+#define FORMAT_mxfp4 FP4_MXFP4
+#define FORMAT_mxfp8 FP4_MXFP8
+#define FORMAT_nvfp4_32 FP4_NVFP4_32
+#define FORMAT_mxfp4_16 FP4_MXFP4_16
+#define TEXT_(word) #word
+#define TEXT(word) TEXT_(word)
+
+static void must(cudaError_t error)
+{
+    if (error != cudaSuccess) {
+        fprintf(stderr, "rmsnorm: %s\n", cudaGetErrorString(error));
+        exit(1);
+    }
+}
+
+/* Host memory with n elements of the input type, between from and from + 1. */
+static void *elements(size_t n, float from)
+{
+    float *x = (float *)malloc(n * sizeof(float));
+    uint32_t state = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = from + (float)(state >> 8) * 0x1p-24f;
+        if (ELEMENT == 2) {
+            ((uint16_t *)x)[i] =
+                JOIN(DTYPE_, INPUT, ) == FP4_F16 ? fp4_f32_to_f16(x[i]) : fp4_f32_to_bf16(x[i]);
+        }
+    }
+    return x;
+}
+
+/* Device memory with these bytes; without them, poisoned: a byte that is not written will show. */
+static void *device(const void *host, size_t bytes)
+{
+    void *p;
+
+    must(cudaMalloc(&p, bytes));
+    must(host != NULL ? cudaMemcpy(p, host, bytes, cudaMemcpyHostToDevice)
+                      : cudaMemset(p, 0x7f, bytes));
+    return p;
+}
+
+static void *host(const void *p, size_t bytes)
+{
+    void *copy = malloc(bytes);
+
+    must(cudaMemcpy(copy, p, bytes, cudaMemcpyDeviceToHost));
+    return copy;
+}
+
+/* Median of 20 launches. Their input is in the second-level cache in part, as after the kernel that
+   made it. */
+static void measure(const norm_args *a, double bytes)
+{
+    cudaEvent_t start, stop;
+    float ms[20];
+
+    must(cudaEventCreate(&start));
+    must(cudaEventCreate(&stop));
+    for (int i = 0; i < 20; i++) {
+        must(cudaEventRecord(start, 0));
+        must(norm_quantize(a, 0, 0));
+        must(cudaEventRecord(stop, 0));
+        must(cudaEventSynchronize(stop));
+        must(cudaEventElapsedTime(&ms[i], start, stop));
+        for (int j = i; j > 0 && ms[j] < ms[j - 1]; j--) {
+            const float swap = ms[j];
+            ms[j] = ms[j - 1];
+            ms[j - 1] = swap;
+        }
+    }
+    printf("  %.1f us, %.0f GB/s\n", 1e3 * ms[10], 1e-6 * bytes / ms[10]);
+}
+
+/* The kernel's bytes and those of its host twin; then, where that is asked for, its speed. */
+static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
+{
+    const fp4_format format = JOIN(FORMAT_, FORMAT, );
+    const size_t q_bytes = fp4_q_bytes(format, rows, cols);
+    const size_t sf_bytes = fp4_sf_bytes(layout, rows, cols / BLOCK);
+    const size_t bytes = rows * cols * ELEMENT;
+    void *x = elements(rows * cols, -0.5f), *residual = elements(rows * cols, -0.25f);
+    void *weight = elements(cols, 0.5f), *bias = elements(cols, -0.5f);
+    const fp4_matrix m = {x, JOIN(DTYPE_, INPUT, ), rows, cols, cols, 1.0f};
+    fp4_ref_fused how = {};
+    norm_args a = {};
+    fp4_tensor got, expected;
+    char text[FP4_DIFFERENCE_TEXT];
+    fp4_difference d;
+    int same;
+
+    a.x = device(x, bytes);
+    a.weight = device(weight, cols * ELEMENT);
+    a.bias = device(bias, cols * ELEMENT);
+    a.residual = device(residual, bytes);
+    a.rows = rows;
+    a.cols = a.x_stride = a.residual_stride = cols;
+    a.eps = 1e-5f;
+    a.global = how.global_enc = 448.0f; /* of values up to 6 */
+    a.q = (uint8_t *)device(NULL, q_bytes);
+    a.sf = (uint8_t *)device(NULL, sf_bytes);
+    a.layout = layout;
+    must(norm_quantize(&a, 0, 0));
+    got = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)host(a.q, q_bytes), q_bytes,
+                          (uint8_t *)host(a.sf, sf_bytes), sf_bytes);
+    expected = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)malloc(q_bytes), q_bytes,
+                               (uint8_t *)malloc(sf_bytes), sf_bytes);
+    if (ADDS) {
+        fp4_ref_add_rmsnorm_quantize(m, residual, cols, weight, a.eps, &how, &expected);
+    } else if (CENTERS) {
+        fp4_ref_layernorm_quantize(m, weight, bias, a.eps, &how, &expected);
+    } else {
+        fp4_ref_rmsnorm_quantize(m, weight, a.eps, &how, &expected);
+    }
+    got.global_dec = expected.global_dec;
+    same = fp4_ref_same(&got, &expected, &d);
+    printf("%zu x %zu, device and host: %s\n", rows, cols,
+           fp4_difference_text(&d, text, sizeof(text)));
+    if (same && is_timed) {
+        measure(&a, (double)((1 + 2 * ADDS) * bytes + q_bytes + sf_bytes));
+    }
+    return same;
+}
+
+int main(void)
+{
+    printf("%s to %s, %s\n", TEXT(INPUT), TEXT(FORMAT), TEXT(NORM));
+    /* few rows, a ragged end, several turns, and what is timed */
+    return !(check(1, 4096, FP4_LAYOUT_128X4, 0) && check(130, 96, FP4_LAYOUT_8X4, 0) &&
+             check(3, 20000 / BLOCK * BLOCK, FP4_LAYOUT_LINEAR, 0) &&
+             check(16384, 4096, FP4_LAYOUT_128X4, 1));
+}
+#endif
