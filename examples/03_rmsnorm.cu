@@ -11,13 +11,14 @@
  * across the barrier of the sum. RMSNorm's factor, 1/rms, is common to the row: it is not
  * multiplied into the elements, but into the factor by which a block is encoded. Two lanes share a
  * block of 32. Scale bytes go to memory four at a time, whatever their layout. Rows of more than
- * 16384 columns are read again, from the cache.
+ * 16384 columns are read again, from the cache; of short rows a warp takes four at a time; where
+ * there are few rows, a thread has one piece.
  */
 #define FP4_ONE blockDim.y /* arch.cuh says what for */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
-#include <fp4/row.h>
 
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
@@ -35,6 +36,9 @@
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
+#define RESIDENT_f32 384
+#define RESIDENT_f16 640
+#define RESIDENT_bf16 768
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -86,12 +90,10 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
-    RESIDENT = ELEMENT == 4 || FP4_ARCH != 900      ? 384
-               : CENTERS                            ? 512
-               : ADDS || (LANES == 2 && CODES == 8) ? 768
-                                                    : 896,
-    RESIDENT_TOKEN = ELEMENT == 4 || FP4_ARCH != 900 || CENTERS ? 384 : 640,
-    FEW = 256 /* rows; up to here it is latency that counts */
+    RESIDENT = FP4_ARCH != 900 || CENTERS ? 384 : JOIN(RESIDENT_, INPUT, ),
+    RESIDENT_TOKEN = FP4_ARCH != 900 || CENTERS || ELEMENT == 4 ? 384 : 640,
+    MOST = 512, /* threads of a CTA, a piece each */
+    FEW = 256   /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -141,14 +143,12 @@ typedef struct norm_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more.
-   plain: no y, no second layout. token: 1 a scale a token, 0 none, ASK as the arguments say. early:
-   the weight is loaded together with the row, for where nothing hides the way to memory. product:
-   what is quantized is the product with the weight, times 1/rms; else it is y, rounded to the input
-   type if `rounded`. */
+/* What is constant in a kernel. token: 1 a scale a token, 0 none, ASK as the arguments say. plain:
+   no y, no second layout. product: what is quantized is the product with the weight, times 1/rms;
+   else it is y, rounded to the input type if `rounded`. */
 typedef struct kind {
-    uint32_t threads;
-    int full, plain, token, early, product, rounded;
+    fp4_row_cut cut;
+    int plain, token, product, rounded;
 } kind;
 enum { ASK = 2 };
 
@@ -158,44 +158,17 @@ typedef struct row_factors {
     float mean, rstd, mul, global_enc;
 } row_factors;
 
-/* The pieces that a thread keeps: those of one turn, threads * EACH of the row. */
+/* What a thread keeps of a row: the pieces of one turn; and the weight where that is one piece, so
+   that it is on its way together with the row. */
 typedef struct kept {
     size_t row;
     uint32_t turn;
-    raw v[EACH], w[EACH]; /* w: of `early` kernels */
+    raw v[EACH], w;
 } kept;
 
-static __device__ __forceinline__ uint32_t pieces_of(const norm_args &a, const kind c)
+static __device__ __forceinline__ size_t in_bytes(uint32_t piece)
 {
-    return c.full ? c.threads * EACH : (uint32_t)(a.cols / 16);
-}
-
-static __device__ __forceinline__ uint32_t turns_of(const norm_args &a, const kind c)
-{
-    return c.full ? 1 : (pieces_of(a, c) + EACH * c.threads - 1) / (EACH * c.threads);
-}
-
-/* The piece of the row that is number j of a thread's turn. */
-static __device__ __forceinline__ uint32_t piece_of(const kind c, uint32_t turn, uint32_t j)
-{
-    return (turn * EACH + j) * c.threads + threadIdx.x;
-}
-
-static __device__ __forceinline__ int is_piece(const norm_args &a, const kind c, uint32_t piece)
-{
-    return c.full || piece < pieces_of(a, c);
-}
-
-static __device__ __forceinline__ const uint8_t *x_at(const norm_args &a, size_t row,
-                                                      uint32_t piece)
-{
-    return (const uint8_t *)a.x + (row * a.x_stride + (size_t)piece * 16) * ELEMENT;
-}
-
-static __device__ __forceinline__ uint8_t *residual_at(const norm_args &a, size_t row,
-                                                       uint32_t piece)
-{
-    return (uint8_t *)a.residual + (row * a.residual_stride + (size_t)piece * 16) * ELEMENT;
+    return (size_t)piece * (16 * ELEMENT);
 }
 
 /* A piece of what is normalized; zeros behind the end of the row. The residual is added the first
@@ -203,12 +176,13 @@ static __device__ __forceinline__ uint8_t *residual_at(const norm_args &a, size_
 static __device__ __forceinline__ raw load_piece(const norm_args &a, const kind c, size_t row,
                                                  uint32_t piece, const int is_first)
 {
+    const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT + in_bytes(piece);
+    uint8_t *sum = (uint8_t *)a.residual + row * a.residual_stride * ELEMENT + in_bytes(piece);
     raw v = raw();
 
-    if (is_piece(a, c, piece)) {
-        v = LOAD(ADDS && !is_first ? residual_at(a, row, piece) : x_at(a, row, piece));
+    if (fp4_row_has(c.cut, piece)) {
+        v = LOAD(ADDS && !is_first ? sum : x);
         if (ADDS && is_first) {
-            uint8_t *sum = residual_at(a, row, piece);
             v = NARROW(fp4_add_x16(WIDEN(v), WIDEN(LOAD(sum))));
             STORE_Y(sum, v);
         }
@@ -216,12 +190,10 @@ static __device__ __forceinline__ raw load_piece(const norm_args &a, const kind 
     return v;
 }
 
-/* A piece of the weight, or of the bias. */
-static __device__ __forceinline__ raw load_weight(const norm_args &a, const kind c, const void *w,
-                                                  uint32_t piece)
+static __device__ __forceinline__ raw load_weight(const void *weight, const kind c, uint32_t piece)
 {
-    const size_t at = is_piece(a, c, piece) ? piece : 0;
-    return LOAD((const uint8_t *)w + at * (16 * ELEMENT));
+    const uint32_t at = fp4_row_has(c.cut, piece) ? piece : 0;
+    return LOAD((const uint8_t *)weight + in_bytes(at));
 }
 
 /* What is quantized of a piece, but for the factor mul. */
@@ -236,99 +208,99 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const 
         return fp4_mul_x16(x, w);
     }
     if (CENTERS) {
-        y = fp4_fma_x16(fp4_scale_x16(fp4_shift_x16(x, -f.mean), f.rstd), w,
-                        WIDEN(load_weight(a, c, a.bias, piece)));
+        y = fp4_scale_x16(fp4_shift_x16(x, -f.mean), f.rstd);
+        y = fp4_fma_x16(y, w, WIDEN(load_weight(a.bias, c, piece)));
     } else {
         y = fp4_mul_x16(fp4_scale_x16(x, f.rstd), w);
     }
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
 
-/* ------------------------------------------------------------ a row from memory */
-
-static __device__ __forceinline__ void load_turn(kept *k, const norm_args &a, const kind c,
-                                                 uint32_t turn, const int is_first)
-{
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        if (c.early) {
-            k->w[j] = load_weight(a, c, a.weight, piece_of(c, turn, j));
-        }
-        k->v[j] = load_piece(a, c, k->row, piece_of(c, turn, j), is_first);
-    }
-    k->turn = turn;
-}
-
-/* value_of number j of the pieces that are kept. */
-static __device__ __forceinline__ fp4_f32x16 kept_value(const kept &k, const norm_args &a,
-                                                        const kind c, uint32_t j,
+/* The same of number j of the pieces that are kept, and of one that is not. */
+static __device__ __forceinline__ fp4_f32x16 kept_value(const norm_args &a, const kind c,
+                                                        const kept &k, uint32_t j,
                                                         const row_factors &f)
 {
-    const uint32_t piece = piece_of(c, k.turn, j);
-    return value_of(a, c, k.v[j], c.early ? k.w[j] : load_weight(a, c, a.weight, piece), piece, f);
+    const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
+    const raw w = c.cut.each == 1 ? k.w : load_weight(a.weight, c, piece);
+    return value_of(a, c, k.v[j], w, piece, f);
 }
 
-/* value_of a piece that is not. */
 static __device__ __forceinline__ fp4_f32x16 loaded_value(const norm_args &a, const kind c,
                                                           size_t row, uint32_t piece,
                                                           const row_factors &f)
 {
-    return value_of(a, c, load_piece(a, c, row, piece, 0), load_weight(a, c, a.weight, piece),
-                    piece, f);
+    return value_of(a, c, load_piece(a, c, row, piece, 0), load_weight(a.weight, c, piece), piece,
+                    f);
+}
+
+static __device__ __forceinline__ void load_turn(kept *k, const norm_args &a, const kind c,
+                                                 uint32_t turn, const int is_first)
+{
+    if (c.cut.each == 1) {
+        k->w = load_weight(a.weight, c, fp4_row_piece(c.cut, turn, 0));
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c.cut, turn, j), is_first);
+    }
+    k->turn = turn;
 }
 
 /* Sees to it that the turn is there; the only one of a short row always is. */
 static __device__ __forceinline__ void keep_turn(kept *k, const norm_args &a, const kind c,
                                                  uint32_t turn)
 {
-    if (!c.full && k->turn != turn) {
+    if (!c.cut.is_full && k->turn != turn) {
         load_turn(k, a, c, turn, 0);
     }
 }
 
-/* ------------------------------------------------------------ a row's own factors */
-
-/* A full row's count is a power of two: multiplying by its reciprocal rounds as the division. */
-static __device__ __forceinline__ float mean_of(float sum, float count, const kind c)
+/* The mean over the row from this thread's sum. A full row's count is a power of two: multiplying
+   by its reciprocal rounds as the division. */
+static __device__ __forceinline__ float mean_of(float sum, const norm_args &a, const kind c,
+                                                uint32_t threads, float *smem)
 {
-    return c.full ? fp4_mul_rn(sum, 1.0f / count) : fp4_div_rn(sum, count);
+    const float all = fp4_row_sum(sum, c.cut, threads, smem);
+    return c.cut.is_full ? fp4_mul_rn(all, 1.0f / (float)(c.cut.pieces * 16))
+                         : fp4_div_rn(all, (float)a.cols);
 }
 
-/* Mean, and 1/rms or 1/standard deviation. The first turn is there. smem: 2 x 32 floats. */
+/* Mean, and 1/rms or 1/standard deviation. The first turn is there. smem: for two sums. */
 static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args &a, const kind c,
-                                                        float *smem)
+                                                        uint32_t threads, float *smem,
+                                                        uint32_t smem_each)
 {
-    const float count = c.full ? (float)(c.threads * (EACH * 16)) : (float)a.cols;
     row_factors f = {0.0f, 0.0f, 1.0f, 1.0f};
     float sum = 0.0f;
 
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         if (turn > 0) {
             load_turn(k, a, c, turn, 1);
         }
 #pragma unroll
-        for (uint32_t j = 0; j < EACH; j++) {
+        for (uint32_t j = 0; j < c.cut.each; j++) {
             const fp4_f32x16 x = WIDEN(k->v[j]);
-            sum = CENTERS ? fp4_sum_x16(x, sum) : fp4_sumsq_x16(x, sum);
+            sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
         }
     }
     fp4_pdl_trigger();
-    sum = fp4_cta_sum_of(sum, c.threads, smem);
     if (CENTERS) {
-        f.mean = mean_of(sum, count, c);
+        f.mean = mean_of(sum, a, c, threads, smem);
         sum = 0.0f;
-        for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+        for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
             keep_turn(k, a, c, turn);
 #pragma unroll
-            for (uint32_t j = 0; j < EACH; j++) {
-                if (is_piece(a, c, piece_of(c, turn, j))) {
-                    sum = fp4_sumsq_x16(fp4_shift_x16(WIDEN(k->v[j]), -f.mean), sum);
+            for (uint32_t j = 0; j < c.cut.each; j++) {
+                if (fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
+                    const fp4_f32x16 x = fp4_shift_x16(WIDEN(k->v[j]), -f.mean);
+                    sum = fp4_add_rn(sum, fp4_sumsq_x16(x, 0.0f));
                 }
             }
         }
-        sum = fp4_cta_sum_of(sum, c.threads, smem + 32);
+        smem += smem_each;
     }
-    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, count, c), a.eps));
+    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, a, c, threads, smem), a.eps));
     f.mul = c.product ? f.rstd : 1.0f;
     return f;
 }
@@ -340,24 +312,24 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
     __shared__ float smem[2][32];
     float amax = 0.0f;
 
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         keep_turn(k, a, c, turn);
 #pragma unroll
-        for (uint32_t j = 0; j < EACH; j++) {
-            const uint32_t piece = piece_of(c, turn, j);
-            if (is_piece(a, c, piece)) {
-                amax = fp4_max_nan_(amax, fp4_amax_or_nan_x16(kept_value(*k, a, c, j, f)));
+        for (uint32_t j = 0; j < c.cut.each; j++) {
+            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
+            if (fp4_row_has(c.cut, piece)) {
+                amax = fp4_max_nan_(amax, fp4_amax_or_nan_x16(kept_value(a, c, *k, j, f)));
             }
         }
     }
-    amax = fp4_cta_max_or_nan_of(amax, c.threads, smem[0]);
+    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
     if (fp4_is_nan(amax)) { /* once more, around the NaNs */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
-            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, piece, f)));
+        for (uint32_t p = threadIdx.x; p < c.cut.pieces; p += c.cut.threads) {
+            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, p, f)));
         }
-        amax = fp4_cta_max_of(amax, c.threads, smem[1]);
+        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
     }
     amax = fp4_mul_rn(amax, f.mul);
     return fp4_is_nan(amax) ? 0.0f : amax;
@@ -382,32 +354,24 @@ static __device__ __forceinline__ float token_global(kept *k, const norm_args &a
     return enc;
 }
 
-/* ------------------------------------------------------------ a row to codes */
-
 static __device__ __forceinline__ uint8_t *codes_at(const norm_args &a, const kind c, size_t row,
                                                     uint32_t piece)
 {
-    return a.q + (row * pieces_of(a, c) + piece) * CODES;
-}
-
-static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
-{
-    return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
+    return a.q + (row * c.cut.pieces + piece) * CODES;
 }
 
 /* The blocks of a turn that KNOWN could not take, without regard to speed: from memory, one piece
    after the other. Returns the scale bytes with theirs in place. */
-static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c, size_t row,
-                                                uint32_t turn, uint32_t bytes, uint32_t care,
-                                                const row_factors &f)
+static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c, const kept &k,
+                                                uint32_t bytes, uint32_t care, const row_factors &f)
 {
 #pragma unroll 1
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, turn, j);
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const part p = ANY(loaded_value(a, c, row, piece, f), f.mul, f.global_enc);
-            if (is_piece(a, c, piece)) {
-                STORE_CODES(codes_at(a, c, row, piece), p.q);
+            const part p = ANY(loaded_value(a, c, k.row, piece, f), f.mul, f.global_enc);
+            if (fp4_row_has(c.cut, piece)) {
+                STORE_CODES(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
         }
@@ -415,119 +379,131 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
     return bytes;
 }
 
-/* Codes of a turn, and y if it is wanted. Returns a word of scale bytes: four lanes' bytes of four
-   pieces become four words, the lane's is that of piece lane % 4. */
-static __device__ __forceinline__ uint32_t quantize_turn(const kept &k, const norm_args &a,
-                                                         const kind c, const row_factors &f)
+/* Codes and scales of a turn, and y if it is wanted. */
+static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_args &a,
+                                                     const kind c, const row_factors &f)
 {
     uint32_t bytes = 0, care = 0;
 
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, k.turn, j);
-        if (is_piece(a, c, piece - threadIdx.x)) { /* the CTA has work */
-            const fp4_f32x16 t = kept_value(k, a, c, j, f);
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
+        if (fp4_row_has_any(c.cut, k.turn, j)) {
+            const fp4_f32x16 t = kept_value(a, c, k, j, f);
+            const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
             uint32_t needs_care;
-            const part p = KNOWN(t, block_amax(t), f.mul, f.global_enc, &needs_care);
-            if (is_piece(a, c, piece)) {
+            const part p = KNOWN(t, amax, f.mul, f.global_enc, &needs_care);
+            if (fp4_row_has(c.cut, piece)) {
                 STORE_CODES(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
                 if (!c.plain && a.y != NULL) {
-                    STORE_Y((uint8_t *)a.y + (k.row * a.cols + piece * 16) * ELEMENT,
+                    STORE_Y((uint8_t *)a.y + k.row * a.cols * ELEMENT + in_bytes(piece),
                             NARROW(c.product ? fp4_scale_x16(t, f.mul) : t));
                 }
             }
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
-        bytes = mend(a, c, k.row, k.turn, bytes, care, f);
+        bytes = mend(a, c, k, bytes, care, f);
     }
-    return fp4_sf_words(bytes, LANES);
-}
-
-/* The scale column of the first byte of this lane's word. */
-static __device__ __forceinline__ uint32_t sf_col_of(const kind c, uint32_t turn)
-{
-    const uint32_t lane = threadIdx.x / LANES;
-    return (piece_of(c, turn, lane % 4) - threadIdx.x) / LANES + lane / 4 * 4;
-}
-
-/* ------------------------------------------------------------ the CTA */
-
-static __device__ __forceinline__ void store_word(const norm_args &a, const kind c, size_t row,
-                                                  uint32_t turn, uint32_t word)
-{
-    const uint32_t sf_cols = pieces_of(a, c) / LANES, sf_col = sf_col_of(c, turn);
-
-    if (threadIdx.x % LANES != 0) {
-        return;
-    }
-    if (c.plain) { /* the word is there and aligned */
-        fp4_ptx_store4(a.sf + fp4_sf_offset(a.layout, row, 0, sf_cols) +
-                           sf_col / 4 * (uint32_t)fp4_sf_word_step(a.layout),
-                       word);
-        return;
-    }
-    fp4_store_sf_word(a.layout, a.sf, row, sf_col, sf_cols, word);
-    if (a.sf_linear != NULL && row < a.rows) {
-        fp4_store_sf_word(FP4_LAYOUT_LINEAR, a.sf_linear, row, sf_col, sf_cols, word);
+    fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
+    if (!c.plain && a.sf_linear != NULL) {
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, k.row, c.cut, k.turn, LANES, bytes);
     }
 }
 
-/* The row that is the CTA's. */
-static __device__ __forceinline__ void norm_row(const norm_args &a, const kind c)
+/* A row whose first turn is there. */
+static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, const kind c,
+                                                uint32_t threads, float *smem, uint32_t smem_each,
+                                                float global)
 {
-    __shared__ float smem[2 * 32];
-    row_factors f;
+    row_factors f = normalize(k, a, c, threads, smem, smem_each);
+
+    f.global_enc = global;
+    if (HAS_GLOBAL && (c.token == ASK ? a.token_dec != NULL : c.token)) {
+        f.global_enc = token_global(k, a, c, f, global);
+    }
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
+        keep_turn(k, a, c, turn);
+        quantize_turn(*k, a, c, f);
+    }
+}
+
+/* The row that is the CTA's. threads: those of row.h, whose order of sums it is; smem: for two. */
+static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c, uint32_t threads,
+                                                float *smem, uint32_t smem_each)
+{
     kept k;
 
     fp4_pdl_wait();
     k.row = blockIdx.x;
-    if (k.row >= a.rows) { /* of the padding of the scale buffer */
-        for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
-            store_word(a, c, k.row, turn, 0);
+    if (k.row < a.rows) {
+        const float global = HAS_GLOBAL ? given_global(a) : 1.0f;
+        load_turn(&k, a, c, 0, 1);
+        norm_row(&k, a, c, threads, smem, smem_each, global);
+    } else {
+        fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
+    }
+}
+
+/* Any rows, y rounded or not. */
+static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) norm_rounded(const norm_args a)
+{
+    __shared__ float smem[2 * 32];
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, 0, 1};
+    norm_cta(a, c, c.cut.threads, smem, 32);
+}
+
+static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) norm_any(const norm_args a)
+{
+    __shared__ float smem[2 * 32];
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    norm_cta(a, c, c.cut.threads, smem, 32);
+}
+
+/* Few rows: a piece a thread. */
+static __global__ void __launch_bounds__(MOST, 1) norm_few(const norm_args a, uint32_t threads)
+{
+    __shared__ float smem[2 * (MOST + 32)];
+    const kind c = {{blockDim.x, 1, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    norm_cta(a, c, threads, smem, MOST + 32);
+}
+
+/* Short rows: a warp takes four, which are all on their way before it works on the first. */
+static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
+    norm_short(const norm_args a)
+{
+    __shared__ float smem[2 * 32];
+    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    kept k[EACH];
+
+    fp4_pdl_wait();
+    const float global = HAS_GLOBAL ? given_global(a) : 1.0f;
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++) {
+        k[i].row = (size_t)blockIdx.x * EACH + i;
+        if (k[i].row < a.rows) {
+            load_turn(&k[i], a, c, 0, 1);
         }
-        return;
     }
-    const float global_enc = HAS_GLOBAL ? given_global(a) : 1.0f;
-    load_turn(&k, a, c, 0, 1);
-    f = normalize(&k, a, c, smem);
-    f.global_enc = global_enc;
-    if (HAS_GLOBAL && (c.token == ASK ? a.token_dec != NULL : c.token)) {
-        f.global_enc = token_global(&k, a, c, f, global_enc);
-    }
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
-        keep_turn(&k, a, c, turn);
-        store_word(a, c, k.row, turn, quantize_turn(k, a, c, f));
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++) {
+        if (k[i].row < a.rows) {
+            norm_row(&k[i], a, c, 32, smem, 32, global);
+        } else if (k[i].row < fp4_sf_rows_padded(a.layout, a.rows)) {
+            fp4_row_store_padding(a.layout, a.sf, k[i].row, c.cut, LANES);
+        }
     }
 }
 
-/* The kernels: any row, rounded or not; few rows; and, for what is asked most, rows that fill all
-   places, with one scale and with a scale a token. */
-static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_rounded(const norm_args a)
-{
-    const kind c = {blockDim.x, 0, 0, ASK, 0, 0, 1};
-    norm_row(a, c);
-}
-
-static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_any(const norm_args a)
-{
-    const kind c = {blockDim.x, 0, 0, ASK, 0, !CENTERS, 0};
-    norm_row(a, c);
-}
-
-static __global__ void __launch_bounds__(FP4_ROW_THREADS) norm_few(const norm_args a)
-{
-    const kind c = {blockDim.x, 0, 0, ASK, 1, !CENTERS, 0};
-    norm_row(a, c);
-}
-
+/* What is asked for most: rows that fill all places, with one scale or one a token. */
 #define NORM_FULL(name, threads, resident, token) \
     static __global__ void __launch_bounds__(threads, resident / threads) name(const norm_args a) \
     { \
-        const kind c = {threads, 1, 1, token, 0, !CENTERS, 0}; \
-        norm_row(a, c); \
+        __shared__ float smem[2 * 32]; \
+        const kind c = {{threads, EACH, threads * EACH, 1}, 1, token, !CENTERS, 0}; \
+        norm_cta(a, c, threads, smem, 32); \
     }
 
 NORM_FULL(norm_2048, 32, RESIDENT, 0)
@@ -595,17 +571,6 @@ static const void *full_kernel(const norm_args *a)
                               : NULL;
 }
 
-static const void *kernel_for(const norm_args *a)
-{
-    const void *full = full_kernel(a);
-    const int is_short = a->cols <= FP4_ROW_THREADS * EACH * 16;
-
-    return a->rounded                   ? (const void *)norm_rounded
-           : a->rows <= FEW && is_short ? (const void *)norm_few
-           : full != NULL               ? full
-                                        : (const void *)norm_any;
-}
-
 /**
  * Normalizes and quantizes on `stream`: one launch, no allocation, no synchronization, nothing read
  * on the host, so that a CUDA graph can capture it.
@@ -617,9 +582,12 @@ static const void *kernel_for(const norm_args *a)
  */
 static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t stream)
 {
+    const void *kernel = full_kernel(a);
+    uint32_t threads = fp4_row_threads(a->cols);
+    const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
-    void *arguments[] = {(void *)a};
+    void *arguments[] = {(void *)a, &threads};
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -629,12 +597,23 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     }
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
-    config.blockDim = dim3(fp4_row_threads(a->cols));
+    config.gridDim = dim3((unsigned)padded);
+    config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
+    if (a->rounded) {
+        kernel = (const void *)norm_rounded;
+    } else if (pieces <= 32) {
+        kernel = (const void *)norm_short;
+        config.gridDim = dim3((unsigned)((padded + EACH - 1) / EACH));
+    } else if (a->rows <= FEW && pieces <= MOST) {
+        kernel = (const void *)norm_few;
+        config.blockDim = dim3((unsigned)((pieces + threads - 1) / threads * threads));
+    } else if (kernel == NULL) {
+        kernel = (const void *)norm_any;
+    }
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

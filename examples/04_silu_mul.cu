@@ -15,8 +15,8 @@
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
-#include <fp4/row.h>
 
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
@@ -37,6 +37,9 @@
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
+#define RESIDENT_f32 1 /* CTAs of a multiprocessor */
+#define RESIDENT_f16 3
+#define RESIDENT_bf16 4
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -81,7 +84,9 @@ enum {
     CODES = JOIN(CODES_, FORMAT, ),
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
-    EACH = FP4_ROW_EACH
+    EACH = FP4_ROW_EACH,
+    MOST = 512, /* threads of a CTA, a piece each */
+    FEW = 256   /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -127,32 +132,11 @@ typedef struct gated_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more. */
+/* What is constant in a kernel. */
 typedef struct kind {
-    uint32_t threads;
-    int full, rounded;
+    fp4_row_cut cut;
+    int rounded;
 } kind;
-
-static __device__ __forceinline__ uint32_t pieces_of(const gated_args &a, const kind c)
-{
-    return c.full ? c.threads * EACH : (uint32_t)(a.cols / 16);
-}
-
-static __device__ __forceinline__ uint32_t turns_of(const gated_args &a, const kind c)
-{
-    return c.full ? 1 : (pieces_of(a, c) + EACH * c.threads - 1) / (EACH * c.threads);
-}
-
-/* The piece of the row that is number j of a thread's turn. */
-static __device__ __forceinline__ uint32_t piece_of(const kind c, uint32_t turn, uint32_t j)
-{
-    return (turn * EACH + j) * c.threads + threadIdx.x;
-}
-
-static __device__ __forceinline__ int is_piece(const gated_args &a, const kind c, uint32_t piece)
-{
-    return c.full || piece < pieces_of(a, c);
-}
 
 /* The two operands of 16 elements. */
 typedef struct operands {
@@ -167,7 +151,7 @@ static __device__ __forceinline__ operands load_piece(const gated_args &a, const
     const size_t at = (size_t)piece * (16 * ELEMENT);
     operands o = {raw(), raw()};
 
-    if (is_piece(a, c, piece)) {
+    if (fp4_row_has(c.cut, piece)) {
         o.gate = LOAD(x + (a.interleaved ? 2 * at : at));
         o.up = LOAD(x + (a.interleaved ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
     }
@@ -196,7 +180,7 @@ static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
 static __device__ __forceinline__ uint8_t *codes_at(const gated_args &a, const kind c,
                                                     uint32_t piece)
 {
-    return a.q + ((size_t)blockIdx.x * pieces_of(a, c) + piece) * CODES;
+    return a.q + ((size_t)blockIdx.x * c.cut.pieces + piece) * CODES;
 }
 
 static __device__ __forceinline__ void store_y(const gated_args &a, uint32_t piece, fp4_f32x16 y)
@@ -217,7 +201,7 @@ static __device__ __forceinline__ void quantize_piece(const gated_args &a, const
     uint32_t needs_care;
     const part p = KNOWN(y, amax, 1.0f, global_enc, &needs_care);
 
-    if (is_piece(a, c, piece)) {
+    if (fp4_row_has(c.cut, piece)) {
         STORE_CODES(codes_at(a, c, piece), p.q);
         left->bytes |= (uint32_t)p.sf << 8 * j;
         left->care |= needs_care << j;
@@ -230,12 +214,12 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
                                             float global_enc, rest *left)
 {
 #pragma unroll 1
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, turn, j);
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, turn, j);
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
             const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
             const part p = ANY(y, 1.0f, global_enc);
-            if (is_piece(a, c, piece)) {
+            if (fp4_row_has(c.cut, piece)) {
                 STORE_CODES(codes_at(a, c, piece), p.q);
                 left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
                 if (a.y != NULL) {
@@ -246,34 +230,17 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
     }
 }
 
-/* The scale bytes of a turn: four lanes' bytes of four pieces become four words, the lane's that of
-   piece lane % 4. */
+/* The scale bytes of a turn. */
 static __device__ __forceinline__ void finish_turn(const gated_args &a, const kind c, uint32_t turn,
                                                    float global_enc, rest *left)
 {
-    const uint32_t sf_cols = pieces_of(a, c) / LANES, lane = threadIdx.x / LANES;
-    uint32_t word, sf_col;
-
     if (fp4_ptx_any(0xffffffffu, left->care != 0)) {
         mend(a, c, turn, global_enc, left);
     }
-    word = fp4_sf_words(left->bytes, LANES);
-    sf_col = (piece_of(c, turn, lane % 4) - threadIdx.x) / LANES + lane / 4 * 4;
-    if (threadIdx.x % LANES == 0) {
-        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, sf_col, sf_cols, word);
-        if (a.sf_linear != NULL) {
-            fp4_store_sf_word(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, sf_col, sf_cols, word);
-        }
-    }
-}
-
-/* A row of the padding of the scale buffer. */
-static __device__ void pad_row(const gated_args &a, const kind c)
-{
-    const uint32_t sf_cols = pieces_of(a, c) / LANES;
-
-    for (uint32_t col = 4 * threadIdx.x; col < sf_cols; col += 4 * c.threads) {
-        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, col, sf_cols, 0);
+    fp4_row_store_sf(a.layout, a.sf, blockIdx.x, c.cut, turn, LANES, left->bytes);
+    if (a.sf_linear != NULL) {
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, c.cut, turn, LANES,
+                         left->bytes);
     }
 }
 
@@ -282,31 +249,31 @@ static __device__ __forceinline__ void gated_row(const gated_args &a, const kind
 {
     fp4_pdl_wait();
     if (blockIdx.x >= a.rows) {
-        pad_row(a, c);
+        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
         return;
     }
     const float given = a.global_device == NULL ? a.global : *a.global_device;
     const float global_enc = a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
 
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         rest left = {0, 0};
 #pragma unroll
-        for (uint32_t two = 0; two < EACH; two += 2) {
+        for (uint32_t two = 0; two < c.cut.each; two += 2) {
             operands o[2];
 #pragma unroll
-            for (uint32_t j = 0; j < 2; j++) {
-                o[j] = load_piece(a, c, piece_of(c, turn, two + j));
+            for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
+                o[j] = load_piece(a, c, fp4_row_piece(c.cut, turn, two + j));
             }
-            if (two + 2 == EACH) {
+            if (two + 2 >= c.cut.each) {
                 fp4_pdl_trigger();
             }
 #pragma unroll
-            for (uint32_t j = 0; j < 2; j++) {
-                const uint32_t piece = piece_of(c, turn, two + j);
-                if (is_piece(a, c, piece - threadIdx.x)) { /* the CTA has work */
+            for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
+                const uint32_t piece = fp4_row_piece(c.cut, turn, two + j);
+                if (fp4_row_has_any(c.cut, turn, two + j)) { /* the CTA has work */
                     const fp4_f32x16 y = value_of(a, c, o[j], 0);
                     quantize_piece(a, c, piece, two + j, y, block_amax(y), global_enc, &left);
-                    if (a.y != NULL && is_piece(a, c, piece)) {
+                    if (a.y != NULL && fp4_row_has(c.cut, piece)) {
                         store_y(a, piece, y);
                     }
                 }
@@ -327,8 +294,8 @@ static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, c
                                                  uint32_t turn)
 {
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        k->y[j] = value_of(a, c, load_piece(a, c, piece_of(c, turn, j)), 0);
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        k->y[j] = value_of(a, c, load_piece(a, c, fp4_row_piece(c.cut, turn, j)), 0);
         k->amax[j] = block_amax(k->y[j]);
     }
     k->turn = turn;
@@ -340,23 +307,23 @@ static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, c
     __shared__ float smem[2][32];
     float amax = 0.0f;
 
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         load_turn(k, a, c, turn);
 #pragma unroll
-        for (uint32_t j = 0; j < EACH; j++) {
+        for (uint32_t j = 0; j < c.cut.each; j++) {
             amax = fp4_max_nan_(amax, k->amax[j]);
         }
     }
     fp4_pdl_trigger();
-    amax = fp4_cta_max_or_nan_of(amax, c.threads, smem[0]);
+    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
     if (fp4_is_nan(amax)) { /* once more, around the NaNs */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
+        for (uint32_t piece = threadIdx.x; piece < c.cut.pieces; piece += c.cut.threads) {
             const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
             amax = fp4_ptx_max(amax, fp4_amax_x16(y));
         }
-        amax = fp4_cta_max_of(amax, c.threads, smem[1]);
+        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
     }
     return amax;
 }
@@ -368,7 +335,7 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
 
     fp4_pdl_wait();
     if (blockIdx.x >= a.rows) {
-        pad_row(a, c);
+        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
         return;
     }
     const float base_dec = a.global_device == NULL ? a.global : *a.global_device;
@@ -377,16 +344,16 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     if (threadIdx.x == 0) {
         a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
     }
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         rest left = {0, 0};
-        if (!c.full && k.turn != turn) {
+        if (!c.cut.is_full && k.turn != turn) {
             load_turn(&k, a, c, turn);
         }
 #pragma unroll
-        for (uint32_t j = 0; j < EACH; j++) {
-            const uint32_t piece = piece_of(c, turn, j);
+        for (uint32_t j = 0; j < c.cut.each; j++) {
+            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
             quantize_piece(a, c, piece, j, k.y[j], k.amax[j], global_enc, &left);
-            if (a.y != NULL && is_piece(a, c, piece)) {
+            if (a.y != NULL && fp4_row_has(c.cut, piece)) {
                 store_y(a, piece, k.y[j]);
             }
         }
@@ -394,22 +361,26 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
 }
 
-/* The kernels: rows that fill all places of their threads, and any rows; with a scale a token, and
-   where that of the tensor is known; y rounded first or not. CTAs of a multiprocessor: measured on
-   sm_90; elsewhere so few that nothing spills. */
-enum { IS_TUNED = ELEMENT == 2 && FP4_ARCH == 900 };
-#define GATED_KERNEL(name, row, resident, full, rounded) \
-    static __global__ void __launch_bounds__(FP4_ROW_THREADS, resident) name(const gated_args a) \
+/* The kernels: rows that fill all places of their threads, any rows, and few rows, a piece a thread;
+   with a scale a token, and where that of the tensor is known; y rounded first or not. CTAs of a
+   multiprocessor: measured on sm_90; elsewhere so few that nothing spills. */
+#define GATED_KERNEL(name, row, threads, resident, each, full, rounded) \
+    static __global__ void __launch_bounds__(threads, resident) name(const gated_args a) \
     { \
-        const kind c = {blockDim.x, full, rounded}; \
+        const kind c = {{blockDim.x, each, (uint32_t)(a.cols / 16), full}, rounded}; \
         row(a, c); \
     }
 
-GATED_KERNEL(gated_full, gated_row, IS_TUNED ? 4 : 1, 1, 0)
-GATED_KERNEL(gated_any, gated_row, IS_TUNED ? 3 : 1, 0, 0)
-GATED_KERNEL(gated_rounded, gated_row, IS_TUNED ? 3 : 1, 0, 1)
-GATED_KERNEL(token_any, gated_token, 1, 0, 0)
-GATED_KERNEL(token_rounded, gated_token, 1, 0, 1)
+GATED_KERNEL(gated_full, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 ? JOIN(RESIDENT_, INPUT, ) : 1,
+             EACH, 1, 0)
+GATED_KERNEL(gated_any, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 && ELEMENT == 2 ? 2 : 1, EACH,
+             0, 0)
+GATED_KERNEL(gated_few, gated_row, MOST, 1, 1, 0, 0)
+GATED_KERNEL(gated_rounded, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 && ELEMENT == 2 ? 2 : 1,
+             EACH, 0, 1)
+GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0)
+GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 0)
+GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 1)
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -434,18 +405,6 @@ static int is_bad(const gated_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
-static const void *kernel_for(const gated_args *a)
-{
-    const int is_full = a->cols == (size_t)fp4_row_threads(a->cols) * EACH * 16;
-
-    if (a->token_dec != NULL) {
-        return a->rounded ? (const void *)token_rounded : (const void *)token_any;
-    }
-    return a->rounded ? (const void *)gated_rounded
-           : is_full  ? (const void *)gated_full
-                      : (const void *)gated_any;
-}
-
 /**
  * Activates, multiplies and quantizes on `stream`: one launch, no allocation, no synchronization,
  * nothing read on the host, so that a CUDA graph can capture it.
@@ -457,9 +416,15 @@ static const void *kernel_for(const gated_args *a)
  */
 static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
 {
+    const uint32_t threads = fp4_row_threads(a->cols);
+    const size_t pieces = a->cols / 16;
+    const int is_token = a->token_dec != NULL, is_few = a->rows <= FEW && pieces <= MOST;
+    const int is_full =
+        pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
+    const void *kernel;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -470,11 +435,21 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
-    config.blockDim = dim3(fp4_row_threads(a->cols));
+    config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
+    if (a->rounded) {
+        kernel = is_token ? (const void *)token_rounded : (const void *)gated_rounded;
+    } else if (is_few) {
+        kernel = is_token ? (const void *)token_few : (const void *)gated_few;
+        config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
+    } else {
+        kernel = is_token  ? (const void *)token_any
+                 : is_full ? (const void *)gated_full
+                           : (const void *)gated_any;
+    }
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

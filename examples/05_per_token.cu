@@ -14,8 +14,8 @@
 #define FP4_ONE blockDim.y /* arch.cuh says what for */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
-#include <fp4/row.h>
 
 #if !defined(INPUT)
 #define INPUT bf16   /* f32, f16, bf16 */
@@ -28,6 +28,9 @@
 #define WORDS_f32 16
 #define WORDS_f16 8
 #define WORDS_bf16 8
+#define RESIDENT_f32 384
+#define RESIDENT_f16 768
+#define RESIDENT_bf16 768
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define CODES_nvfp4 8 /* bytes of 16 codes */
@@ -50,8 +53,10 @@ enum {
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
+    MOST = 512, /* threads of a CTA, a piece each */
+    FEW = 256,  /* rows; up to here it is latency that counts */
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
-    RESIDENT = ELEMENT == 4 || FP4_ARCH != 900 ? 384 : 768
+    RESIDENT = FP4_ARCH != 900 ? 384 : JOIN(RESIDENT_, INPUT, )
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -80,12 +85,6 @@ typedef struct token_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. full: each row has threads * EACH pieces, neither less nor more. */
-typedef struct kind {
-    uint32_t threads;
-    int full;
-} kind;
-
 /* The pieces that a thread keeps, those of one turn, and the amaxes of their blocks. */
 typedef struct kept {
     uint32_t turn;
@@ -93,58 +92,38 @@ typedef struct kept {
     float amax[EACH];
 } kept;
 
-static __device__ __forceinline__ uint32_t pieces_of(const token_args &a, const kind c)
-{
-    return c.full ? c.threads * EACH : (uint32_t)(a.cols / 16);
-}
-
-static __device__ __forceinline__ uint32_t turns_of(const token_args &a, const kind c)
-{
-    return c.full ? 1 : (pieces_of(a, c) + EACH * c.threads - 1) / (EACH * c.threads);
-}
-
-/* The piece of the row that is number j of a thread's turn. */
-static __device__ __forceinline__ uint32_t piece_of(const kind c, uint32_t turn, uint32_t j)
-{
-    return (turn * EACH + j) * c.threads + threadIdx.x;
-}
-
-static __device__ __forceinline__ int is_piece(const token_args &a, const kind c, uint32_t piece)
-{
-    return c.full || piece < pieces_of(a, c);
-}
-
 /* A piece; zeros behind the end of the row. */
-static __device__ __forceinline__ raw load_piece(const token_args &a, const kind c, uint32_t piece)
+static __device__ __forceinline__ raw load_piece(const token_args &a, const fp4_row_cut c,
+                                                 uint32_t piece)
 {
     const uint8_t *x = (const uint8_t *)a.x + (size_t)blockIdx.x * a.x_stride * ELEMENT;
-    return is_piece(a, c, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
+    return fp4_row_has(c, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
 }
 
-static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const kind c,
+static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const fp4_row_cut c,
                                                  uint32_t turn)
 {
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        k->v[j] = load_piece(a, c, piece_of(c, turn, j));
+    for (uint32_t j = 0; j < c.each; j++) {
+        k->v[j] = load_piece(a, c, fp4_row_piece(c, turn, j));
     }
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < c.each; j++) {
         k->amax[j] = fp4_group_max_or_nan(fp4_amax_or_nan_x16(WIDEN(k->v[j])), LANES);
     }
     k->turn = turn;
 }
 
 /* The amax of the row, NaN left out. The last turn is kept. */
-static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const kind c)
+static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const fp4_row_cut c)
 {
     __shared__ float smem[2][32];
     float amax = 0.0f;
 
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
         load_turn(k, a, c, turn);
 #pragma unroll
-        for (uint32_t j = 0; j < EACH; j++) {
+        for (uint32_t j = 0; j < c.each; j++) {
             amax = fp4_max_nan_(amax, k->amax[j]);
         }
     }
@@ -153,7 +132,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
     if (fp4_is_nan(amax)) { /* once more, around the NaNs */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < pieces_of(a, c); piece += c.threads) {
+        for (uint32_t piece = threadIdx.x; piece < c.pieces; piece += c.threads) {
             amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, piece))));
         }
         amax = fp4_cta_max_of(amax, c.threads, smem[1]);
@@ -161,23 +140,24 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
     return amax;
 }
 
-static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const kind c,
+static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const fp4_row_cut c,
                                                     uint32_t piece)
 {
-    return a.q + ((size_t)blockIdx.x * pieces_of(a, c) + piece) * CODES;
+    return a.q + ((size_t)blockIdx.x * c.pieces + piece) * CODES;
 }
 
 /* The blocks of a turn that KNOWN could not take, without regard to speed: from memory, one piece
    after the other. Returns the scale bytes with theirs in place. */
-static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind c, uint32_t turn,
-                                                uint32_t bytes, uint32_t care, float global_enc)
+static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_row_cut c,
+                                                uint32_t turn, uint32_t bytes, uint32_t care,
+                                                float global_enc)
 {
 #pragma unroll 1
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, turn, j);
+    for (uint32_t j = 0; j < c.each; j++) {
+        const uint32_t piece = fp4_row_piece(c, turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
             const fp4_part2 p = ANY(WIDEN(load_piece(a, c, piece)), 1.0f, global_enc);
-            if (is_piece(a, c, piece)) {
+            if (fp4_row_has(c, piece)) {
                 fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
@@ -188,17 +168,16 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind 
 
 /* Codes and scale bytes of a turn. */
 static __device__ __forceinline__ void quantize_turn(const kept &k, const token_args &a,
-                                                     const kind c, float global_enc)
+                                                     const fp4_row_cut c, float global_enc)
 {
-    const uint32_t sf_cols = pieces_of(a, c) / LANES, lane = threadIdx.x / LANES;
-    uint32_t bytes = 0, care = 0, word, sf_col;
+    uint32_t bytes = 0, care = 0;
 
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t piece = piece_of(c, k.turn, j);
+    for (uint32_t j = 0; j < c.each; j++) {
+        const uint32_t piece = fp4_row_piece(c, k.turn, j);
         uint32_t needs_care;
         const fp4_part2 p = KNOWN(WIDEN(k.v[j]), k.amax[j], 1.0f, global_enc, &needs_care);
-        if (is_piece(a, c, piece)) {
+        if (fp4_row_has(c, piece)) {
             fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
             bytes |= (uint32_t)p.sf << 8 * j;
             care |= needs_care << j;
@@ -207,28 +186,20 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const token_
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
         bytes = mend(a, c, k.turn, bytes, care, global_enc);
     }
-    /* four lanes' bytes of four pieces become four words, the lane's that of piece lane % 4 */
-    word = fp4_sf_words(bytes, LANES);
-    sf_col = (piece_of(c, k.turn, lane % 4) - threadIdx.x) / LANES + lane / 4 * 4;
-    if (threadIdx.x % LANES == 0) {
-        fp4_store_sf_word(a.layout, a.sf, blockIdx.x, sf_col, sf_cols, word);
-        if (a.sf_linear != NULL) {
-            fp4_store_sf_word(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, sf_col, sf_cols, word);
-        }
+    fp4_row_store_sf(a.layout, a.sf, blockIdx.x, c, k.turn, LANES, bytes);
+    if (!c.is_full && a.sf_linear != NULL) {
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, c, k.turn, LANES, bytes);
     }
 }
 
 /* The CTA's row. */
-static __device__ __forceinline__ void token_row(const token_args &a, const kind c)
+static __device__ __forceinline__ void token_row(const token_args &a, const fp4_row_cut c)
 {
     kept k;
 
     fp4_pdl_wait();
-    if (blockIdx.x >= a.rows) { /* of the padding of the scale buffer */
-        const uint32_t sf_cols = pieces_of(a, c) / LANES;
-        for (uint32_t col = 4 * threadIdx.x; col < sf_cols; col += 4 * c.threads) {
-            fp4_store_sf_word(a.layout, a.sf, blockIdx.x, col, sf_cols, 0);
-        }
+    if (blockIdx.x >= a.rows) {
+        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c, LANES);
         return;
     }
     const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
@@ -237,25 +208,31 @@ static __device__ __forceinline__ void token_row(const token_args &a, const kind
     if (threadIdx.x == 0) {
         a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
     }
-    for (uint32_t turn = 0; turn < turns_of(a, c); turn++) {
-        if (!c.full && k.turn != turn) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
+        if (!c.is_full && k.turn != turn) {
             load_turn(&k, a, c, turn);
         }
         quantize_turn(k, a, c, global_enc);
     }
 }
 
-/* The kernels: any rows, and those that fill all places of their threads. */
-static __global__ void __launch_bounds__(FP4_ROW_THREADS) token_any(const token_args a)
+/* The kernels: any rows; few rows, a piece a thread; and rows that fill all places. */
+static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) token_any(const token_args a)
 {
-    const kind c = {blockDim.x, 0};
+    const fp4_row_cut c = {blockDim.x, EACH, (uint32_t)(a.cols / 16), 0};
+    token_row(a, c);
+}
+
+static __global__ void __launch_bounds__(MOST, 1) token_few(const token_args a)
+{
+    const fp4_row_cut c = {blockDim.x, 1, (uint32_t)(a.cols / 16), 0};
     token_row(a, c);
 }
 
 #define TOKEN_FULL(name, threads) \
     static __global__ void __launch_bounds__(threads, RESIDENT / threads) name(const token_args a) \
     { \
-        const kind c = {threads, 1}; \
+        const fp4_row_cut c = {threads, EACH, threads * EACH, 1}; \
         token_row(a, c); \
     }
 
@@ -279,13 +256,15 @@ static int is_bad(const token_args *a)
             !(a->base_dec > 2.9387358770557188e-39f && a->base_dec <= FP4_F32_MAX));
 }
 
-static const void *kernel_for(const token_args *a)
+/* The kernel for rows that fill all places, where there is one. */
+static const void *full_kernel(const token_args *a)
 {
-    return a->cols == 2048    ? (const void *)token_2048
-           : a->cols == 4096  ? (const void *)token_4096
-           : a->cols == 8192  ? (const void *)token_8192
-           : a->cols == 16384 ? (const void *)token_16384
-                              : (const void *)token_any;
+    return a->sf_linear != NULL || (size_t)a->sf % 4 != 0 ? NULL
+           : a->cols == 2048                              ? (const void *)token_2048
+           : a->cols == 4096                              ? (const void *)token_4096
+           : a->cols == 8192                              ? (const void *)token_8192
+           : a->cols == 16384                             ? (const void *)token_16384
+                                                          : NULL;
 }
 
 /**
@@ -299,6 +278,8 @@ static const void *kernel_for(const token_args *a)
  */
 static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t stream)
 {
+    const void *kernel = full_kernel(a);
+    const size_t pieces = a->cols / 16;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
@@ -316,7 +297,13 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    return cudaLaunchKernelExC(&config, kernel_for(a), arguments);
+    if (a->rows <= FEW && pieces <= MOST) {
+        kernel = (const void *)token_few;
+        config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
+    } else if (kernel == NULL) {
+        kernel = (const void *)token_any;
+    }
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

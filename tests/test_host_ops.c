@@ -193,7 +193,7 @@ static float naive_butterfly(float *lanes, size_t n)
     return lanes[0];
 }
 
-/* The sum of a[i] * b[i], thread by thread. */
+/* The sum of a[i] * b[i], piece by piece, thread by thread. */
 static float naive_row_sum(const float *a, const float *b, size_t cols)
 {
     const size_t threads = fp4_row_threads(cols), pieces = cols / 16;
@@ -203,9 +203,11 @@ static float naive_row_sum(const float *a, const float *b, size_t cols)
     for (size_t thread = 0; thread < threads; thread++) {
         float sum = 0;
         for (size_t piece = thread; piece < pieces; piece += threads) {
+            float of_piece = 0;
             for (size_t c = 16 * piece; c < 16 * piece + 16; c++) {
-                sum = fmaf(a[c], b[c], sum);
+                of_piece = fmaf(a[c], b[c], of_piece);
             }
+            sum = naive_add(sum, of_piece);
         }
         lanes[thread % 32] = sum;
         if (thread % 32 == 31) {

@@ -182,12 +182,16 @@ static inline float fp4_ref_row_sum_(const fp4_ref_call_ *call, size_t row, floa
         /* A chunk is 32 pieces or fewer, and threads come in whole warps: its pieces belong to as
            many threads, one after the other. */
         float *of_thread = sum + col / FP4_ROW_PIECE % threads;
+        float of_piece[FP4_REF_CHUNK_ / FP4_ROW_PIECE] = {0.0f};
         n = fp4_ref_chunk_(call->x.cols - col);
         fp4_ref_load_h_(chunk, call, row, col, n);
         for (i = 0; i < n; i++) {
             const float d = fp4_ref_add_(chunk[i], -mean);
-            float *s = of_thread + i / FP4_ROW_PIECE;
+            float *s = of_piece + i / FP4_ROW_PIECE;
             *s = fp4_fma_rn(d, squares ? d : 1.0f, *s);
+        }
+        for (i = 0; i < n / FP4_ROW_PIECE; i++) {
+            of_thread[i] = fp4_ref_add_(of_thread[i], of_piece[i]);
         }
     }
     for (i = 0; i < warps; i++) { /* sum[i] has been read by then */

@@ -1,0 +1,140 @@
+/*
+ * fp4/device/row.cuh - for kernels that work on whole rows: which pieces of a row are whose, what is
+ * summed over it, and its scale bytes.
+ *
+ * A piece is 16 elements (row.h). A thread takes `each` of them at a time, 4 or 1, a turn of all
+ * threads apart:
+ *
+ *     turn 0               turn 1                ...
+ *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
+ *
+ * Everything is for CTAs of one dimension that work on one row. Constants, where the caller has them
+ * (threads, each, is_full), leave less to do.
+ */
+#ifndef FP4_DEVICE_ROW_CUH
+#define FP4_DEVICE_ROW_CUH
+
+#include <fp4/device/reduce.cuh>
+#include <fp4/device/store.cuh>
+#include <fp4/row.h>
+
+/** How a CTA cuts a row. is_full: the pieces are threads * each, neither less nor more. */
+typedef struct fp4_row_cut {
+    uint32_t threads, each, pieces;
+    int is_full;
+} fp4_row_cut;
+
+/** Turns it takes. */
+FP4_D uint32_t fp4_row_turns(fp4_row_cut c)
+{
+    return c.is_full ? 1 : (c.pieces + c.each * c.threads - 1) / (c.each * c.threads);
+}
+
+/** The piece that is number j of this thread's turn. */
+FP4_D uint32_t fp4_row_piece(fp4_row_cut c, uint32_t turn, uint32_t j)
+{
+    return (turn * c.each + j) * c.threads + threadIdx.x;
+}
+
+/** Whether the row has it. */
+FP4_D int fp4_row_has(fp4_row_cut c, uint32_t piece)
+{
+    return c.is_full || piece < c.pieces;
+}
+
+/** Whether it has number j of the turn for any thread of the CTA. */
+FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
+{
+    return c.is_full || (turn * c.each + j) * c.threads < c.pieces;
+}
+
+/**
+ * The sum over the row from each thread's: the sum of its pieces' sums, in ascending order.
+ *
+ * shape    threads: fp4_row_threads(columns). The CTA has as many; or where each = 1 up to
+ *          FP4_ROW_EACH times as many, so that each thread has one piece. The order is that of row.h
+ *          either way. smem: as many floats as the CTA has threads, and 32.
+ * threads  all of the CTA call, the result is valid in all. A barrier, or two where the CTA has more
+ *          than `threads`, none for one warp; smem is not to be used again before the next.
+ */
+FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
+{
+    const int lanes = fp4_warps_as_lanes_(threads);
+    const uint32_t from = threadIdx.x % (uint32_t)lanes;
+    float *of_warp = smem + c.threads;
+    uint32_t i;
+
+    if (c.each != 1 || c.threads == threads) {
+        return fp4_cta_sum_of(sum, threads, smem);
+    }
+    smem[threadIdx.x] = sum;
+    fp4_ptx_barrier();
+    if (threadIdx.x < threads) { /* whole warps: adds up what would be one thread's pieces */
+#pragma unroll
+        for (i = 1; i < FP4_ROW_EACH; i++) {
+            const uint32_t at = threadIdx.x + i * threads;
+            sum = fp4_add_rn(sum, at < c.threads ? smem[at] : 0.0f);
+        }
+        sum = fp4_warp_sum(sum);
+        if (threadIdx.x % 32 == 0) {
+            of_warp[threadIdx.x / 32] = sum;
+        }
+    }
+    fp4_ptx_barrier();
+    return fp4_group_sum(from < threads / 32 ? of_warp[from] : 0.0f, lanes);
+}
+
+/**
+ * The scale column where the word begins that fp4_sf_words has left in this lane: that of the piece
+ * number j = lane / lanes % 4 of the turn, and of the three blocks behind it. Such a word is to be
+ * stored where fp4_row_has_sf_word.
+ */
+FP4_D uint32_t fp4_row_sf_col(fp4_row_cut c, uint32_t turn, uint32_t lanes)
+{
+    const uint32_t lane = threadIdx.x / lanes;
+    return (turn * c.each + lane % 4) * (c.threads / lanes) + lane / 4 * 4;
+}
+
+FP4_D int fp4_row_has_sf_word(fp4_row_cut c, uint32_t turn, uint32_t lanes)
+{
+    return threadIdx.x % lanes == 0 && (c.each == 4 || threadIdx.x / lanes % 4 == 0) &&
+           (c.is_full || fp4_row_sf_col(c, turn, lanes) < c.pieces / lanes);
+}
+
+/**
+ * Stores the scale bytes of a turn: bits [8j, 8j+8) of `bytes` are those of piece number j, the same
+ * in the `lanes` (1 or 2) lanes that share a block, and 0 where the row has no such piece.
+ *
+ * shape    sf: as fp4_store_sf_word has it; and linear 4-byte aligned if the cut is full.
+ * threads  all 32 lanes of each warp call.
+ */
+FP4_D void fp4_row_store_sf(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_cut c,
+                            uint32_t turn, uint32_t lanes, uint32_t bytes)
+{
+    const uint32_t word = fp4_sf_words(bytes, (int)lanes);
+    const uint32_t sf_col = fp4_row_sf_col(c, turn, lanes), sf_cols = c.pieces / lanes;
+
+    if (!fp4_row_has_sf_word(c, turn, lanes)) {
+        return;
+    }
+    if (c.is_full) {
+        fp4_ptx_store4(sf + fp4_sf_offset(layout, row, 0, sf_cols) +
+                           sf_col / 4 * (uint32_t)fp4_sf_word_step(layout),
+                       word);
+    } else {
+        fp4_store_sf_word(layout, sf, row, sf_col, sf_cols, word);
+    }
+}
+
+/** Stores a row of the padding: zeros. For rows that the matrix does not have. */
+FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_cut c,
+                                 uint32_t lanes)
+{
+    uint32_t col;
+
+    for (col = 4 * threadIdx.x; col < c.pieces / lanes; col += 4 * c.threads) {
+        fp4_store_sf_word(layout, sf, row, col, c.pieces / lanes, 0);
+    }
+}
+
+#endif /* FP4_DEVICE_ROW_CUH */
