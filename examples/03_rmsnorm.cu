@@ -91,7 +91,7 @@ enum {
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || CENTERS ? 384 : JOIN(RESIDENT_, INPUT, ),
-    RESIDENT_TOKEN = FP4_ARCH != 900 || CENTERS || ELEMENT == 4 ? 384 : 640,
+    RESIDENT_TOKEN = FP4_ARCH != 900 || CENTERS || ELEMENT == 4 ? 256 : 512,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW = 256   /* rows; up to here it is latency that counts */
 };
@@ -158,12 +158,15 @@ typedef struct row_factors {
     float mean, rstd, mul, global_enc;
 } row_factors;
 
-/* What a thread keeps of a row: the pieces of one turn; and the weight where that is one piece, so
-   that it is on its way together with the row. */
+/* What a thread keeps of a row: the pieces of one turn; the weight where that is one piece, so that
+   it is on its way together with the row; and, in kernels for a scale a token, what is quantized of
+   the pieces, with the amaxes of their blocks. */
 typedef struct kept {
     size_t row;
     uint32_t turn;
     raw v[EACH], w;
+    fp4_f32x16 t[EACH];
+    float amax[EACH];
 } kept;
 
 static __device__ __forceinline__ size_t in_bytes(uint32_t piece)
@@ -224,6 +227,11 @@ static __device__ __forceinline__ fp4_f32x16 kept_value(const norm_args &a, cons
     const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
     const raw w = c.cut.each == 1 ? k.w : load_weight(a.weight, c, piece);
     return value_of(a, c, k.v[j], w, piece, f);
+}
+
+static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
+{
+    return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
 }
 
 static __device__ __forceinline__ fp4_f32x16 loaded_value(const norm_args &a, const kind c,
@@ -317,8 +325,10 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
             const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-            if (fp4_row_has(c.cut, piece)) {
-                amax = fp4_max_nan_(amax, fp4_amax_or_nan_x16(kept_value(a, c, *k, j, f)));
+            if (fp4_row_has_any(c.cut, turn, j)) {
+                k->t[j] = kept_value(a, c, *k, j, f);
+                k->amax[j] = block_amax(k->t[j]);
+                amax = fp4_row_has(c.cut, piece) ? fp4_max_nan_(amax, k->amax[j]) : amax;
             }
         }
     }
@@ -389,8 +399,9 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_row_has_any(c.cut, k.turn, j)) {
-            const fp4_f32x16 t = kept_value(a, c, k, j, f);
-            const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
+            const int is_there = c.token == 1;
+            const fp4_f32x16 t = is_there ? k.t[j] : kept_value(a, c, k, j, f);
+            const float amax = is_there ? k.amax[j] : block_amax(t);
             uint32_t needs_care;
             const part p = KNOWN(t, amax, f.mul, f.global_enc, &needs_care);
             if (fp4_row_has(c.cut, piece)) {
@@ -448,14 +459,16 @@ static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c
 }
 
 /* Any rows, y rounded or not. */
-static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) norm_rounded(const norm_args a)
+static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
+    norm_rounded(const norm_args a)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, 0, 1};
     norm_cta(a, c, c.cut.threads, smem, 32);
 }
 
-static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) norm_any(const norm_args a)
+static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
+    norm_any(const norm_args a)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};

@@ -4,11 +4,11 @@
  *
  * A row is cut into pieces of 16 elements. Piece p belongs to thread p % threads of the row's CTA.
  * A sum over a row is, on the host as on the device: each piece its elements in ascending order,
- * from 0; each thread its pieces in ascending order; then the lanes of each warp as a butterfly (xor
- * 16, 8, 4, 2, 1); then the warps in the same way, as many as there are, rounded up to a power of two
- * (device/reduce.cuh). The number of threads depends on the length of the row and on nothing else,
- * never on the launch, the element type or the format: so does every rounding. (A kernel may spread
- * the pieces over more threads, or rows over fewer; it must add in this order all the same.)
+ * from 0; each thread its pieces in ascending order; then the lanes of each warp as a butterfly
+ * (xor 16, 8, 4, 2, 1); then the warps in the same way, as many as there are, rounded up to a power
+ * of two (device/reduce.cuh). The number of threads depends on the length of the row and on nothing
+ * else, never on the launch, the element type or the format: so does every rounding. (A kernel may
+ * spread the pieces over more threads, or rows over fewer; it adds in this order all the same.)
  *
  *     columns               64   384  1536  2048  4096  5120  7168  8192  16384  65536
  *     threads               32    32    32    32    64   160   224   128    256    256

@@ -28,14 +28,15 @@ FP4_D float fp4_bounded_below_(float x)
 #endif
 }
 
-/* a / (1 + e^x), x within +-87, a finite. */
+/* a / (1 + e^x), x within +-87, a finite. The residual is taken with this sign so that -0 stays. */
 FP4_D float fp4_over_one_plus_exp_(float a, float x)
 {
     const float divisor = fp4_add_rn(fp4_exp_(x), 1.0f);
     const float reciprocal = fp4_rcp_newton_(divisor);
     const float quotient = fp4_mul_rn(a, reciprocal);
+    const float too_much = fp4_fma_rn(quotient, divisor, -a);
 
-    return fp4_fma_rn(fp4_fma_rn(-quotient, divisor, a), reciprocal, quotient);
+    return fp4_fma_rn(too_much, -reciprocal, quotient);
 }
 
 FP4_D float fp4_silu_finite_(float x)

@@ -1,6 +1,6 @@
 /*
- * fp4/device/row.cuh - for kernels that work on whole rows: which pieces of a row are whose, what is
- * summed over it, and its scale bytes.
+ * fp4/device/row.cuh - for kernels that work on whole rows: which pieces of a row are whose, what
+ * is summed over it, and its scale bytes.
  *
  * A piece is 16 elements (row.h). A thread takes `each` of them at a time, 4 or 1, a turn of all
  * threads apart:
@@ -8,8 +8,8 @@
  *     turn 0               turn 1                ...
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
- * Everything is for CTAs of one dimension that work on one row. Constants, where the caller has them
- * (threads, each, is_full), leave less to do.
+ * Everything is for CTAs of one dimension that work on one row. Constants, where the caller has
+ * them (threads, each, is_full), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
