@@ -3,10 +3,12 @@
  * compile proofs of tests/tools/device.sh: no stack frame and no spill on any target, which
  * instructions stand in the PTX of a kernel, and how many in its SASS. Nobody runs them.
  */
+#include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/requant.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
 
 #define KERNEL extern "C" __global__ void
@@ -108,6 +110,17 @@ KERNEL conversions(const float *x, const uint8_t *q, uint32_t *out)
     out[10] = fp4_f32_bits(fp4_sumsq_x8(fp4_f16x8_to_f32x8(f16), 0.0f));
 }
 
+/* y, in the type of the input. */
+KERNEL narrow(const float *x, uint8_t *y)
+{
+    const fp4_f32x16 v = fp4_load_f32x16(x);
+
+    fp4_store_u32x8(y, fp4_f32x16_to_f16x16(v));
+    fp4_store_u32x8(y + 32, fp4_f32x16_to_bf16x16(v));
+    fp4_store_u32x16(y + 64, fp4_f32x16_to_u32x16(v));
+    fp4_store_u32x4(y + 128, fp4_f32x8_to_bf16x8(fp4_low_x8(v)));
+}
+
 /* ------------------------------------------------------------ loads */
 
 #define LOADS(type, hint) \
@@ -142,6 +155,19 @@ LOADS(e4m3, _cs)
 WORDS()
 WORDS(_cs)
 
+KERNEL deinterleave(const uint8_t *x, uint8_t *out)
+{
+    fp4_u32x8 even = fp4_load_u32x8(x), odd = fp4_load_u32x8(x + 32);
+    fp4_u32x16 wide_even = fp4_load_u32x16(x + 64), wide_odd = fp4_load_u32x16(x + 128);
+
+    fp4_deinterleave_u16x16(&even, &odd);
+    fp4_deinterleave_u32x16(&wide_even, &wide_odd);
+    fp4_store_u32x8(out, even);
+    fp4_store_u32x8(out + 32, odd);
+    fp4_store_u32x16(out + 64, wide_even);
+    fp4_store_u32x16(out + 128, wide_odd);
+}
+
 /* ------------------------------------------------------------ arithmetic, reductions */
 
 KERNEL fragments(const float *x, float factor, float *out)
@@ -155,11 +181,24 @@ KERNEL fragments(const float *x, float factor, float *out)
     out[1] = fp4_amax_or_nan_x16(u);
     out[2] = fp4_amax_or_nan_x8(w);
     out[3] = fp4_sumsq_x32(t, fp4_sumsq_x16(u, 0.0f));
+    out[4] = fp4_sum_x16(fp4_fma_x16(u, fp4_low_x16(v), fp4_high_x16(v)), 0.0f);
+    out[5] = fp4_sum_x16(fp4_shift_x16(fp4_add_x16(u, fp4_low_x16(v)), factor), 0.0f);
 }
+
+#define ACTIVATIONS(name) \
+    KERNEL name(const float *x, float *amax) \
+    { \
+        const fp4_f32x16 v = fp4_load_f32x16(x + thread() * 16); \
+        amax[2 * thread()] = fp4_amax_or_nan_x16(fp4_##name##_finite_x16(v)); \
+        amax[2 * thread() + 1] = fp4_amax_x16(fp4_##name##_x16(v)); \
+    }
+
+ACTIVATIONS(silu)
+ACTIVATIONS(gelu_tanh)
 
 KERNEL reductions(const float *x, float *out)
 {
-    __shared__ float smem[32];
+    __shared__ float smem[6][32];
     const float v = x[thread()];
 
     out[0] = fp4_group_max(v, 4);
@@ -167,8 +206,12 @@ KERNEL reductions(const float *x, float *out)
     out[2] = fp4_group_sum(v, 8);
     out[3] = fp4_warp_max(v);
     out[4] = fp4_warp_sum(v);
-    out[5] = fp4_cta_max(v, smem);
-    out[6] = fp4_cta_sum(v, smem);
+    out[5] = fp4_cta_max(v, smem[0]);
+    out[6] = fp4_cta_sum(v, smem[1]);
+    out[7] = fp4_cta_max_or_nan(v, smem[2]);
+    out[8] = fp4_cta_max_of(v, 256, smem[3]);
+    out[9] = fp4_cta_sum_of(v, 256, smem[4]);
+    out[10] = fp4_cta_max_or_nan_of(v, 256, smem[5]);
 }
 
 /* ------------------------------------------------------------ quantize, store */
@@ -217,6 +260,76 @@ BLOCKS(mxfp8_x16, fp4_load_f32x16, fp4_store_e4m3x16, fp4_mxfp8_quantize_x16(v))
 BLOCKS(mxfp8_x16_cs, fp4_load_f32x16, fp4_store_e4m3x16_cs, fp4_mxfp8_quantize_x16(v))
 BLOCKS(mxfp8_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_x8(v))
 BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v))
+
+/* A piece of a row, its block over so many lanes: as known, as any, and its scale bytes. */
+#define PIECES(name, lanes, store, codes, known, any) \
+    KERNEL name(const float *x, float mul, float global_enc, uint8_t *q, uint8_t *sf) \
+    { \
+        const fp4_f32x16 t = fp4_load_f32x16(x + (size_t)thread() * 16); \
+        const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), lanes); \
+        uint32_t care; \
+        auto p = known; \
+        (void)global_enc; \
+        if (fp4_ptx_any(0xffffffffu, care != 0)) { \
+            p = any; \
+        } \
+        store(q + (size_t)thread() * codes, p.q); \
+        fp4_store_sf_word(FP4_LAYOUT_128X4, sf, blockIdx.x, threadIdx.x / lanes * 4, 300, \
+                          fp4_sf_words(p.sf, lanes)); \
+    }
+
+PIECES(nvfp4_piece, 1, fp4_store_e2m1x16, 8,
+       fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care),
+       fp4_nvfp4_quantize_any_x16(t, 1, mul, global_enc))
+PIECES(nvfp4_32_piece, 2, fp4_store_e2m1x16, 8,
+       fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care),
+       fp4_nvfp4_quantize_any_x16(t, 2, mul, global_enc))
+PIECES(mxfp4_piece, 2, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, &care),
+       fp4_mxfp4_quantize_any_x16(t, 2, mul))
+PIECES(mxfp4_16_piece, 1, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, &care),
+       fp4_mxfp4_quantize_any_x16(t, 1, mul))
+PIECES(mxfp8_piece, 2, fp4_store_e4m3x16, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, &care),
+       fp4_mxfp8_quantize_any_x16(t, 2, mul))
+
+/* A row of any length, four pieces a thread at a time, or one. */
+#define ROWS(name, number) \
+    KERNEL name(const float *x, uint32_t cols, uint32_t rows, float *sum, uint8_t *sf) \
+    { \
+        __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32]; \
+        const fp4_row_cut cut = {blockDim.x, number, cols / 16, 0}; \
+        float of_thread = 0.0f; \
+        if (blockIdx.x >= rows) { \
+            fp4_row_store_padding(FP4_LAYOUT_8X4, sf, blockIdx.x, cut, 2); \
+            return; \
+        } \
+        for (uint32_t turn = 0; turn < fp4_row_turns(cut); turn++) { \
+            uint32_t bytes = 0; \
+            for (uint32_t j = 0; j < number && fp4_row_has_any(cut, turn, j); j++) { \
+                const uint32_t piece = fp4_row_piece(cut, turn, j); \
+                if (fp4_row_has(cut, piece)) { \
+                    const fp4_f32x16 v = fp4_load_f32x16(x + piece * 16); \
+                    of_thread = fp4_add_rn(of_thread, fp4_sumsq_x16(v, 0.0f)); \
+                    bytes |= 0x38u << (8 * j); \
+                } \
+            } \
+            fp4_row_store_sf(FP4_LAYOUT_8X4, sf, blockIdx.x, cut, turn, 2, bytes); \
+        } \
+        sum[blockIdx.x] = fp4_row_sum(of_thread, cut, fp4_row_threads(cols), smem); \
+    }
+
+ROWS(row_by_fours, 4)
+ROWS(row_by_ones, 1)
+
+KERNEL row_columns(uint32_t pieces, uint32_t *cols)
+{
+    const fp4_row_cut cut = {blockDim.x, 4, pieces, 0};
+    cols[thread()] = fp4_row_has_sf_word(cut, 0, 1) ? fp4_row_sf_col(cut, 0, 1) : ~0u;
+}
+
+KERNEL store_sf_words(fp4_layout layout, uint8_t *sf, uint32_t sf_cols, const uint32_t *words)
+{
+    fp4_store_sf_word(layout, sf, blockIdx.x, threadIdx.x * 4, sf_cols, words[thread()]);
+}
 
 KERNEL requantize(const uint8_t *x, float dec, float global_enc, uint8_t *q)
 {

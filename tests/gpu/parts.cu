@@ -2,11 +2,18 @@
 #include "kernel.h"
 #include "parts.h"
 
+/* The portable way, whose flags say this of the instructions. */
+#if defined(FP4_ARCH_CVT_BF16)
+#define FP4_ONE blockDim.y
+#endif
+
+#include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/reduce.cuh>
 #include <fp4/device/requant.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
 
 #if !defined(PARTS)
@@ -159,6 +166,57 @@ ENCODER(to_bf16x2, uint16_t)
     }
 }
 
+/* Eight as a half of sixteen, among others. */
+static __device__ fp4_f32x16 as_half(const fp4_f32x8 &x, int is_high)
+{
+    const fp4_f32x8 other = {{1.0f, -2.0f, 3.0f, -4.0f, 5.0f, -6.0f, 7.0f, -8.0f}};
+    return is_high ? fp4_join_x8(other, x) : fp4_join_x8(x, other);
+}
+
+static __device__ void half_of_halves(const fp4_u32x8 &w, int is_high, uint16_t *c)
+{
+    const uint32_t *v = w.v + 4 * is_high;
+    const fp4_u32x4 four = {{v[0], v[1], v[2], v[3]}};
+    halves(four, c);
+}
+
+ENCODER(to_f16x16_low, uint16_t)
+{
+    half_of_halves(fp4_f32x16_to_f16x16(as_half(x, 0)), 0, c);
+}
+
+ENCODER(to_f16x16_high, uint16_t)
+{
+    half_of_halves(fp4_f32x16_to_f16x16(as_half(x, 1)), 1, c);
+}
+
+ENCODER(to_bf16x16_low, uint16_t)
+{
+    half_of_halves(fp4_f32x16_to_bf16x16(as_half(x, 0)), 0, c);
+}
+
+ENCODER(to_bf16x16_high, uint16_t)
+{
+    half_of_halves(fp4_f32x16_to_bf16x16(as_half(x, 1)), 1, c);
+}
+
+static __device__ void half_of_words(const fp4_u32x16 &w, int is_high, uint32_t *c)
+{
+    for (int i = 0; i < 8; i++) {
+        c[i] = w.v[8 * is_high + i];
+    }
+}
+
+ENCODER(to_u32x16_low, uint32_t)
+{
+    half_of_words(fp4_f32x16_to_u32x16(as_half(x, 0)), 0, c);
+}
+
+ENCODER(to_u32x16_high, uint32_t)
+{
+    half_of_words(fp4_f32x16_to_u32x16(as_half(x, 1)), 1, c);
+}
+
 ENCODER(to_rcp_newton, float)
 {
     for (int i = 0; i < 8; i++) {
@@ -218,6 +276,8 @@ static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsig
         encode_by<to_e2m1x16_high>, encode_by<to_e2m1x2>,         encode_by<to_e4m3x8>,
         encode_by<to_e4m3x2>,       encode_by<to_e4m3>,           encode_by<to_e8m0_up>,
         encode_by<to_f16x8>,        encode_by<to_bf16x8>,         encode_by<to_bf16x2>,
+        encode_by<to_f16x16_low>,   encode_by<to_f16x16_high>,    encode_by<to_bf16x16_low>,
+        encode_by<to_bf16x16_high>, encode_by<to_u32x16_low>,     encode_by<to_u32x16_high>,
         encode_by<to_rcp_newton>,   encode_by<to_rcp_rn>,         encode_by<to_rsqrt>};
     return by[how](first, count, turn, out);
 }
@@ -358,6 +418,22 @@ static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, f
 STORE_KERNELS()
 STORE_KERNELS(_cs)
 
+/* The words as a structure. */
+template <class Words> static __device__ Words words_at(const uint32_t *w, size_t i)
+{
+    enum { COUNT = sizeof(Words) / 4 };
+    Words v;
+
+    for (int k = 0; k < COUNT; k++) {
+        v.v[k] = w[i * COUNT + k];
+    }
+    return v;
+}
+
+STORE_KERNEL(u32, 4, 4, words_at<fp4_u32x4>(w, 0), )
+STORE_KERNEL(u32, 8, 8, words_at<fp4_u32x8>(w, 0), )
+STORE_KERNEL(u32, 16, 16, words_at<fp4_u32x16>(w, 0), )
+
 static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t n, uint8_t *out,
                          size_t stride)
 {
@@ -368,7 +444,75 @@ static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t 
                                        {{store_e4m3x8, store_e4m3x8_cs},
                                         {store_e4m3x16, store_e4m3x16_cs},
                                         {store_e4m3x32, store_e4m3x32_cs}}};
-    GPU_LAUNCH(by[bits / 8][size_of(count)][cs], ctas_of(n), THREADS, q, n, out, stride);
+    static const kernel of_words[3] = {store_u32x4, store_u32x8, store_u32x16};
+    const kernel to_launch = bits == 32 ? of_words[count / 8] : by[bits / 8][size_of(count)][cs];
+
+    GPU_LAUNCH(to_launch, ctas_of(n), THREADS, q, n, out, stride);
+    return cudaGetLastError();
+}
+
+/* The even elements of 32, then the odd ones. */
+template <class Words>
+static __device__ void put_deinterleaved(void (*deinterleave)(Words *, Words *), const uint32_t *x,
+                                         size_t i, uint32_t *out)
+{
+    enum { COUNT = sizeof(Words) / 4 };
+    Words even = words_at<Words>(x, 2 * i), odd = words_at<Words>(x, 2 * i + 1);
+
+    deinterleave(&even, &odd);
+    for (int k = 0; k < COUNT; k++) {
+        out[2 * i * COUNT + k] = even.v[k];
+        out[(2 * i + 1) * COUNT + k] = odd.v[k];
+    }
+}
+
+static __global__ void deinterleave_kernel(int bits, const uint32_t *x, size_t n, uint32_t *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n && bits == 16) {
+        put_deinterleaved(fp4_deinterleave_u16x16, x, i, out);
+    } else if (i < n) {
+        put_deinterleaved(fp4_deinterleave_u32x16, x, i, out);
+    }
+}
+
+static cudaError_t deinterleave(int bits, const uint32_t *x, size_t n, uint32_t *out)
+{
+    GPU_LAUNCH(deinterleave_kernel, ctas_of(n), THREADS, bits, x, n, out);
+    return cudaGetLastError();
+}
+
+static __global__ void store_sf_words_kernel(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
+                                             uint32_t words, const uint32_t *w)
+{
+    const size_t i = thread_number();
+
+    if (i < rows * words) {
+        fp4_store_sf_word((fp4_layout)layout, sf, i / words, (uint32_t)(i % words) * 4, sf_cols,
+                          w[i]);
+    }
+}
+
+static cudaError_t store_sf_words(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
+                                  uint32_t words, const uint32_t *w)
+{
+    GPU_LAUNCH(store_sf_words_kernel, ctas_of(rows * words), THREADS, layout, sf, rows, sf_cols,
+               words, w);
+    return cudaGetLastError();
+}
+
+static __global__ void sf_words_kernel(int lanes, const uint32_t *bytes, uint32_t *out)
+{
+    const size_t i = thread_number();
+    out[i] = lanes == 1 ? fp4_sf_words(bytes[i], 1) : fp4_sf_words(bytes[i], 2);
+}
+
+static cudaError_t sf_words(int lanes, const uint32_t *bytes, size_t threads, uint32_t *out)
+{
+    const unsigned cta = threads % THREADS == 0 ? THREADS : 32;
+
+    GPU_LAUNCH(sf_words_kernel, (unsigned)(threads / cta), cta, lanes, bytes, out);
     return cudaGetLastError();
 }
 
@@ -429,6 +573,7 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
         const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
         return how == AMAX    ? fp4_amax_x16(v)
                : how == SUMSQ ? fp4_sumsq_x16(v, sum)
+               : how == SUM   ? fp4_sum_x16(v, sum)
                               : fp4_amax_or_nan_x16(v);
     }
     const fp4_f32x32 v = fragment_at<fp4_f32x32>(x, i);
@@ -464,6 +609,8 @@ static __device__ float reduce_group(parts_reducer how, float x, int width)
         return fp4_group_sum(x, width);
     case WARP_MAX:
         return fp4_warp_max(x);
+    case WARP_ANY:
+        return (float)fp4_ptx_any(0xffffffffu, x != 0.0f);
     default:
         return fp4_warp_sum(x);
     }
@@ -491,14 +638,21 @@ static cudaError_t reduce_lanes(parts_reducer how, int width, const float *x, si
 
 static __global__ void cta_kernel(const float *x, float *out)
 {
-    __shared__ float smem[32];
+    __shared__ float smem[3][32];
     const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
     const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
     const size_t i = (size_t)blockIdx.x * threads + thread, n = (size_t)gridDim.x * threads;
+    const float v = x[i], magnitude = fp4_ptx_abs(v);
+    const int is_flat = blockDim.x == threads;
 
-    out[i] = fp4_cta_sum(x[i], smem);
-    out[n + i] = fp4_cta_max(fp4_ptx_abs(x[i]), smem);
-    out[2 * n + i] = fp4_cta_sum(fp4_ptx_abs(x[i]), smem);
+    out[CTA_SUM * n + i] = fp4_cta_sum(v, smem[0]);
+    out[CTA_MAX * n + i] = fp4_cta_max(v, smem[1]);
+    out[CTA_MAX_OR_NAN * n + i] = fp4_cta_max_or_nan(magnitude, smem[2]);
+    fp4_ptx_barrier(); /* and the shared memory may be used again */
+    out[CTA_SUM_OF * n + i] = is_flat ? fp4_cta_sum_of(v, threads, smem[0]) : 0.0f;
+    out[CTA_MAX_OF * n + i] = is_flat ? fp4_cta_max_of(v, threads, smem[1]) : 0.0f;
+    out[CTA_MAX_OR_NAN_OF * n + i] =
+        is_flat ? fp4_cta_max_or_nan_of(magnitude, threads, smem[2]) : 0.0f;
 }
 
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)
@@ -536,6 +690,85 @@ static cudaError_t multiply(int count, const float *x, const float *y, float fac
     return cudaGetLastError();
 }
 
+static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32_t pieces,
+                                  uint32_t lanes, const float *x, const uint8_t *bytes, float *sums,
+                                  uint8_t *sf)
+{
+    __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32];
+    const size_t row = blockIdx.x;
+    const fp4_row_cut cut = {blockDim.x, each, pieces, pieces == blockDim.x * each};
+    float sum = 0.0f;
+
+    if (row >= rows) {
+        fp4_row_store_padding((fp4_layout)layout, sf, row, cut, lanes);
+        return;
+    }
+    for (uint32_t turn = 0; turn < fp4_row_turns(cut); turn++) {
+        uint32_t word = 0;
+        for (uint32_t j = 0; j < each && fp4_row_has_any(cut, turn, j); j++) {
+            const uint32_t piece = fp4_row_piece(cut, turn, j);
+            if (fp4_row_has(cut, piece)) {
+                const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, row * pieces + piece);
+                sum = fp4_add_rn(sum, fp4_sum_x16(v, 0.0f));
+                word |= (uint32_t)bytes[(row * pieces + piece) / lanes] << (8 * j);
+            }
+        }
+        fp4_row_store_sf((fp4_layout)layout, sf, row, cut, turn, lanes, word);
+    }
+    sums[row * blockDim.x + threadIdx.x] =
+        fp4_row_sum(sum, cut, fp4_row_threads((size_t)pieces * 16), smem);
+}
+
+static cudaError_t row(int layout, unsigned threads, unsigned each, size_t rows, size_t padded,
+                       uint32_t pieces, uint32_t lanes, const float *x, const uint8_t *bytes,
+                       float *sums, uint8_t *sf)
+{
+    GPU_LAUNCH(row_kernel, (unsigned)padded, threads, layout, each, rows, pieces, lanes, x, bytes,
+               sums, sf);
+    return cudaGetLastError();
+}
+
+static __global__ void combine_kernel(parts_arithmetic how, const float *x, const float *y,
+                                      const float *z, float term, size_t n, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        const fp4_f32x16 a = fragment_at<fp4_f32x16>(x, i), b = fragment_at<fp4_f32x16>(y, i);
+        put_fragment(out, i,
+                     how == ADD     ? fp4_add_x16(a, b)
+                     : how == SHIFT ? fp4_shift_x16(a, term)
+                                    : fp4_fma_x16(a, b, fragment_at<fp4_f32x16>(z, i)));
+    }
+}
+
+static cudaError_t combine(parts_arithmetic how, const float *x, const float *y, const float *z,
+                           float term, size_t n, float *out)
+{
+    GPU_LAUNCH(combine_kernel, ctas_of(n), THREADS, how, x, y, z, term, n, out);
+    return cudaGetLastError();
+}
+
+static __global__ void activate_kernel(parts_activation how, const float *x, size_t n, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
+        put_fragment(out, i,
+                     how == SILU          ? fp4_silu_x16(v)
+                     : how == SILU_FINITE ? fp4_silu_finite_x16(v)
+                     : how == GELU_TANH   ? fp4_gelu_tanh_x16(v)
+                                          : fp4_gelu_tanh_finite_x16(v));
+    }
+}
+
+static cudaError_t activate(parts_activation how, const float *x, size_t n, float *out)
+{
+    GPU_LAUNCH(activate_kernel, ctas_of(n), THREADS, how, x, n, out);
+    return cudaGetLastError();
+}
+
 /* ------------------------------------------------------------------------------ blocks */
 
 /* A function that quantizes: what a lane holds, how many share a block, the call. */
@@ -564,6 +797,16 @@ QUANTIZER(mxfp8_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_x16(x))
 QUANTIZER(mxfp8_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_x8(x))
 QUANTIZER(mxfp8_scaled, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_scaled(x, mul))
 
+/* The codes and the scale byte of a lane. */
+template <class How, class Part>
+static __device__ void put_part(const Part &part, size_t i, uint8_t *q, uint8_t *sf)
+{
+    for (int k = 0; k < How::BYTES; k++) {
+        q[i * How::BYTES + k] = (uint8_t)(part.q[k / 4] >> (8 * (k % 4)));
+    }
+    sf[i] = part.sf;
+}
+
 /* Lanes without a part of their own take the first, so that whole warps call. */
 template <class How>
 static __global__ void quantize_kernel(const float *x, const float *global_enc, const float *mul,
@@ -574,10 +817,7 @@ static __global__ void quantize_kernel(const float *x, const float *global_enc, 
                                     global_enc[at / How::LANES], mul[at / How::LANES]);
 
     if (i < parts) {
-        for (int k = 0; k < How::BYTES; k++) {
-            q[i * How::BYTES + k] = (uint8_t)(part.q[k / 4] >> (8 * (k % 4)));
-        }
-        sf[i] = part.sf;
+        put_part<How>(part, i, q, sf);
     }
 }
 
@@ -602,6 +842,85 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
         quantize_by<mxfp4_x8>,     quantize_by<mxfp4_scaled>, quantize_by<mxfp8>,
         quantize_by<mxfp8_x16>,    quantize_by<mxfp8_x8>,     quantize_by<mxfp8_scaled>};
     return by[how](x, global_enc, mul, blocks, q, sf);
+}
+
+/* Blocks of rows: how many lanes share one, its bytes a lane, the two calls. */
+#define ROW_QUANTIZER(name, lanes, bytes_of_codes, known_call, any_call) \
+    struct name { \
+        enum { LANES = lanes, BYTES = bytes_of_codes }; \
+        static __device__ auto known(const fp4_f32x16 &t, float amax, float mul, float enc, \
+                                     uint32_t *care) \
+        { \
+            (void)enc; \
+            return known_call; \
+        } \
+        static __device__ auto any(const fp4_f32x16 &t, float mul, float enc) \
+        { \
+            (void)enc; \
+            return any_call; \
+        } \
+    };
+
+ROW_QUANTIZER(row_nvfp4, 1, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
+              fp4_nvfp4_quantize_any_x16(t, 1, mul, enc))
+ROW_QUANTIZER(row_nvfp4_32, 2, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
+              fp4_nvfp4_quantize_any_x16(t, 2, mul, enc))
+ROW_QUANTIZER(row_mxfp4, 2, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
+              fp4_mxfp4_quantize_any_x16(t, 2, mul))
+ROW_QUANTIZER(row_mxfp4_16, 1, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
+              fp4_mxfp4_quantize_any_x16(t, 1, mul))
+ROW_QUANTIZER(row_mxfp8, 2, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, care),
+              fp4_mxfp8_quantize_any_x16(t, 2, mul))
+
+/* care: null for any. */
+template <class How>
+static __global__ void part_kernel(const float *x, const float *global_enc, const float *mul,
+                                   size_t parts, uint8_t *q, uint8_t *sf, uint32_t *care)
+{
+    const size_t i = thread_number(), at = i < parts ? i : i % How::LANES, block = at / How::LANES;
+    const fp4_f32x16 t = fragment_at<fp4_f32x16>(x, at);
+
+    if (care == NULL) {
+        const auto part = How::any(t, mul[block], global_enc[block]);
+        if (i < parts) {
+            put_part<How>(part, i, q, sf);
+        }
+        return;
+    }
+    const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), How::LANES);
+    uint32_t needs_care;
+    const auto part = How::known(t, amax, mul[block], global_enc[block], &needs_care);
+    if (i < parts) {
+        put_part<How>(part, i, q, sf);
+        care[i] = needs_care;
+    }
+}
+
+template <class How>
+static cudaError_t row_by(const float *x, const float *global_enc, const float *mul, size_t blocks,
+                          uint8_t *q, uint8_t *sf, uint32_t *care)
+{
+    const size_t parts = blocks * How::LANES;
+
+    GPU_LAUNCH(part_kernel<How>, ctas_of(parts), THREADS, x, global_enc, mul, parts, q, sf, care);
+    return cudaGetLastError();
+}
+
+static cudaError_t quantize_known(int format, const float *x, const float *global_enc,
+                                  const float *mul, size_t blocks, uint8_t *q, uint8_t *sf,
+                                  uint32_t *care)
+{
+    typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
+                                    uint8_t *, uint32_t *);
+    static const function by[5] = {row_by<row_nvfp4>, row_by<row_mxfp4>, row_by<row_mxfp8>,
+                                   row_by<row_nvfp4_32>, row_by<row_mxfp4_16>};
+    return by[format](x, global_enc, mul, blocks, q, sf, care);
+}
+
+static cudaError_t quantize_any(int format, const float *x, const float *global_enc,
+                                const float *mul, size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    return quantize_known(format, x, global_enc, mul, blocks, q, sf, NULL);
 }
 
 static __global__ void requantize_kernel(int format, const uint8_t *x, float dec, float global_enc,
@@ -670,6 +989,8 @@ static cudaError_t dequantize(int format, const uint32_t *q, const uint8_t *sf,
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {TEXT(PARTS), describe, encode,     decode,       load,
-                                    store,       pad,      reduce,     reduce_lanes, reduce_cta,
-                                    multiply,    quantize, requantize, dequantize};
+extern "C" const gpu_parts PARTS = {
+    TEXT(PARTS),    describe,       encode,     decode,    load,     store,
+    deinterleave,   store_sf_words, sf_words,   pad,       reduce,   reduce_lanes,
+    reduce_cta,     multiply,       row,        combine,   activate, quantize,
+    quantize_known, quantize_any,   requantize, dequantize};

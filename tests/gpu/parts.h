@@ -4,7 +4,8 @@
  * parts.cu is compiled once for each way in which they can come out:
  *
  *     gpu_parts_default    as the target has it
- *     gpu_parts_portable   without any instruction that sm_75 lacks
+ *     gpu_parts_portable   without any instruction that sm_75 lacks, and with shifts as
+ *                          multiplications (FP4_ONE)
  *     gpu_parts_fast_math  with --use_fast_math
  *     gpu_parts_native     as on a target with FP4 instructions, which are emulated one by one
  *                          (native/fp4/device/ptx.cuh): the way around the instructions is tested
@@ -32,6 +33,12 @@ typedef enum parts_encoder {
     TO_F16X8,          /* uint16_t */
     TO_BF16X8,         /* uint16_t */
     TO_BF16X2,         /* uint16_t */
+    TO_F16X16_LOW,     /* uint16_t */
+    TO_F16X16_HIGH,    /* uint16_t */
+    TO_BF16X16_LOW,    /* uint16_t */
+    TO_BF16X16_HIGH,   /* uint16_t */
+    TO_U32X16_LOW,     /* uint32_t */
+    TO_U32X16_HIGH,    /* uint32_t */
     TO_RCP_NEWTON,     /* float */
     TO_RCP_RN,         /* float: the instruction that it stands for */
     TO_RSQRT,          /* float */
@@ -69,12 +76,41 @@ typedef enum parts_reducer {
     AMAX,
     AMAX_OR_NAN,
     SUMSQ, /* on top of the float that is in the output */
+    SUM,   /* the same; fragments of 16 */
     GROUP_MAX,
     GROUP_MAX_OR_NAN,
     GROUP_SUM,
     WARP_MAX,
-    WARP_SUM
+    WARP_SUM,
+    WARP_ANY /* 1 where fp4_ptx_any finds a float that is not 0, else 0 */
 } parts_reducer;
+
+/** What reduce_cta leaves of a CTA. */
+typedef enum parts_cta {
+    CTA_SUM,
+    CTA_MAX,        /* of x, NaN left out */
+    CTA_MAX_OR_NAN, /* of |x| */
+    CTA_SUM_OF,     /* the same by the functions that are told the number of threads */
+    CTA_MAX_OF,
+    CTA_MAX_OR_NAN_OF,
+    PARTS_CTA
+} parts_cta;
+
+/** Element by element. */
+typedef enum parts_arithmetic {
+    ADD,   /* x + y */
+    SHIFT, /* x + term */
+    FMA,   /* x * y + z */
+    PARTS_ARITHMETIC
+} parts_arithmetic;
+
+typedef enum parts_activation {
+    SILU,
+    SILU_FINITE,
+    GELU_TANH,
+    GELU_TANH_FINITE,
+    PARTS_ACTIVATIONS
+} parts_activation;
 
 typedef struct gpu_parts {
     const char *name;
@@ -95,10 +131,21 @@ typedef struct gpu_parts {
        fp4_<type>x16_to_f32x16. Fragments follow each other, in x as in out. */
     cudaError_t (*load)(int dtype, int count, int cs, const void *x, size_t fragments, float *out);
 
-    /* Codes of 4 or 8 bits, count 8, 16, 32. Fragment i goes from q[i * words] to
-       out + i * stride. */
+    /* Codes of 4 or 8 bits, count 8, 16, 32; or words, bits = 32, count 4, 8, 16, without cs.
+       Fragment i goes from q[i * words] to out + i * stride. */
     cudaError_t (*store)(int bits, int count, int cs, const uint32_t *q, size_t fragments,
                          uint8_t *out, size_t stride);
+
+    /* Elements of 16 or 32 bits: of each 32 the even ones, then the odd ones. */
+    cudaError_t (*deinterleave)(int bits, const uint32_t *x, size_t fragments, uint32_t *out);
+
+    /* layout as fp4_layout. The words of `rows` rows by fp4_store_sf_word: for each row so many
+       words, w[row * words + k] those of scale columns 4k on. */
+    cudaError_t (*store_sf_words)(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
+                                  uint32_t words, const uint32_t *w);
+
+    /* fp4_sf_words of every thread; threads: a multiple of 32. lanes 1, 2. */
+    cudaError_t (*sf_words)(int lanes, const uint32_t *bytes, size_t threads, uint32_t *out);
 
     /* layout as fp4_layout: 128x4 or 8x4. */
     cudaError_t (*pad)(int layout, uint8_t *sf, size_t rows, size_t sf_cols, const unsigned grid[3],
@@ -112,17 +159,39 @@ typedef struct gpu_parts {
     cudaError_t (*reduce_lanes)(parts_reducer how, int width, const float *x, size_t lanes,
                                 float *out);
 
-    /* CTAs of this shape: sum, max of |x|, and sum of |x|, one after the other with the same shared
-       memory, to out[0], out[n], out[2 n] on of each thread. */
+    /* CTAs of this shape: everything of parts_cta, to out[what * n + i] of thread i of n. Those
+       that are told the number of threads only in one dimension; else they leave 0. */
     cudaError_t (*reduce_cta)(const unsigned cta[3], unsigned ctas, const float *x, float *out);
 
     /* f32 fragments of 32: (x * y) * factor by fp4_mul_xN and fp4_scale_xN, N = 8, 16, 32. */
     cudaError_t (*multiply)(int count, const float *x, const float *y, float factor, size_t n,
                             float *out);
 
+    /* Rows of so many pieces of 16, one to a CTA, whose threads take `each` pieces at a time:
+       fp4_row_sum of the pieces' sums, to each thread of the row; and scale bytes, one for `lanes`
+       pieces, to the layout. Rows from `rows` to `padded` are padding. */
+    cudaError_t (*row)(int layout, unsigned threads, unsigned each, size_t rows, size_t padded,
+                       uint32_t pieces, uint32_t lanes, const float *x, const uint8_t *bytes,
+                       float *sums, uint8_t *sf);
+
+    /* Fragments of 16. */
+    cudaError_t (*combine)(parts_arithmetic how, const float *x, const float *y, const float *z,
+                           float term, size_t n, float *out);
+
+    /* Fragments of 16. */
+    cudaError_t (*activate)(parts_activation how, const float *x, size_t n, float *out);
+
     /* Blocks with a global_enc and a mul each; codes as in memory; the scale byte of every lane. */
     cudaError_t (*quantize)(parts_quantizer how, const float *x, const float *global_enc,
                             const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
+
+    /* format as fp4_format, all of them, 16 elements a lane: blocks with their amax known, and any
+       blocks. Codes and scale bytes as above; what known leaves in *care of every lane. */
+    cudaError_t (*quantize_known)(int format, const float *x, const float *global_enc,
+                                  const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes,
+                                  uint32_t *care_of_lanes);
+    cudaError_t (*quantize_any)(int format, const float *x, const float *global_enc,
+                                const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
 
     /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that
        each CTA makes; the scale byte of every lane. */

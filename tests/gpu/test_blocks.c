@@ -40,6 +40,7 @@ enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
 /* Blocks in a format, each with a global_enc and a mul. */
 typedef struct batch {
     fp4_format format;
+    int is_row; /* for functions that know the amax, and those beside them */
     size_t blocks, block, code_bytes;
     float *x, *global_enc, *mul; /* mul: all 1 where the functions are not scaled */
     uint8_t *q, *sf;             /* expected */
@@ -52,13 +53,13 @@ static fp4_scale scale_of(fp4_format format, float amax, float global_enc, int f
     float quotient, dec;
 
     if (!flush) {
-        return format == FP4_NVFP4   ? fp4_nvfp4_scale(amax, global_enc)
-               : format == FP4_MXFP4 ? fp4_mxfp4_scale(amax)
-                                     : fp4_mxfp8_scale(amax);
+        return fp4_format_is_nvfp4(format) ? fp4_nvfp4_scale(amax, global_enc)
+               : format == FP4_MXFP8       ? fp4_mxfp8_scale(amax)
+                                           : fp4_mxfp4_scale(amax);
     }
-    if (format != FP4_NVFP4) {
+    if (!fp4_format_is_nvfp4(format)) {
         const float reciprocal =
-            format == FP4_MXFP4 ? FP4_E2M1_MAX_RECIPROCAL : FP4_E4M3_MAX_RECIPROCAL;
+            format == FP4_MXFP8 ? FP4_E4M3_MAX_RECIPROCAL : FP4_E2M1_MAX_RECIPROCAL;
         return fp4_scale_from_e8m0_(fp4_f32_to_e8m0_up(path_mul(amax, reciprocal, 1)));
     }
     quotient = path_mul(amax, path_mul(global_enc, FP4_E2M1_MAX_RECIPROCAL, 1), 1);
@@ -69,21 +70,24 @@ static fp4_scale scale_of(fp4_format format, float amax, float global_enc, int f
 }
 
 /* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * mul), the elements
-   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. */
+   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. In rows, whose mul may be
+   anything: an amax that is NaN then counts as 0, a factor that is NaN stays it (host/ops.h). */
 static void expect_block(const batch *b, size_t i, int flush)
 {
     const float *x = b->x + i * b->block;
     uint8_t *q = b->q + i * b->code_bytes;
     uint32_t key = 0;
     fp4_scale scale;
-    float enc;
+    float amax, enc;
 
     for (size_t k = 0; k < b->block; k++) {
         key = fp4_max_u32(key, fp4_amax_key(x[k]));
     }
-    scale =
-        scale_of(b->format, path_mul(host_bits(key), b->mul[i], flush), b->global_enc[i], flush);
-    enc = fp4_min(path_mul(scale.enc, b->mul[i], flush), FP4_F32_MAX);
+    amax = path_mul(host_bits(key), b->mul[i], flush);
+    amax = b->is_row && isnan(amax) ? 0.0f : amax;
+    scale = scale_of(b->format, amax, b->global_enc[i], flush);
+    enc = path_mul(scale.enc, b->mul[i], flush);
+    enc = b->is_row && isnan(enc) ? enc : fp4_min(enc, FP4_F32_MAX);
     b->sf[i] = scale.bits;
     memset(q, 0, b->code_bytes);
     for (size_t k = 0; k < b->block; k++) {
@@ -102,6 +106,7 @@ static batch batch_of(fp4_format format, const values_list *list)
     batch b;
 
     b.format = format;
+    b.is_row = 0;
     b.block = fp4_format_block(format);
     b.blocks = list->blocks * VALUES_BLOCK / b.block;
     b.code_bytes = fp4_q_bytes(format, 1, b.block);
@@ -319,6 +324,182 @@ GPU_TEST(blocks, mxfp8)
 GPU_TEST(blocks, mxfp8_scaled)
 {
     run_format(FP4_MXFP8, 1);
+}
+
+/* ---------------------------------------------------------------- the amax known in advance */
+
+/* Both functions of a format, as expect_bytes_of_block has names. */
+static const quantizer any_of[] = {{PARTS_QUANTIZERS, FP4_NVFP4, 1, 1, "nvfp4_quantize_any_x16"},
+                                   {PARTS_QUANTIZERS, FP4_MXFP4, 2, 1, "mxfp4_quantize_any_x16"},
+                                   {PARTS_QUANTIZERS, FP4_MXFP8, 2, 1, "mxfp8_quantize_any_x16"},
+                                   {PARTS_QUANTIZERS, FP4_NVFP4_32, 2, 1, "nvfp4_32, any"},
+                                   {PARTS_QUANTIZERS, FP4_MXFP4_16, 1, 1, "mxfp4_16, any"}};
+static const quantizer known_of[] = {
+    {PARTS_QUANTIZERS, FP4_NVFP4, 1, 1, "nvfp4_quantize_known_x16"},
+    {PARTS_QUANTIZERS, FP4_MXFP4, 2, 1, "mxfp4_quantize_known_x16"},
+    {PARTS_QUANTIZERS, FP4_MXFP8, 2, 1, "mxfp8_quantize_known_x16"},
+    {PARTS_QUANTIZERS, FP4_NVFP4_32, 2, 1, "nvfp4_32, known"},
+    {PARTS_QUANTIZERS, FP4_MXFP4_16, 1, 1, "mxfp4_16, known"}};
+
+/* What any leaves is expected of all blocks, what known leaves of those that want no care. Returns
+   how many do. */
+static size_t run_row(const batch *b, const gpu_parts *path)
+{
+    const quantizer *any = &any_of[b->format], *known = &known_of[b->format];
+    const size_t lanes = b->blocks * any->lanes;
+    const gpu_buffer in[3] = {gpu_buffer_of(b->x, b->blocks * b->block * sizeof(float), 0),
+                              gpu_buffer_of(b->global_enc, b->blocks * sizeof(float), 0),
+                              gpu_buffer_of(b->mul, b->blocks * sizeof(float), 0)};
+    const gpu_buffer q[2] = {gpu_buffer_new(b->blocks * b->code_bytes, 0),
+                             gpu_buffer_new(b->blocks * b->code_bytes, 0)};
+    const gpu_buffer sf[2] = {gpu_buffer_new(lanes, 0), gpu_buffer_new(lanes, 0)};
+    const gpu_buffer care = gpu_buffer_new(lanes * sizeof(uint32_t), 0);
+    uint8_t *got_q[2], *got_sf[2];
+    uint32_t *got_care;
+    size_t careful = 0;
+
+    for (size_t k = 0; k < 2; k++) {
+        gpu_poison(q[k], 0x7f);
+        gpu_poison(sf[k], 0x7f);
+    }
+    gpu_poison(care, 0x7f);
+    GPU_OK(path->quantize_any((int)b->format, path_floats(in[0]), path_floats(in[1]),
+                              path_floats(in[2]), b->blocks, q[0].bytes, sf[0].bytes));
+    GPU_OK(path->quantize_known((int)b->format, path_floats(in[0]), path_floats(in[1]),
+                                path_floats(in[2]), b->blocks, q[1].bytes, sf[1].bytes,
+                                path_words(care)));
+    gpu_finish(known->name);
+    for (size_t k = 0; k < 2; k++) {
+        got_q[k] = (uint8_t *)gpu_copy_of(q[k]);
+        got_sf[k] = (uint8_t *)gpu_copy_of(sf[k]);
+    }
+    got_care = (uint32_t *)gpu_copy_of(care);
+    for (size_t i = 0; i < b->blocks; i++) {
+        const uint32_t wants = got_care[i * any->lanes];
+        CHECK(wants <= 1, "%s, %s: care %x, block %zu", known->name, path->name, wants, i);
+        for (size_t lane = 1; lane < any->lanes; lane++) {
+            CHECK_EQ(got_care[i * any->lanes + lane], wants, "%s, %s: care of lane %zu, block %zu",
+                     known->name, path->name, lane, i);
+        }
+        careful += wants != 0;
+        expect_bytes_of_block(b, i, any, path->name, got_q[0], got_sf[0]);
+        if (wants == 0) {
+            expect_bytes_of_block(b, i, known, path->name, got_q[1], got_sf[1]);
+        }
+    }
+    for (size_t k = 0; k < 3; k++) {
+        gpu_buffer_free(in[k]);
+    }
+    for (size_t k = 0; k < 2; k++) {
+        gpu_buffer_free(q[k]);
+        gpu_buffer_free(sf[k]);
+        free(got_q[k]);
+        free(got_sf[k]);
+    }
+    gpu_buffer_free(care);
+    free(got_care);
+    return careful;
+}
+
+/* What a row can say: nothing, ordinary and extreme factors, zero, NaN. */
+static const float row_muls[] = {1.0f, 0.3f, 1e-20f, 1e20f, 0.0f, NAN};
+
+enum { ROW_MULS = sizeof row_muls / sizeof row_muls[0] };
+
+/* Round r: all factors in turn, each block another one than in the round before; six rounds of
+   moderate global scales, then such as have a way of their own. */
+static void fill_row_scales(const batch *b, size_t round, uint64_t *state)
+{
+    for (size_t i = 0; i < b->blocks; i++) {
+        b->mul[i] = row_muls[(i + round) % ROW_MULS];
+        b->global_enc[i] = round >= ROW_MULS ? scales[(i / ROW_MULS + round) % SCALES]
+                           : i % 2           ? 2688.0f
+                                             : host_random_scale(state, -60, 60);
+    }
+}
+
+static void run_row_format(fp4_format format)
+{
+    values_list list = all_blocks();
+    batch b = batch_of(format, &list);
+    const size_t all = fp4_format_is_nvfp4(format) ? 2 * ROW_MULS : ROW_MULS;
+    uint64_t state = 77;
+
+    b.is_row = 1;
+    for (size_t round = 0; round < all; round += gpu_is_reduced() ? 5 : 1) {
+        fill_row_scales(&b, round, &state);
+        batch_expect(&b, 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            const size_t careful = p == FAST_MATH ? 1 : run_row(&b, paths[p]);
+            CHECK(careful > 0, "%s: no block of these wants care", paths[p]->name);
+        }
+        if (FAST_MATH < PATHS) {
+            batch_expect(&b, 1);
+            run_row(&b, paths[FAST_MATH % PATHS]);
+        }
+    }
+    batch_free(b);
+    free(list.x);
+}
+
+GPU_TEST(blocks, nvfp4_known)
+{
+    run_row_format(FP4_NVFP4);
+}
+
+GPU_TEST(blocks, nvfp4_32_known)
+{
+    run_row_format(FP4_NVFP4_32);
+}
+
+GPU_TEST(blocks, mxfp4_known)
+{
+    run_row_format(FP4_MXFP4);
+}
+
+GPU_TEST(blocks, mxfp4_16_known)
+{
+    run_row_format(FP4_MXFP4_16);
+}
+
+GPU_TEST(blocks, mxfp8_known)
+{
+    run_row_format(FP4_MXFP8);
+}
+
+/* Blocks as they are: of numbers within 2^8 of each other, zeros among them, or nothing but zeros,
+   with a factor like 1/rms and a global scale that fits. Where these want care, every kernel goes
+   the slow way. */
+GPU_TEST(blocks, ordinary_ones_want_no_care)
+{
+    for (int format = FP4_NVFP4; format <= FP4_MXFP4_16; format++) {
+        const size_t blocks = gpu_is_reduced() ? 300 : 30000;
+        values_list list = {NULL, 0, 0};
+        uint64_t state = 88;
+        batch b;
+
+        for (size_t i = 0; i < blocks; i++) {
+            float *x = values_add(&list);
+            for (size_t k = 0; k < VALUES_BLOCK && i % 8 != 0; k++) {
+                const float magnitude = host_random_scale(&state, -4, 3);
+                x[k] = host_below(&state, 4) == 0 ? 0.0f : magnitude;
+                x[k] = host_below(&state, 2) == 0 ? -x[k] : x[k];
+            }
+        }
+        b = batch_of((fp4_format)format, &list);
+        b.is_row = 1;
+        for (size_t i = 0; i < b.blocks; i++) {
+            b.mul[i] = i % 2 ? 1.0f : host_random_scale(&state, -6, 6);
+            b.global_enc[i] = host_div(2688.0f, host_mul(b.mul[i], 16.0f));
+        }
+        batch_expect(&b, 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            CHECK_EQ(run_row(&b, paths[p]), 0, "%s: ordinary blocks that want care",
+                     known_of[format].name);
+        }
+        batch_free(b);
+        free(list.x);
+    }
 }
 
 /* ---------------------------------------------------------------- --use_fast_math */

@@ -40,6 +40,11 @@ static uint32_t as_bf16(float x)
     return fp4_f32_to_bf16(x);
 }
 
+static uint32_t as_it_is(float x)
+{
+    return host_bits_of(x);
+}
+
 static uint32_t as_reciprocal(float x)
 {
     return host_bits_of(1.0f / x);
@@ -207,15 +212,31 @@ GPU_TEST(convert, all_floats_to_e8m0)
 
 GPU_TEST(convert, all_floats_to_f16)
 {
-    static const sweep sweeps[] = {{TO_F16X8, TURNS, "f32x8_to_f16x8"}};
+    static const sweep sweeps[] = {{TO_F16X8, TURNS, "f32x8_to_f16x8"},
+                                   {TO_F16X16_LOW, 1, "f32x16_to_f16x16, low"},
+                                   {TO_F16X16_HIGH, 1, "f32x16_to_f16x16, high"}};
     RUN_SWEEPS(sweeps, as_f16, 2, ALL_FLOATS);
 }
 
 GPU_TEST(convert, all_floats_to_bf16)
 {
     static const sweep sweeps[] = {{TO_BF16X8, TURNS, "f32x8_to_bf16x8"},
-                                   {TO_BF16X2, 2, "cvt_f32x2_to_bf16x2"}};
+                                   {TO_BF16X2, 2, "cvt_f32x2_to_bf16x2"},
+                                   {TO_BF16X16_LOW, 1, "f32x16_to_bf16x16, low"},
+                                   {TO_BF16X16_HIGH, 1, "f32x16_to_bf16x16, high"}};
     RUN_SWEEPS(sweeps, as_bf16, 2, ALL_FLOATS);
+}
+
+/* Every kind of float, at every place. */
+GPU_TEST(convert, floats_to_their_words)
+{
+    static const sweep sweeps[] = {{TO_U32X16_LOW, TURNS, "f32x16_to_u32x16, low"},
+                                   {TO_U32X16_HIGH, TURNS, "f32x16_to_u32x16, high"}};
+    static const uint32_t first[] = {0u, 0x3f800000u, 0x7f7ff000u, 0x7fbff000u, 0xff7ff000u};
+
+    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
+        RUN_SWEEPS(sweeps, as_it_is, 4, first[i], 8192);
+    }
 }
 
 /* ---------------------------------------------------------------- reciprocals */

@@ -1,6 +1,6 @@
 /*
- * tests/gpu/test_memory.c - loads, stores and the padding of scale buffers, in every way they can
- * be compiled.
+ * tests/gpu/test_memory.c - loads, stores, the order of elements and of scale bytes, the padding of
+ * scale buffers, in every way they can be compiled.
  */
 #include "paths.h"
 
@@ -110,8 +110,11 @@ static void store_width(int bits, int count, int cs)
     gpu_buffer in, out = gpu_buffer_new(n * stride, shift);
     char what[64];
 
-    snprintf(what, sizeof what, "store_%sx%d%s", bits == 4 ? "e2m1" : "e4m3", count,
-             cs ? "_cs" : "");
+    snprintf(what, sizeof what, "store_%sx%d%s",
+             bits == 4   ? "e2m1"
+             : bits == 8 ? "e4m3"
+                         : "u32",
+             count, cs ? "_cs" : "");
     memset(expected, 0x7f, n * stride);
     for (size_t i = 0; i < n * size; i++) {
         q[i] = (uint8_t)host_random(&state);
@@ -139,6 +142,140 @@ GPU_TEST(memory, stores_of_every_width)
         for (int c = 0; c < 3; c++) {
             store_width(bits, counts[c], 0);
             store_width(bits, counts[c], 1);
+        }
+    }
+    for (int c = 0; c < 3; c++) {
+        store_width(32, counts[c] / 2, 0);
+    }
+}
+
+/* ---------------------------------------------------------------- orders */
+
+GPU_TEST(memory, even_and_odd_elements_part)
+{
+    enum { FRAGMENTS = 100 };
+
+    for (int bits = 16; bits <= 32; bits += 16) {
+        const size_t size = (size_t)bits / 8, n = 32 * FRAGMENTS, bytes = n * size;
+        uint8_t *x = (uint8_t *)host_zeros(bytes), *expected = (uint8_t *)host_zeros(bytes);
+        const gpu_buffer out = gpu_buffer_new(bytes, 0);
+        uint64_t state = (uint64_t)bits;
+        gpu_buffer in;
+
+        for (size_t i = 0; i < n; i++) {
+            const size_t to = i / 32 * 32 + i % 2 * 16 + i % 32 / 2;
+            const uint32_t element = host_random(&state);
+            memcpy(x + i * size, &element, size);
+            memcpy(expected + to * size, &element, size);
+        }
+        in = gpu_buffer_of(x, bytes, 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            uint8_t *got;
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->deinterleave(bits, path_words(in), FRAGMENTS, path_words(out)));
+            got = (uint8_t *)gpu_copy_of(out);
+            host_expect_bytes(got, expected, bytes, paths[p]->name);
+            free(got);
+        }
+        gpu_buffer_free(in);
+        gpu_buffer_free(out);
+        free(x);
+        free(expected);
+    }
+}
+
+/* Byte b of the words of a lane's neighbours: that of block k is byte k of the word of the lanes
+   with number b. */
+GPU_TEST(memory, scale_bytes_of_lanes_become_words)
+{
+    const size_t sizes[] = {32, 1024};
+
+    for (size_t lanes = 1; lanes <= 2; lanes++) {
+        for (size_t s = 0; s < 2; s++) {
+            uint8_t bytes[4 * 1024], expected[4 * 1024];
+            const size_t n = sizes[s], around = 4 * lanes;
+            const gpu_buffer out = gpu_buffer_new(4 * n, 0);
+            uint64_t state = n + lanes;
+            gpu_buffer in;
+
+            for (size_t i = 0; i < 4 * n; i++) {
+                const size_t thread = i / 4;
+                bytes[i] = thread % lanes == 0 ? (uint8_t)host_random(&state) : bytes[i - 4];
+            }
+            for (size_t i = 0; i < 4 * n; i++) {
+                const size_t thread = i / 4, k = i % 4;
+                const size_t from = thread / around * around + k * lanes;
+                expected[i] = bytes[4 * from + thread / lanes % 4];
+            }
+            in = gpu_buffer_of(bytes, 4 * n, 0);
+            for (size_t p = 0; p < PATHS; p++) {
+                uint8_t *got;
+                gpu_poison(out, 0x7f);
+                GPU_OK(paths[p]->sf_words((int)lanes, path_words(in), n, path_words(out)));
+                got = (uint8_t *)gpu_copy_of(out);
+                host_expect_bytes(got, expected, 4 * n, paths[p]->name);
+                free(got);
+            }
+            gpu_buffer_free(in);
+            gpu_buffer_free(out);
+        }
+    }
+}
+
+/* Words of some rows of a scale buffer, and one word more than the row has: each byte where
+   layout.h says, the columns that the matrix does not have as zeros in tiles, nothing else. */
+static void store_sf_rows(const gpu_parts *path, fp4_layout layout, size_t rows, size_t sf_cols,
+                          size_t shift)
+{
+    enum { POISON = 0x7f };
+    const size_t words = (sf_cols + 3) / 4 + 1, all = rows + 9;
+    const size_t bytes = fp4_sf_bytes(layout, all, sf_cols);
+    uint8_t *w = (uint8_t *)host_zeros(rows * words * 4), *got;
+    uint8_t *expected = (uint8_t *)host_zeros(bytes);
+    const gpu_buffer sf = gpu_buffer_new(bytes, shift);
+    uint64_t state = sf_cols;
+    gpu_buffer in;
+    char what[96];
+
+    snprintf(what, sizeof what, "%s: layout %d, %zu rows, %zu columns, %zu bytes off", path->name,
+             (int)layout, rows, sf_cols, shift);
+    for (size_t i = 0; i < rows * words * 4; i++) {
+        const uint8_t any = (uint8_t)(host_random(&state) | 1u);
+        w[i] = i % (words * 4) < sf_cols ? any : 0;
+    }
+    for (size_t at = 0; at < bytes; at++) {
+        const size_t row = fp4_sf_row(layout, at, sf_cols), col = fp4_sf_col(layout, at, sf_cols);
+        expected[at] = row < rows ? w[row * words * 4 + col] : POISON;
+    }
+    in = gpu_buffer_of(w, rows * words * 4, 0);
+    gpu_poison(sf, POISON);
+    GPU_OK(path->store_sf_words((int)layout, sf.bytes, rows, (uint32_t)sf_cols, (uint32_t)words,
+                                path_words(in)));
+    got = (uint8_t *)gpu_copy_of(sf);
+    host_expect_bytes(got, expected, bytes, what);
+    gpu_expect_guards(sf, what);
+    gpu_buffer_free(in);
+    gpu_buffer_free(sf);
+    free(w);
+    free(got);
+    free(expected);
+}
+
+GPU_TEST(memory, words_of_scale_bytes_go_where_the_bytes_belong)
+{
+    static const size_t rows[] = {1, 8, 33, 130};
+    static const size_t cols[] = {1, 2, 3, 4, 5, 6, 7, 8, 31, 64, 66};
+    const size_t step = gpu_is_reduced() ? 3 : 1;
+
+    for (size_t p = 0; p < PATHS; p++) {
+        for (size_t c = 0; c < sizeof cols / sizeof cols[0]; c++) {
+            for (size_t r = c % step; r < sizeof rows / sizeof rows[0]; r += step) {
+                store_sf_rows(paths[p], FP4_LAYOUT_128X4, rows[r], cols[c], 4 * r);
+                store_sf_rows(paths[p], FP4_LAYOUT_8X4, rows[r], cols[c], 4 * r);
+                for (size_t shift = 0; shift < 4; shift++) {
+                    store_sf_rows(paths[p], FP4_LAYOUT_LINEAR, rows[r], cols[c], shift);
+                }
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 /*
  * tests/gpu/test_reduce.c - amax, max and sum of fragments, lanes, warps and CTAs against a model
- * on the host that does the same steps in the same order, bit for bit; and products of fragments.
- * In every way they can be compiled.
+ * on the host that does the same steps in the same order, bit for bit; and products and sums of
+ * fragments. In every way they can be compiled.
  */
+#include <fp4/row.h>
+
 #include "paths.h"
 
 #include <float.h>
@@ -45,6 +47,9 @@ static float combined(parts_reducer how, float a, float b)
     if (how == GROUP_SUM || how == WARP_SUM) {
         return a + b;
     }
+    if (how == WARP_ANY) {
+        return a != 0.0f || b != 0.0f ? 1.0f : 0.0f;
+    }
     return larger(a, b, how == GROUP_MAX_OR_NAN);
 }
 
@@ -61,17 +66,22 @@ static void butterfly(parts_reducer how, float *x, size_t lanes, size_t width)
     }
 }
 
-/* A CTA: the warps, then the warps' results as the lanes of one warp, zeros where there is none. */
+/* A CTA: the warps, then the warps' results as so many lanes, rounded up to a power of two, zeros
+   where there is no warp. */
 static float of_cta(parts_reducer how, const float *x, size_t threads)
 {
     float lanes[MOST_THREADS], warps[LANES] = {0};
+    size_t places = 1;
 
+    while (places * LANES < threads) {
+        places *= 2;
+    }
     memcpy(lanes, x, threads * sizeof(float));
     butterfly(how, lanes, threads, LANES);
     for (size_t warp = 0; warp < threads / LANES; warp++) {
         warps[warp] = lanes[warp * LANES];
     }
-    butterfly(how, warps, LANES, LANES);
+    butterfly(how, warps, places, places);
     return warps[0];
 }
 
@@ -79,10 +89,11 @@ static float of_cta(parts_reducer how, const float *x, size_t threads)
 
 static float of_fragment(parts_reducer how, const float *x, size_t count, float start)
 {
-    float result = how == SUMSQ ? start : 0.0f;
+    float result = how == SUMSQ || how == SUM ? start : 0.0f;
 
     for (size_t i = 0; i < count; i++) {
         result = how == SUMSQ ? fmaf(x[i], x[i], result)
+                 : how == SUM ? result + x[i]
                               : larger(result, fabsf(x[i]), how == AMAX_OR_NAN);
     }
     return result;
@@ -91,14 +102,15 @@ static float of_fragment(parts_reducer how, const float *x, size_t count, float 
 static void reduce_fragments(parts_reducer how, size_t count, const char *what)
 {
     const size_t n = gpu_is_reduced() ? 100 : 20000;
-    float *x = numbers(n * count, how != SUMSQ, count), *start = numbers(n, 0, 99);
+    const int is_sum = how == SUMSQ || how == SUM;
+    float *x = numbers(n * count, !is_sum, count), *start = numbers(n, 0, 99);
     float *expected = (float *)host_zeros(n * sizeof(float));
     gpu_buffer in, out;
 
     for (size_t i = 0; i < count; i++) { /* fragments of nothing but NaN, and but one number */
-        x[i] = how == SUMSQ ? x[i] : NAN;
-        x[count + i] = how == SUMSQ || i + 1 == count ? x[i] : -NAN;
-        x[2 * count + i] = how == SUMSQ || i % 2 ? 0.0f : -0.0f;
+        x[i] = is_sum ? x[i] : NAN;
+        x[count + i] = is_sum || i + 1 == count ? x[i] : -NAN;
+        x[2 * count + i] = is_sum || i % 2 ? 0.0f : -0.0f;
     }
     x[2 * count - 1] = -2.5f;
     for (size_t i = 0; i < n; i++) {
@@ -129,6 +141,7 @@ GPU_TEST(reduce, fragments)
     reduce_fragments(SUMSQ, 8, "sumsq_x8");
     reduce_fragments(SUMSQ, 16, "sumsq_x16");
     reduce_fragments(SUMSQ, 32, "sumsq_x32");
+    reduce_fragments(SUM, 16, "sum_x16");
 }
 
 /* The amax and the NaN of each place of a fragment arrive. */
@@ -207,32 +220,85 @@ GPU_TEST(reduce, groups_of_lanes)
     reduce_groups(WARP_SUM, LANES, 0, "warp_sum");
 }
 
+/* No lane, each lane alone, all. */
+GPU_TEST(reduce, any_lane_of_a_warp)
+{
+    enum { WARPS = LANES + 2 };
+    float x[WARPS * LANES], expected[WARPS * LANES];
+    const gpu_buffer out = gpu_buffer_new(sizeof expected, 0);
+    gpu_buffer in;
+
+    for (size_t warp = 0; warp < WARPS; warp++) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            x[warp * LANES + lane] = warp == lane || warp == LANES + 1 ? -2.0f : 0.0f;
+            expected[warp * LANES + lane] = x[warp * LANES + lane];
+        }
+        butterfly(WARP_ANY, expected + warp * LANES, LANES, LANES);
+    }
+    in = gpu_buffer_of(x, sizeof x, 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        gpu_poison(out, 0x7f);
+        GPU_OK(paths[p]->reduce_lanes(WARP_ANY, LANES, path_floats(in), WARPS * LANES,
+                                      path_floats(out)));
+        path_expect_floats(out, expected, "any", paths[p]->name);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+}
+
 /* ---------------------------------------------------------------- CTAs */
 
-static void reduce_shape(const unsigned cta[3])
+static float cta_result(parts_cta what, const float *x, const float *magnitudes, size_t threads)
 {
-    enum { SUM, MAX, SUM_AGAIN, RESULTS };
+    switch (what) {
+    case CTA_SUM:
+    case CTA_SUM_OF:
+        return of_cta(WARP_SUM, x, threads);
+    case CTA_MAX:
+    case CTA_MAX_OF:
+        return of_cta(WARP_MAX, x, threads);
+    default:
+        return of_cta(GROUP_MAX_OR_NAN, magnitudes, threads);
+    }
+}
+
+/* With NaN: one CTA in three has one, and one in three only one number. */
+static float *cta_numbers(size_t threads, unsigned ctas, int with_nan)
+{
+    float *x = numbers(threads * ctas, 0, threads);
+
+    for (size_t i = 0; i < threads * ctas && with_nan; i++) {
+        const size_t cta = i / threads;
+        const int is_here = i % threads == 7 * cta % threads;
+        x[i] = (cta % 3 == 1 && is_here) || (cta % 3 == 2 && !is_here) ? NAN : fabsf(x[i]);
+    }
+    return x;
+}
+
+static void reduce_shape(const unsigned cta[3], int with_nan)
+{
     const size_t threads = (size_t)cta[0] * cta[1] * cta[2];
-    const unsigned ctas = gpu_is_reduced() ? 2 : 40;
+    const int is_flat = cta[0] == threads;
+    const unsigned ctas = gpu_is_reduced() ? 3 : 40;
     const size_t n = threads * ctas;
-    float *x = numbers(n, 0, threads), *magnitudes = (float *)host_zeros(n * sizeof(float));
-    float *expected = (float *)host_zeros(RESULTS * n * sizeof(float));
-    gpu_buffer in, out = gpu_buffer_new(RESULTS * n * sizeof(float), 0);
+    float *x = cta_numbers(threads, ctas, with_nan);
+    float *magnitudes = (float *)host_zeros(n * sizeof(float));
+    float *expected = (float *)host_zeros(PARTS_CTA * n * sizeof(float));
+    gpu_buffer in, out = gpu_buffer_new(PARTS_CTA * n * sizeof(float), 0);
     char what[96];
 
-    snprintf(what, sizeof what, "cta_sum, cta_max, cta_sum of %u x %u x %u", cta[0], cta[1],
-             cta[2]);
+    snprintf(what, sizeof what, "CTAs of %u x %u x %u, n = %zu, %s NaN", cta[0], cta[1], cta[2], n,
+             with_nan ? "with" : "without");
     for (size_t i = 0; i < n; i++) {
         magnitudes[i] = fabsf(x[i]);
     }
-    for (size_t c = 0; c < n; c += threads) {
-        const float sum = of_cta(WARP_SUM, x + c, threads);
-        const float max = of_cta(WARP_MAX, magnitudes + c, threads);
-        const float sum_again = of_cta(WARP_SUM, magnitudes + c, threads);
-        for (size_t i = c; i < c + threads; i++) {
-            expected[SUM * n + i] = sum;
-            expected[MAX * n + i] = max;
-            expected[SUM_AGAIN * n + i] = sum_again;
+    for (size_t i = 0; i < PARTS_CTA * n; i += threads) {
+        const parts_cta result = (parts_cta)(i / n);
+        const float value = result >= CTA_SUM_OF && !is_flat
+                                ? 0.0f
+                                : cta_result(result, x + i % n, magnitudes + i % n, threads);
+        for (size_t k = 0; k < threads; k++) {
+            expected[i + k] = value;
         }
     }
     in = gpu_buffer_of(x, n * sizeof(float), 0);
@@ -253,12 +319,100 @@ GPU_TEST(reduce, ctas_of_every_number_of_warps)
     static const unsigned shapes[][3] = {{8, 4, 1},   {16, 2, 3},  {4, 4, 64},
                                          {32, 32, 1}, {2, 16, 32}, {1, 1, 64}};
 
-    for (unsigned warps = 1; warps <= 32; warps += gpu_is_reduced() ? 15 : 1) {
+    for (unsigned warps = 1; warps <= 32; warps++) {
         const unsigned cta[3] = {32 * warps, 1, 1};
-        reduce_shape(cta);
+        reduce_shape(cta, 0);
+        reduce_shape(cta, 1);
     }
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        reduce_shape(shapes[i]);
+        reduce_shape(shapes[i], 0);
+        reduce_shape(shapes[i], 1);
+    }
+}
+
+/* ---------------------------------------------------------------- rows */
+
+/* What row.h says of a sum: pieces, then threads, then the CTA of fp4_row_threads. */
+static float of_row(const float *x, size_t pieces)
+{
+    const size_t threads = fp4_row_threads(pieces * FP4_ROW_PIECE);
+    float sums[MOST_THREADS] = {0};
+
+    for (size_t piece = 0; piece < pieces; piece++) {
+        sums[piece % threads] += of_fragment(SUM, x + piece * FP4_ROW_PIECE, FP4_ROW_PIECE, 0.0f);
+    }
+    return of_cta(WARP_SUM, sums, threads);
+}
+
+/* The row's sum in every thread, its scale bytes where layout.h says, the padding of the rows. */
+static void expect_rows(fp4_layout layout, size_t pieces, size_t lanes, unsigned each)
+{
+    enum { ROWS = 5 };
+    const size_t sf_cols = pieces / lanes, padded = fp4_sf_rows_padded(layout, ROWS);
+    const size_t n = ROWS * pieces * FP4_ROW_PIECE;
+    const size_t sf_bytes = fp4_sf_bytes(layout, ROWS, sf_cols);
+    const size_t threads =
+        each == 1 ? (pieces + 31) / 32 * 32 : fp4_row_threads(pieces * FP4_ROW_PIECE);
+    float *x = numbers(n, 0, pieces), *sums = (float *)host_zeros(ROWS * threads * sizeof(float));
+    uint8_t *bytes = (uint8_t *)host_zeros(ROWS * sf_cols), *got;
+    uint8_t *expected = (uint8_t *)host_zeros(sf_bytes);
+    const gpu_buffer out = gpu_buffer_new(ROWS * threads * sizeof(float), 0);
+    const gpu_buffer sf = gpu_buffer_new(sf_bytes, 0);
+    gpu_buffer in, in_bytes;
+    uint64_t state = pieces;
+    char what[96];
+
+    snprintf(what, sizeof what, "layout %d, %zu pieces, %u of %zu threads each, blocks of %zu",
+             (int)layout, pieces, each, threads, lanes);
+    for (size_t i = 0; i < ROWS * sf_cols; i++) {
+        bytes[i] = (uint8_t)host_random(&state);
+        expected[fp4_sf_offset(layout, i / sf_cols, i % sf_cols, sf_cols)] = bytes[i];
+    }
+    for (size_t i = 0; i < ROWS * threads; i++) {
+        sums[i] = of_row(x + i / threads * pieces * FP4_ROW_PIECE, pieces);
+    }
+    in = gpu_buffer_of(x, n * sizeof(float), 0);
+    in_bytes = gpu_buffer_of(bytes, ROWS * sf_cols, 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        gpu_poison(out, 0x7f);
+        gpu_poison(sf, 0x7f);
+        GPU_OK(paths[p]->row((int)layout, (unsigned)threads, each, ROWS, padded, (uint32_t)pieces,
+                             (uint32_t)lanes, path_floats(in), in_bytes.bytes, path_floats(out),
+                             sf.bytes));
+        path_expect_floats(out, sums, what, paths[p]->name);
+        got = (uint8_t *)gpu_copy_of(sf);
+        host_expect_bytes(got, expected, sf_bytes, what);
+        gpu_expect_guards(sf, what);
+        free(got);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_bytes);
+    gpu_buffer_free(out);
+    gpu_buffer_free(sf);
+    free(x);
+    free(sums);
+    free(bytes);
+    free(expected);
+}
+
+/* Up to 1024 pieces a thread can have but one of them, and the CTA more threads than the order of
+   the sum knows. */
+GPU_TEST(reduce, rows_of_pieces)
+{
+    static const size_t pieces[] = {1,   2,   24,  32,  34,   96,   128,
+                                    130, 320, 448, 512, 1000, 1024, 1500};
+
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        for (size_t lanes = 1; lanes <= 2; lanes++) {
+            for (int layout = FP4_LAYOUT_128X4; layout <= FP4_LAYOUT_LINEAR; layout++) {
+                if (pieces[i] % lanes == 0) {
+                    expect_rows((fp4_layout)layout, pieces[i], lanes, FP4_ROW_EACH);
+                }
+                if (pieces[i] % lanes == 0 && pieces[i] <= FP4_ROW_EACH * FP4_ROW_THREADS) {
+                    expect_rows((fp4_layout)layout, pieces[i], lanes, 1);
+                }
+            }
+        }
     }
 }
 
@@ -290,5 +444,43 @@ GPU_TEST(reduce, products_of_fragments)
     gpu_buffer_free(out);
     free(x);
     free(y);
+    free(expected);
+}
+
+static float combined_elements(parts_arithmetic how, float x, float y, float z, float term)
+{
+    return how == ADD ? x + y : how == SHIFT ? x + term : fmaf(x, y, z);
+}
+
+GPU_TEST(reduce, sums_of_fragments)
+{
+    static const char *const names[] = {"add_x16", "shift_x16", "fma_x16"};
+    const size_t n = 16 * (gpu_is_reduced() ? 20 : 10000);
+    float *x = numbers(n, 1, 3), *y = numbers(n, 1, 4), *z = numbers(n, 1, 5);
+    float *expected = (float *)host_zeros(n * sizeof(float));
+    const gpu_buffer in_x = gpu_buffer_of(x, n * sizeof(float), 0);
+    const gpu_buffer in_y = gpu_buffer_of(y, n * sizeof(float), 0);
+    const gpu_buffer in_z = gpu_buffer_of(z, n * sizeof(float), 0);
+    const gpu_buffer out = gpu_buffer_new(n * sizeof(float), 0);
+    const float term = -0.7f;
+
+    for (int how = 0; how < PARTS_ARITHMETIC; how++) {
+        for (size_t i = 0; i < n; i++) {
+            expected[i] = combined_elements((parts_arithmetic)how, x[i], y[i], z[i], term);
+        }
+        for (size_t p = 0; p < PATHS; p++) {
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->combine((parts_arithmetic)how, path_floats(in_x), path_floats(in_y),
+                                     path_floats(in_z), term, n / 16, path_floats(out)));
+            path_expect_floats(out, expected, names[how], paths[p]->name);
+        }
+    }
+    gpu_buffer_free(in_x);
+    gpu_buffer_free(in_y);
+    gpu_buffer_free(in_z);
+    gpu_buffer_free(out);
+    free(x);
+    free(y);
+    free(z);
     free(expected);
 }

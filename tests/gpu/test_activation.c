@@ -1,0 +1,119 @@
+/*
+ * tests/gpu/test_activation.c - SiLU and GELU of fragments against the scalar functions on the
+ * host, bit for bit: every f16, every bf16, and random floats, in every way they can be compiled.
+ */
+#include <fp4/activation.h>
+
+#include "paths.h"
+
+/* A function under test, and what it is held against. */
+typedef struct activation {
+    parts_activation how;
+    float (*reference)(float x);
+    int is_finite; /* +inf gives NaN */
+    const char *name;
+} activation;
+
+static float silu(float x)
+{
+    return fp4_silu(x);
+}
+
+static float gelu_tanh(float x)
+{
+    return fp4_gelu_tanh(x);
+}
+
+static const activation activations[] = {{SILU, silu, 0, "silu_x16"},
+                                         {SILU_FINITE, silu, 1, "silu_finite_x16"},
+                                         {GELU_TANH, gelu_tanh, 0, "gelu_tanh_x16"},
+                                         {GELU_TANH_FINITE, gelu_tanh, 1, "gelu_tanh_finite_x16"}};
+
+/* n, a multiple of 16, on every path. With --use_fast_math the inputs that have a subnormal
+   somewhere on their way are replaced. */
+static void expect_activations(const activation *a, const float *x, size_t n)
+{
+    float *in = (float *)host_zeros(n * sizeof(float));
+    float *expected = (float *)host_zeros(n * sizeof(float));
+    const gpu_buffer out = gpu_buffer_new(n * sizeof(float), 0);
+
+    for (size_t p = 0; p < PATHS; p++) {
+        gpu_buffer on_device;
+#pragma omp parallel for schedule(static)
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
+            const int is_tiny = x[i] != 0 && fabsf(x[i]) < 0x1p-100f;
+            in[i] = p == FAST_MATH && is_tiny ? copysignf(1.0f, x[i]) : x[i];
+            expected[i] = a->is_finite && isinf(in[i]) && in[i] > 0 ? NAN : a->reference(in[i]);
+        }
+        on_device = gpu_buffer_of(in, n * sizeof(float), 0);
+        gpu_poison(out, 0x7f);
+        GPU_OK(paths[p]->activate(a->how, path_floats(on_device), n / 16, path_floats(out)));
+        path_expect_floats(out, expected, a->name, paths[p]->name);
+        gpu_buffer_free(on_device);
+    }
+    gpu_buffer_free(out);
+    free(in);
+    free(expected);
+}
+
+static void expect_all_activations(const float *x, size_t n)
+{
+    for (size_t k = 0; k < sizeof activations / sizeof activations[0]; k++) {
+        expect_activations(&activations[k], x, n);
+    }
+}
+
+/* Every 16-bit number. */
+enum { HALVES = 65536 };
+
+GPU_TEST(activation, of_every_bf16)
+{
+    static float x[HALVES];
+
+    for (uint32_t i = 0; i < HALVES; i++) {
+        x[i] = fp4_bf16_to_f32((uint16_t)i);
+    }
+    expect_all_activations(x, HALVES);
+}
+
+GPU_TEST(activation, of_every_f16)
+{
+    static float x[HALVES];
+
+    for (uint32_t i = 0; i < HALVES; i++) {
+        x[i] = fp4_f16_to_f32((uint16_t)i);
+    }
+    expect_all_activations(x, HALVES);
+}
+
+/* Half of them any bits at all; half between 2^-10 and 2^7, where something happens. */
+GPU_TEST(activation, of_random_floats)
+{
+    const size_t n = gpu_is_reduced() ? 1 << 14 : 1 << 22;
+    float *x = (float *)host_zeros(n * sizeof(float));
+    uint64_t state = 99;
+
+    for (size_t i = 0; i < n; i++) {
+        const float magnitude = host_random_scale(&state, -10, 7);
+        x[i] = i % 2 ? host_bits(host_random(&state)) : i % 4 ? -magnitude : magnitude;
+    }
+    expect_all_activations(x, n);
+    free(x);
+}
+
+/* Where the rules change, and next to it, at every place of a fragment. */
+GPU_TEST(activation, of_the_ends_at_every_place)
+{
+    static const uint32_t ends[] = {
+        0u,          0x80000000u, 0x00000001u, 0x80000001u, 0x007fffffu, 0x807fffffu, 0x00800000u,
+        0x80800000u, 0x42ae0000u, 0xc2ae0000u, 0x42adffffu, 0xc2adffffu, 0x42ae0001u, 0xc2ae0001u,
+        0x7f7fffffu, 0xff7fffffu, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xff800001u};
+    enum { ENDS = sizeof ends / sizeof ends[0] };
+    float x[ENDS * 16 * 16];
+
+    for (size_t i = 0; i < ENDS * 16 * 16; i++) {
+        const size_t end = i / 256, place = i / 16 % 16;
+        x[i] = i % 16 == place ? host_bits(ends[end]) : -1.5f;
+    }
+    expect_all_activations(x, ENDS * 16 * 16);
+}
