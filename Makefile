@@ -92,8 +92,11 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
-# Device code and what became of it. Of each example a Latin square, any two of whose words meet,
-# for all targets; of 01_quantize all combinations, the rest of them for two targets.
+# Device code and what became of it. Of an example with a layout among its words a Latin square, any
+# two of whose words meet, for all targets; of 01_quantize all combinations, the rest of them for
+# two targets. The fused examples take longer: each combination for one class of targets, those
+# without conversion instructions, with those of e4m3, with all. In 03_rmsnorm any two of input,
+# norm, class and rule of the format meet; in the others every class, input and activation occurs.
 gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -102,9 +105,20 @@ device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
 	e4m3-nvfp4-128X4 e4m3-mxfp4-8X4 e4m3-mxfp8-LINEAR
 device_rest := $(filter-out $(device_words),$(gpu_words))
 device_examples := 01_quantize 02_quantize_colmajor
+device_none := 75 80 86
+device_e4m3 := 89 90 100 120
+device_all := 100a 103a 110a 120a 121a
+fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
+	f16-mxfp8-layernorm) 04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
+	05_per_token/f32-nvfp4
+fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
+	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32
+fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
+	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
+	$(foreach class,none e4m3 all,$(fused_$(class):%=device/%)) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
 	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
 
@@ -345,6 +359,10 @@ build/checks/device/ptx-portable.ok: build/checks/device/portable.ok tests/tools
 	$(check) sh tests/tools/device.sh ptx build/device/portable portable
 build/checks/device/portable.ok build/checks/device/ptx-portable.ok: only = $(three)
 $(device_rest:%=build/checks/device/01_quantize/%.ok): only = $(call code,$(filter 80 90,$(archs)))
+$(fused_none:%=build/checks/device/%.ok): only = $(call code,$(filter $(device_none),$(archs)))
+$(fused_e4m3:%=build/checks/device/%.ok): only = \
+	$(call code,$(filter $(device_e4m3),$(archs) $(plain)))
+$(fused_all:%=build/checks/device/%.ok): only = $(call code,$(filter $(device_all),$(archs)))
 
 build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config tests/tools/device.sh
 	$(Q)env NVCC='$(NVCC)' TARGETS='$(three)' sh tests/tools/device.sh compile $< $@ -DNDEBUG
@@ -362,12 +380,16 @@ build/checks/device/readme/%.ok: README.md build/config tests/tools/device.sh \
 	$(check) sh tests/tools/device.sh frames build/readme/$*/snippet.cu build/device/readme-$* \
 	    $(basename $@)
 
-define device_example # name
+define device_example # name, what its third word defines
 build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
 	$$(check) sh tests/tools/device.sh frames $$< build/device/$1/$$* $$(basename $$@) -DNO_MAIN \
-	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) -DLAYOUT=FP4_LAYOUT_$$(call word_of,3)
+	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    $$(addprefix -D$2,$$(call word_of,3))
 endef
-$(foreach e,$(device_examples),$(eval $(call device_example,$e)))
+$(foreach e,$(device_examples),$(eval $(call device_example,$e,LAYOUT=FP4_LAYOUT_)))
+$(eval $(call device_example,03_rmsnorm,NORM=))
+$(eval $(call device_example,04_silu_mul,ACTIVATION=))
+$(eval $(call device_example,05_per_token))
 
 # -------------------------------------------------------------------------------- text, consumers
 
@@ -481,17 +503,24 @@ endif
 
 # -------------------------------------------------------------------------------- GPU tests
 #
-# The launchers of the examples, compiled for each input type, format and layout, and the building
-# blocks, compiled in four ways (tests/gpu/parts.h), called from C. For the GPU that is here;
+# The launchers of the examples, compiled for each input type, format and layout or operation, and
+# the building blocks, compiled in four ways (tests/gpu/parts.h), called from C. For the GPU here;
 # GPU_ARCH="sm_90" for another. Where Criterion's libraries are not in a system directory, the
 # program finds them in the -L directories of LDFLAGS.
 
 GPU_ARCH ?= $(gpu_arch)
 test_gpu := build/gpu/$(GPU_ARCH)
 test_gpu_parts := default portable fast_math native
+# KERNEL-INPUT-FORMAT-OPERATION of the fused examples (tests/gpu/launch.h).
+test_gpu_fused := $(foreach input,f32 f16 bf16,\
+	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,\
+	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-$(input)-$(format)-$(norm)) \
+	$(foreach activation,silu gelu_tanh,silu_mul-$(input)-$(format)-$(activation))) \
+	$(foreach format,nvfp4 nvfp4_32,per_token-$(input)-$(format)))
 test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard tests/gpu/*.c))) \
 	$(test_gpu)/tools.o $(test_gpu_parts:%=$(test_gpu)/parts-%.o) \
-	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o)
+	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o) \
+	$(test_gpu_fused:%=$(test_gpu)/%.o)
 test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings \
 	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
@@ -523,14 +552,17 @@ $(test_gpu)/parts-native.o: front := -Itests/gpu/native
 $(test_gpu)/parts-%.o: tests/gpu/parts.cu build/config
 	@mkdir -p $(@D)
 	$(Q)$(test_gpu_nvcc) $(parts_flags) -DPARTS=gpu_parts_$* -c $< -o $@
-define test_gpu_rule # rows or columns
+define test_gpu_rule # launch_*.cu, what its third word defines
 $(test_gpu)/$1-%.o: tests/gpu/launch_$1.cu build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(test_gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+	    $$(addprefix -D$2,$$(call word_of,3)) -c $$< -o $$@
 endef
-$(eval $(call test_gpu_rule,rows))
-$(eval $(call test_gpu_rule,columns))
+$(eval $(call test_gpu_rule,rows,LAYOUT=FP4_LAYOUT_))
+$(eval $(call test_gpu_rule,columns,LAYOUT=FP4_LAYOUT_))
+$(eval $(call test_gpu_rule,rmsnorm,NORM=))
+$(eval $(call test_gpu_rule,silu_mul,ACTIVATION=))
+$(eval $(call test_gpu_rule,per_token))
 # RPATH, which holds for the libraries of libraries too, not RUNPATH.
 $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 	$(Q)$(CXX) -fopenmp $^ $(LDFLAGS) $(if $(test_gpu_rpath),-Wl$(comma)--disable-new-dtags) \
@@ -581,9 +613,19 @@ build/simt/fuzz/%.o: simt_cxx = $(CLANG)++
 simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
 simt_cu = $(simt_cxx) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
-	-Wno-unused -Wno-unknown-pragmas -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
+	-Wno-unused -Wno-unknown-pragmas -Wno-pass-failed -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
-simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
+# Of the fused kernels a Latin square, as tests/gpu/launch.h has it.
+simt_formats = $1-nvfp4-$2 $1-mxfp4-$3 $1-mxfp8-$4 $1-nvfp4_32-$3 $1-mxfp4_16-$2
+simt_fused := $(addprefix rmsnorm-,$(call simt_formats,f32,rmsnorm,add_rmsnorm,layernorm) \
+	$(call simt_formats,f16,add_rmsnorm,layernorm,rmsnorm) \
+	$(call simt_formats,bf16,layernorm,rmsnorm,add_rmsnorm)) \
+	$(addprefix silu_mul-,$(call simt_formats,f32,silu,gelu_tanh,silu) \
+	$(call simt_formats,f16,gelu_tanh,silu,gelu_tanh) \
+	$(call simt_formats,bf16,silu,gelu_tanh,silu)) \
+	$(filter per_token-%,$(test_gpu_fused))
+simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
+	$(simt_fused)
 folders += simt
 .PHONY: test-simt coverage
 
@@ -619,18 +661,19 @@ build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 simt_objects = $(simt_tests:%=build/simt/$1/tests/%.o) \
 	$(simt_$1_machine:%=build/simt/$1/machine/%.o) $(simt_units:%=build/simt/$1/$2/%.o)
 
+define simt_launchers # kind, target, launch_*.cu, what its third word defines, its kernels
+build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu $5 build/config
+	@mkdir -p $$(@D)
+	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
+	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
+	    $$(addprefix -D$4,$$(call word_of,3)) -c $$< -o $$@
+endef
 define simt_program # kind, target
-build/simt/$1/$2/rows-%.o: tests/simt/launch_rows.cu build/simt/01_quantize.h build/config
-	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
-	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
-build/simt/$1/$2/columns-%.o: tests/simt/launch_columns.cu build/simt/02_quantize_colmajor.h \
-		build/config
-	@mkdir -p $$(@D)
-	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
-	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    -DLAYOUT=FP4_LAYOUT_$$(call word_of,3) -c $$< -o $$@
+$(call simt_launchers,$1,$2,rows,LAYOUT=FP4_LAYOUT_,build/simt/01_quantize.h)
+$(call simt_launchers,$1,$2,columns,LAYOUT=FP4_LAYOUT_,build/simt/02_quantize_colmajor.h)
+$(call simt_launchers,$1,$2,rmsnorm,NORM=,build/simt/03_rmsnorm.h)
+$(call simt_launchers,$1,$2,silu_mul,ACTIVATION=,build/simt/04_silu_mul.h)
+$(call simt_launchers,$1,$2,per_token,,build/simt/05_per_token.h)
 build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)
@@ -658,7 +701,8 @@ build/simt/fuzz/tests/fuzz_launch.o: tests/simt/fuzz/fuzz_launch.c build/config
 	$(Q)$(simt_c) $(simt_fuzz) $(simt_paths) -c $< -o $@
 build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
 		$(simt_fuzz_machine:%=build/simt/fuzz/machine/%.o) \
-		$(addprefix build/simt/fuzz/sm_75/,$(filter rows-% columns-%,$(simt_units:%=%.o)))
+		$(addprefix build/simt/fuzz/sm_75/,$(filter rows-% columns-%,$(simt_units:%=%.o)) tools.o \
+		rmsnorm-f32-nvfp4_32-add_rmsnorm.o silu_mul-bf16-nvfp4-silu.o per_token-f16-nvfp4.o)
 	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@
 fuzz_launch = sh tests/simt/fuzz.sh build/simt/fuzz/fuzz_launch
 build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE

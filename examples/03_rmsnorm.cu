@@ -541,7 +541,7 @@ static int is_unaligned(const void *p, size_t stride)
 /* No number to multiply by, or its reciprocal is none. What is on the device cannot be seen. */
 static int is_bad_global(const norm_args *a)
 {
-    const int is_dec = a->global_is_dec || a->token_dec != NULL;
+    const int is_dec = a->global_is_dec && a->token_dec == NULL;
     const float enc = is_dec ? fp4_nvfp4_global_enc_from_dec(a->global) : a->global;
 
     return HAS_GLOBAL && a->global_device == NULL &&
@@ -552,7 +552,8 @@ static int is_bad(const norm_args *a)
 {
     return a->x == NULL || a->weight == NULL || a->q == NULL || a->sf == NULL || /* null */
            (CENTERS && a->bias == NULL) || (ADDS && a->residual == NULL) ||
-           (!HAS_GLOBAL && a->token_dec != NULL) || a->cols % BLOCK != 0 || /* shape */
+           (!HAS_GLOBAL && a->token_dec != NULL) || (size_t)a->token_dec % 4 != 0 ||
+           a->cols % BLOCK != 0 || /* shape */
            a->cols > 0x7fffffffu || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
            a->x_stride < a->cols || (ADDS && a->residual_stride < a->cols) || /* strides */
            is_unaligned(a->x, a->x_stride) || is_unaligned(a->weight, 0) ||   /* alignment */

@@ -361,9 +361,9 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
 }
 
-/* The kernels: rows that fill all places of their threads, any rows, and few rows, a piece a thread;
-   with a scale a token, and where that of the tensor is known; y rounded first or not. CTAs of a
-   multiprocessor: measured on sm_90; elsewhere so few that nothing spills. */
+/* The kernels: rows that fill all places of their threads, any rows, and few rows, a piece a
+   thread; with a scale a token, and where that of the tensor is known; y rounded first or not. CTAs
+   of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills. */
 #define GATED_KERNEL(name, row, threads, resident, each, full, rounded) \
     static __global__ void __launch_bounds__(threads, resident) name(const gated_args a) \
     { \
@@ -387,7 +387,7 @@ GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 1)
 /* No number to multiply by, or its reciprocal is none. What is on the device cannot be seen. */
 static int is_bad_global(const gated_args *a)
 {
-    const int is_dec = a->global_is_dec || a->token_dec != NULL;
+    const int is_dec = a->global_is_dec && a->token_dec == NULL;
     const float enc = is_dec ? fp4_nvfp4_global_enc_from_dec(a->global) : a->global;
 
     return HAS_GLOBAL && a->global_device == NULL &&
@@ -396,8 +396,9 @@ static int is_bad_global(const gated_args *a)
 
 static int is_bad(const gated_args *a)
 {
-    return a->x == NULL || a->q == NULL || a->sf == NULL ||                 /* null */
-           (!HAS_GLOBAL && a->token_dec != NULL) || a->cols % BLOCK != 0 || /* shape */
+    return a->x == NULL || a->q == NULL || a->sf == NULL || /* null */
+           (!HAS_GLOBAL && a->token_dec != NULL) || (size_t)a->token_dec % 4 != 0 ||
+           a->cols % BLOCK != 0 || /* shape */
            a->cols > 0x3fffffffu || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
            a->x_stride < 2 * a->cols || a->x_stride > (size_t)-1 / ELEMENT || /* strides */
            a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */

@@ -4,6 +4,13 @@
  *
  *     launch_rows      examples/01_quantize.cu            compiled 36 times by launch_rows.cu
  *     launch_columns   examples/02_quantize_colmajor.cu   compiled 36 times by launch_columns.cu
+ *
+ * and, of kernels that compute something first and take the layout as an argument, one for each
+ * input type, format and operation:
+ *
+ *     launch_norm      examples/03_rmsnorm.cu     rmsnorm, add_rmsnorm, layernorm   45 times
+ *     launch_gated     examples/04_silu_mul.cu    silu, gelu_tanh                   30 times
+ *     launch_token     examples/05_per_token.cu                                      6 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
@@ -45,6 +52,57 @@ typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStr
     LAUNCH_EACH_FORMAT(X, f32) \
     LAUNCH_EACH_FORMAT(X, f16) LAUNCH_EACH_FORMAT(X, bf16) LAUNCH_EACH_FORMAT(X, e4m3)
 
+/** The examples' norm_args, gated_args and token_args in one: each takes what it has. token_args'
+    base_dec and base_device are global and global_device. */
+typedef struct launch_fused_args {
+    const void *x, *weight, *bias;
+    void *residual;
+    size_t rows, cols, x_stride, residual_stride;
+    float eps;
+    int interleaved, rounded;
+    const float *global_device;
+    float global;
+    int global_is_dec;
+    uint8_t *q, *sf;
+    int layout;
+    uint8_t *sf_linear;
+    void *y;
+    float *token_dec;
+} launch_fused_args;
+
+typedef cudaError_t (*launch_fused_function)(const launch_fused_args *args, int pdl,
+                                             cudaStream_t stream);
+
+/* The same for these: X(input, format, operation). On the CPU, where compiling is what takes time,
+   a Latin square of them, in which any two words meet. */
+#define LAUNCH_FUSED(input, format, op) launch_##op##_##input##_##format
+#define LAUNCH_FORMATS_(X, input, a, b, c) \
+    X(input, nvfp4, a) \
+    X(input, mxfp4, b) X(input, mxfp8, c) X(input, nvfp4_32, b) X(input, mxfp4_16, a)
+#if defined(FP4_SIMT)
+#define LAUNCH_NORM_EACH(X) \
+    LAUNCH_FORMATS_(X, f32, rmsnorm, add_rmsnorm, layernorm) \
+    LAUNCH_FORMATS_(X, f16, add_rmsnorm, layernorm, rmsnorm) \
+    LAUNCH_FORMATS_(X, bf16, layernorm, rmsnorm, add_rmsnorm)
+#define LAUNCH_GATED_EACH(X) \
+    LAUNCH_FORMATS_(X, f32, silu, gelu_tanh, silu) \
+    LAUNCH_FORMATS_(X, f16, gelu_tanh, silu, gelu_tanh) \
+    LAUNCH_FORMATS_(X, bf16, silu, gelu_tanh, silu)
+#else
+#define LAUNCH_INPUTS_(X, op) \
+    LAUNCH_FORMATS_(X, f32, op, op, op) \
+    LAUNCH_FORMATS_(X, f16, op, op, op) LAUNCH_FORMATS_(X, bf16, op, op, op)
+#define LAUNCH_NORM_EACH(X) \
+    LAUNCH_INPUTS_(X, rmsnorm) LAUNCH_INPUTS_(X, add_rmsnorm) LAUNCH_INPUTS_(X, layernorm)
+#define LAUNCH_GATED_EACH(X) LAUNCH_INPUTS_(X, silu) LAUNCH_INPUTS_(X, gelu_tanh)
+#endif
+#define LAUNCH_TOKEN_EACH(X) \
+    X(f32, nvfp4, token) \
+    X(f16, nvfp4, token) \
+    X(bf16, nvfp4, token) X(f32, nvfp4_32, token) X(f16, nvfp4_32, token) X(bf16, nvfp4_32, token)
+
+#define LAUNCH_DECLARE_FUSED_(input, format, op) \
+    cudaError_t LAUNCH_FUSED(input, format, op)(const launch_fused_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_(input, format, layout) \
     cudaError_t LAUNCH_ROWS(input, format, layout)(const launch_args *, int, cudaStream_t); \
     cudaError_t LAUNCH_COLUMNS(input, format, layout)(const launch_args *, int, cudaStream_t);
@@ -53,6 +111,9 @@ typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStr
 extern "C" {
 #endif
 LAUNCH_EACH(LAUNCH_DECLARE_)
+LAUNCH_NORM_EACH(LAUNCH_DECLARE_FUSED_)
+LAUNCH_GATED_EACH(LAUNCH_DECLARE_FUSED_)
+LAUNCH_TOKEN_EACH(LAUNCH_DECLARE_FUSED_)
 #if defined(__cplusplus)
 }
 #endif

@@ -23,6 +23,7 @@ plant() {
     fi
     unit=$(echo "$object" | sed 's/-.*//')
     words=$(echo "$object" | sed 's/^[^-]*-*//')
+    third=$(echo "$words" | cut -d- -f3)
     source=$unit
     [ -z "$words" ] || source=launch_$unit
     compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
@@ -32,7 +33,7 @@ plant() {
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
         -I"$copy/tests/simt/include" -Ibuild/simt -I"$copy/include" \
         -DINPUT="$(echo "$words" | cut -d- -f1)" -DFORMAT="$(echo "$words" | cut -d- -f2)" \
-        -DLAYOUT=FP4_LAYOUT_"$(echo "$words" | cut -d- -f3)" \
+        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" \
         -c "$copy/tests/simt/$source.cu" -o "$copy/planted.o"; then
         bad "$name" "does not compile"
         return
@@ -90,6 +91,31 @@ plant swapped_nibble san $columns \
 plant wrong_tie san include/fp4/device/cvt.cuh \
     's/fp4_fma_rn(a, 2.0f, 8388608.0f)/fp4_fma_rn(a, 2.0f, 8388609.0f) - 1.0f/' \
     parts 'convert/all_floats_to_e2m1' 'f32x8_to_e2m1x8'
+
+norm=examples/03_rmsnorm.cu
+reduce=include/fp4/device/reduce.cuh
+store=include/fp4/device/store.cuh
+
+plant sum_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
+    'static shared memory, which' 'simt: in kernel norm_' 'reduce.cuh:'
+plant amax_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
+    per_token-bf16-nvfp4 'launch_token/bf16' \
+    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
+plant sum_of_reversed_elements san $reduce \
+    's/fp4_fma_rn(x.v\[i\], x.v\[i\], sum)/fp4_fma_rn(x.v[7 - i], x.v[7 - i], sum)/' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
+    'rmsnorm of f32 to nvfp4' '; y, row '
+plant sum_of_neighbours_first san $reduce \
+    '/fp4_group_sum(float/,/^}/s#width / 2; lanes > 0; lanes /= 2#1; lanes < width; lanes *= 2#' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
+    'rmsnorm of f32 to nvfp4' '; y, row '
+plant unwritten_padding_rows san $norm 's/fp4_sf_rows_padded(a->layout, a->rows)/a->rows/' \
+    rmsnorm-bf16-mxfp8-add_rmsnorm 'launch_norm/add_rmsnorm_of_bf16' 'padding bytes'
+plant word_of_wrong_lanes san $store 's/bytes, lanes);/bytes, 2 * lanes);/' \
+    silu_mul-bf16-mxfp8-silu 'launch_gated/silu_of_bf16' 'MXFP8: differ in'
+plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
+    per_token-f16-nvfp4 'launch_token/f16' 'NVFP4: differ in'
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

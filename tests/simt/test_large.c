@@ -4,6 +4,7 @@
  * the first CTAs and the last (simt_run_only).
  */
 #include "cases.h"
+#include "fused.h"
 #include "simt.h"
 
 enum { ROWS = 128 };
@@ -151,5 +152,112 @@ GPU_TEST(simt_large, columns_beyond_2_31)
         case_device_free(d);
         free(q);
         free(sf);
+    }
+}
+
+/* ---------------------------------------------------------------- fused */
+
+/* One row of outputs against the host twin, its scales wherever they are. */
+static void compare_fused_row(const fused_case *all, const fused_device *d,
+                              const fused_operands *before, size_t row)
+{
+    fused_case c = *all;
+    fused_operands o;
+    fused_expected e;
+
+    c.rows = 1;
+    o = fused_operands_new(&c);
+    memcpy(o.in[FUSED_X], d->b[FUSED_X].bytes + row * fused_row_stride(all, FUSED_X),
+           fused_row_bytes(all, FUSED_X));
+    memcpy(o.in[FUSED_WEIGHT], before->in[FUSED_WEIGHT], fused_bytes(&c, FUSED_WEIGHT));
+    e = fused_expected_new(&c, &o);
+    for (int i = FUSED_Q; i < FUSED_GLOBAL; i++) {
+        const fused_buffer which = (fused_buffer)i;
+        if (which != FUSED_SF && fused_has(&c, which)) {
+            host_expect_bytes(d->b[i].bytes + row * fused_row_stride(all, which), e.out[i],
+                              fused_row_bytes(all, which), fused_text(all));
+        }
+    }
+    for (size_t col = 0; col < fused_sf_cols(&c); col++) {
+        const size_t at = fp4_sf_offset(c.layout, row, col, fused_sf_cols(&c));
+        CHECK_EQ(d->b[FUSED_SF].bytes[at], e.out[FUSED_SF_LINEAR][col], "scale %zu of row %zu, %s",
+                 col, row, fused_text(all));
+    }
+    fused_expected_free(e);
+    fused_operands_free(o);
+}
+
+/* The first rows and the last: as many CTAs. The rest of their tile is padding. */
+static void run_fused_ends(const fused_case *c)
+{
+    const size_t ends[] = {0, c->rows - 1};
+    fused_case small = *c;
+    fused_operands o;
+    fused_device d;
+    uint64_t state = c->rows;
+
+    small.rows = 0;
+    o = fused_operands_new(&small);
+    for (size_t i = 0; i < fused_bytes(c, FUSED_WEIGHT) / 2; i++) {
+        const uint16_t weight = fp4_f32_to_bf16(host_random_scale(&state, -2, 2));
+        memcpy(o.in[FUSED_WEIGHT] + 2 * i, &weight, sizeof weight);
+    }
+    d = fused_device_new(&small, &o);
+    for (int i = 0; i < FUSED_GLOBAL; i++) {
+        const fused_buffer which = (fused_buffer)i;
+        if (fused_has(c, which) && which != FUSED_WEIGHT) { /* untouched: zeros */
+            gpu_buffer_free(d.b[i]);
+            d.b[i] = gpu_buffer_new(fused_bytes(c, which), 0);
+        }
+    }
+    d.args.x = d.b[FUSED_X].bytes;
+    d.args.q = d.b[FUSED_Q].bytes;
+    d.args.sf = d.b[FUSED_SF].bytes;
+    d.args.y = d.b[FUSED_Y].bytes;
+    d.args.token_dec = (float *)(void *)d.b[FUSED_TOKEN_DEC].bytes;
+    d.args.rows = c->rows;
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *x = d.b[FUSED_X].bytes + ends[i] * fused_row_stride(c, FUSED_X);
+        for (size_t at = 0; at < fused_row_bytes(c, FUSED_X) / 2; at++) {
+            const uint16_t value = fp4_f32_to_bf16(host_random_scale(&state, -9, 2));
+            memcpy(x + 2 * at, &value, sizeof value);
+        }
+    }
+    simt_run_only(9);
+    GPU_OK(c->unit->launch(&d.args, 0, 0));
+    simt_run_only(0);
+    compare_fused_row(c, &d, &o, ends[0]);
+    compare_fused_row(c, &d, &o, ends[1]);
+    fused_device_free(d);
+    fused_operands_free(o);
+}
+
+/* The launcher of an example for bf16. */
+static const fused_unit *bf16_unit(int is_norm, fused_op op)
+{
+    for (size_t i = 0; i < FUSED_UNITS; i++) {
+        const fused_unit *u = &fused_units[i];
+        if (u->dtype == FP4_BF16 && u->op == op && (!is_norm || u->format == FP4_MXFP4)) {
+            return u;
+        }
+    }
+    cr_assert_fail("no launcher for operation %d", (int)op);
+    return NULL;
+}
+
+/* 8.6 * 10^9 elements: passes 2^32 bytes of codes. The last tile of 128 rows has 122 that the
+   matrix has. And few elements far apart. */
+GPU_TEST(simt_large, fused_beyond_2_32)
+{
+    const fused_unit *const units[] = {bf16_unit(1, FUSED_rmsnorm), bf16_unit(0, FUSED_silu),
+                                       bf16_unit(0, FUSED_token)};
+
+    for (size_t i = 0; i < 9; i++) {
+        fused_case c = fused_case_of(units[i / 3], (fp4_layout)(i % 3), 1050106, 8192);
+        c.has_y = c.unit->op != FUSED_token;
+        run_fused_ends(&c);
+        c = fused_case_of(c.unit, c.layout, 4090, 64);
+        c.x_stride = 1100000;
+        run_fused_ends(&c);
     }
 }

@@ -52,10 +52,10 @@ FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
  * The sum over the row from each thread's: the sum of its pieces' sums, in ascending order.
  *
  * shape    threads: fp4_row_threads(columns). The CTA has as many; or where each = 1 up to
- *          FP4_ROW_EACH times as many, so that each thread has one piece. The order is that of row.h
- *          either way. smem: as many floats as the CTA has threads, and 32.
- * threads  all of the CTA call, the result is valid in all. A barrier, or two where the CTA has more
- *          than `threads`, none for one warp; smem is not to be used again before the next.
+ *          FP4_ROW_EACH times as many, so that each thread has one piece. The order is that of
+ *          row.h either way. smem: as many floats as the CTA has threads, and 32.
+ * threads  all of the CTA call, the result is valid in all. A barrier, or two where the CTA has
+ *          more than `threads`, none for one warp; smem is not to be used again before the next.
  */
 FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
 {
@@ -102,8 +102,8 @@ FP4_D int fp4_row_has_sf_word(fp4_row_cut c, uint32_t turn, uint32_t lanes)
 }
 
 /**
- * Stores the scale bytes of a turn: bits [8j, 8j+8) of `bytes` are those of piece number j, the same
- * in the `lanes` (1 or 2) lanes that share a block, and 0 where the row has no such piece.
+ * Stores the scale bytes of a turn: bits [8j, 8j+8) of `bytes` are those of piece number j, the
+ * same in the `lanes` (1 or 2) lanes that share a block, and 0 where the row has no such piece.
  *
  * shape    sf: as fp4_store_sf_word has it; and linear 4-byte aligned if the cut is full.
  * threads  all 32 lanes of each warp call.

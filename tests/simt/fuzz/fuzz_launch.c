@@ -11,7 +11,12 @@
 
 #include "cases.h"
 
-enum { MOST_ELEMENTS = 5000 };
+/* Of the fused launchers one each. */
+#define FUSED_EACH(X) X(f32, nvfp4_32, add_rmsnorm) X(bf16, nvfp4, silu) X(f16, nvfp4, token)
+#include "fused.h"
+
+/* 216: the other launchers are 72, and byte % 72 says which. */
+enum { MOST_ELEMENTS = 5000, FIRST_FUSED = 216 };
 
 /* The bytes not yet used; 0 when they are at their end. */
 typedef struct reader {
@@ -176,12 +181,121 @@ static void call_only(const gpu_case *c, const uint8_t *x, reader *r, int is_goo
     case_device_free(d);
 }
 
+/* ---------------------------------------------------------------- fused */
+
+static fused_case next_fused(reader *r, const fused_unit *u, uint32_t *odd)
+{
+    const size_t unit = 16 / host_dtype_bytes(u->dtype);
+    fused_case c = fused_case_of(u, (fp4_layout)next_below(r, 3), next_below(r, 300), 0);
+    const size_t block = fused_block(&c);
+    const uint32_t options = next_byte(r);
+
+    *odd = next_byte(r); /* bits: what is not to be as it should */
+    c.cols = block * next_below(r, 300) + (*odd & 1u ? next_below(r, 32) : 0);
+    while (c.rows * c.cols > MOST_ELEMENTS) {
+        c.rows = c.rows > 1 ? c.rows / 2 : 1;
+        c.cols = c.rows > 1 ? c.cols : block;
+    }
+    c.period = c.rows + 1;
+    c.x_stride = (fused_x_cols(&c) + unit - 1) / unit * unit + unit * (next_byte(r) % 3);
+    c.residual_stride = (c.cols + unit - 1) / unit * unit + unit * (next_byte(r) % 3);
+    c.x_stride += *odd & 2u ? next_below(r, 16) : 0;
+    c.residual_stride += *odd & 4u ? next_below(r, 16) : 0;
+    c.x_stride -= *odd & 8u && c.x_stride > 16 ? next_below(r, 16) : 0;
+    c.shifts = next_byte(r) | next_byte(r) << 8 | (next_byte(r) & 15u) << 16;
+    c.pdl = options & 1u;
+    c.interleaved = fused_is_gated(u) && (options & 2u);
+    c.rounded = u->op != FUSED_token && (options & 4u);
+    c.has_y = u->op != FUSED_token && (options & 8u);
+    c.has_sf_linear = options >> 4 & 1u;
+    c.per_token = u->op == FUSED_token || (options & 32u);
+    c.on_device = options >> 6 & 1u;
+    c.is_dec = options >> 7;
+    c.scale = next_scale(r);
+    c.eps = next_scale(r);
+    return c;
+}
+
+/* As the examples' cards say. */
+static int is_good_fused(const fused_case *c)
+{
+    const size_t size = host_dtype_bytes(c->unit->dtype);
+    const float enc = c->per_token ? 1.0f : fused_global_enc(c);
+
+    if (!c->on_device && (!is_positive(c->scale) || !is_positive(enc) ||
+                          !is_positive(1.0f / (c->per_token ? c->scale : enc)))) {
+        return 0;
+    }
+    return c->cols % fused_block(c) == 0 && c->x_stride >= fused_x_cols(c) &&
+           c->x_stride * size % 16 == 0 &&
+           (c->unit->op != FUSED_add_rmsnorm ||
+            (c->residual_stride >= c->cols && c->residual_stride * size % 16 == 0)) &&
+           (!fused_is_norm(c->unit) || is_positive(c->eps));
+}
+
+/* A call without comparing. sound: the case with strides for which there are buffers. */
+static void call_fused(const fused_case *c, const fused_case *sound, const fused_operands *o,
+                       int is_good)
+{
+    const int is_nothing = c->rows == 0 || c->cols == 0;
+    fused_device d = fused_device_new(sound, o);
+    cudaError_t error;
+
+    d.args.x_stride = c->x_stride;
+    d.args.residual_stride = c->residual_stride;
+    fused_poison(&d, 0x7f);
+    error = c->unit->launch(&d.args, c->pdl, 0);
+    cr_assert(error == (is_good || is_nothing ? cudaSuccess : cudaErrorInvalidValue),
+              "error %d: %s", (int)error, fused_text(c));
+    for (int i = FUSED_Q; i < FUSED_GLOBAL && (!is_good || is_nothing); i++) {
+        for (size_t at = 0; at < d.b[i].size; at++) {
+            cr_assert(d.b[i].bytes[at] == 0x7f, "%s was written: %s", fused_buffer_name[i],
+                      fused_text(c));
+        }
+    }
+    fused_device_free(d);
+}
+
+static void run_fused(reader *r, const fused_unit *u)
+{
+    uint32_t odd;
+    const fused_case c = next_fused(r, u, &odd);
+    const int is_good = is_good_fused(&c), is_ordinary = c.scale > 0x1p-100f && c.scale < 0x1p100f;
+    const size_t given = (size_t)(r->end - r->at);
+    fused_case sound = c;
+    fused_operands o;
+
+    sound.x_stride = c.x_stride > fused_x_cols(&c) ? c.x_stride : fused_x_cols(&c);
+    sound.residual_stride = c.residual_stride > c.cols ? c.residual_stride : c.cols;
+    o = fused_operands_new(&sound);
+    for (int i = FUSED_X; i <= FUSED_RESIDUAL; i++) {
+        const size_t bytes = fused_own_bytes(&sound, (fused_buffer)i);
+        for (size_t at = 0; at < bytes && given > 0; at++) {
+            o.in[i][at] = (uint8_t)(r->at[at % given] + (at / given + (size_t)i) * 37);
+        }
+    }
+    if (is_good && (is_ordinary || !c.on_device) && c.rows * c.cols > 0) {
+        fused_run(&c, &o);
+    } else {
+        call_fused(&c, &sound, &o, is_good);
+    }
+    fused_operands_free(o);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     reader r = {data, data + size};
-    const gpu_case c = next_case(&r);
-    const int misalign = next_byte(&r) % 8 == 0;
-    uint8_t *x = next_elements(&c, &r);
+    gpu_case c;
+    int misalign;
+    uint8_t *x;
+
+    if (size > 0 && data[0] >= FIRST_FUSED) {
+        run_fused(&r, &fused_units[next_byte(&r) % FUSED_UNITS]);
+        return 0;
+    }
+    c = next_case(&r);
+    misalign = next_byte(&r) % 8 == 0;
+    x = next_elements(&c, &r);
 
     if (is_good_call(&c) && !misalign && is_comparable(&c) && c.batches * c.rows * c.cols > 0) {
         case_run(&c, x);

@@ -1,0 +1,30 @@
+/*
+ * tests/gpu/launch_per_token.cu - the launcher of examples/05_per_token.cu for one INPUT and
+ * FORMAT, under a name of its own (launch.h).
+ */
+#define NO_MAIN
+#include "../../examples/05_per_token.cu"
+
+#include "launch.h"
+
+/* One more level, so that INPUT and its like are replaced before they are joined. */
+#define NAME(input, format, op) LAUNCH_FUSED(input, format, op)
+
+extern "C" cudaError_t NAME(INPUT, FORMAT, token)(const launch_fused_args *args, int pdl,
+                                                  cudaStream_t stream)
+{
+    token_args a = {};
+
+    a.x = args->x;
+    a.rows = args->rows;
+    a.cols = args->cols;
+    a.x_stride = args->x_stride;
+    a.base_device = args->global_device;
+    a.base_dec = args->global;
+    a.q = args->q;
+    a.sf = args->sf;
+    a.layout = (fp4_layout)args->layout;
+    a.sf_linear = args->sf_linear;
+    a.token_dec = args->token_dec;
+    return token_quantize(&a, pdl, stream);
+}

@@ -1,0 +1,34 @@
+/*
+ * tests/gpu/launch_silu_mul.cu - the launcher of examples/04_silu_mul.cu for one INPUT, FORMAT and
+ * ACTIVATION, under a name of its own (launch.h).
+ */
+#define NO_MAIN
+#include "../../examples/04_silu_mul.cu"
+
+#include "launch.h"
+
+/* One more level, so that INPUT and its like are replaced before they are joined. */
+#define NAME(input, format, op) LAUNCH_FUSED(input, format, op)
+
+extern "C" cudaError_t NAME(INPUT, FORMAT, ACTIVATION)(const launch_fused_args *args, int pdl,
+                                                       cudaStream_t stream)
+{
+    gated_args a = {};
+
+    a.x = args->x;
+    a.rows = args->rows;
+    a.cols = args->cols;
+    a.x_stride = args->x_stride;
+    a.interleaved = args->interleaved;
+    a.rounded = args->rounded;
+    a.global_device = args->global_device;
+    a.global = args->global;
+    a.global_is_dec = args->global_is_dec;
+    a.q = args->q;
+    a.sf = args->sf;
+    a.layout = (fp4_layout)args->layout;
+    a.sf_linear = args->sf_linear;
+    a.y = args->y;
+    a.token_dec = args->token_dec;
+    return gated_quantize(&a, pdl, stream);
+}
