@@ -33,18 +33,10 @@
 #define RESIDENT_bf16 768
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
-#define CODES_nvfp4 8 /* bytes of 16 codes */
-#define CODES_nvfp4_32 8
-#define KNOWN_nvfp4(t, amax, mul, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care)
-#define KNOWN_nvfp4_32 KNOWN_nvfp4
-#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_any_x16(t, LANES, mul, enc)
-#define ANY_nvfp4_32 ANY_nvfp4
 
 #define WORDS JOIN(WORDS_, INPUT, )
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
-#define KNOWN JOIN(KNOWN_, FORMAT, )
-#define ANY JOIN(ANY_, FORMAT, )
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 enum {
@@ -146,7 +138,7 @@ static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const f
     return a.q + ((size_t)blockIdx.x * c.pieces + piece) * CODES;
 }
 
-/* The blocks of a turn that KNOWN could not take, without regard to speed: from memory, one piece
+/* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory, one piece
    after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_row_cut c,
                                                 uint32_t turn, uint32_t bytes, uint32_t care,
@@ -156,7 +148,8 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_r
     for (uint32_t j = 0; j < c.each; j++) {
         const uint32_t piece = fp4_row_piece(c, turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const fp4_part2 p = ANY(WIDEN(load_piece(a, c, piece)), 1.0f, global_enc);
+            const fp4_part2 p =
+                fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, piece)), LANES, 1.0f, global_enc);
             if (fp4_row_has(c, piece)) {
                 fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
@@ -176,7 +169,8 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const token_
     for (uint32_t j = 0; j < c.each; j++) {
         const uint32_t piece = fp4_row_piece(c, k.turn, j);
         uint32_t needs_care;
-        const fp4_part2 p = KNOWN(WIDEN(k.v[j]), k.amax[j], 1.0f, global_enc, &needs_care);
+        const fp4_part2 p =
+            fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f, global_enc, &needs_care);
         if (fp4_row_has(c, piece)) {
             fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
             bytes |= (uint32_t)p.sf << 8 * j;
@@ -252,8 +246,7 @@ static int is_bad(const token_args *a)
            (size_t)a->x % 16 != 0 || (size_t)a->q % CODES != 0 || /* alignment */
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
            (size_t)a->token_dec % 4 != 0 || /* numbers: base_dec and its reciprocal */
-           (a->base_device == NULL &&
-            !(a->base_dec > 2.9387358770557188e-39f && a->base_dec <= FP4_F32_MAX));
+           (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
 /* The kernel for rows that fill all places, where there is one. */
@@ -403,6 +396,7 @@ static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
     fp4_tensor got, expected;
     char text[FP4_DIFFERENCE_TEXT];
     fp4_difference d;
+    fp4_status status;
     int same;
 
     a.x = device(x, bytes);
@@ -421,7 +415,11 @@ static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
     expected.row_dec = (float *)malloc(rows * sizeof(float));
     got.row_dec = (float *)host(a.token_dec, rows * sizeof(float));
     got.row_dec_bytes = expected.row_dec_bytes = rows * sizeof(float);
-    fp4_ref_nvfp4_quantize_tokens(m, a.base_dec, &expected);
+    status = fp4_ref_nvfp4_quantize_tokens(m, a.base_dec, &expected);
+    if (status != FP4_OK) {
+        fprintf(stderr, "host: %s\n", fp4_status_text(status));
+        return 0;
+    }
     got.global_dec = expected.global_dec;
     same = fp4_ref_same(&got, &expected, &d);
     printf("%zu x %zu, device and host: %s\n", rows, cols,

@@ -5,8 +5,8 @@
  *     fp4_gelu_tanh(x)   x/2 * (1 + tanh( sqrt(2/pi) * (x + 0.044715 x^3) ))
  *
  * The exponential of a C library and that of a GPU differ in their last bits, which would make a
- * kernel that ends in codes incomparable with anything. These are made of multiplications,
- * divisions and fused multiply-adds, each rounded to nearest even, and of nothing else.
+ * kernel that ends in codes incomparable with anything. These are made of additions,
+ * multiplications, divisions and fused multiply-adds, each rounded to nearest even.
  *
  * How e^x is reached: x = (n + f) * ln 2 with an integer n and |f| <= 1/2, so e^x = 2^n * 2^f.
  * Adding 1.5 * 2^23 to x * log2(e) rounds it to n, which then stands in the low bits of the sum;

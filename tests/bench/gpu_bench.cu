@@ -496,10 +496,11 @@ static std::vector<contender *> pointers(std::vector<contender> &all)
     return result;
 }
 
-/* With padding rows where the shape itself has none. */
+/* With padding rows where the shape itself has none; of whole rows more than what kernels for few
+   rows take. */
 static size_t check_rows(const bench_traffic *t, size_t rows)
 {
-    return rows <= SMALL ? rows : t->colmajor ? 208 : 204;
+    return rows <= SMALL ? rows : t->whole_rows ? 460 : t->colmajor ? 208 : 204;
 }
 
 /* The fastest same-traffic kernels of a shape, found once for each kind of traffic; of those of

@@ -40,7 +40,6 @@ enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
 /* Blocks in a format, each with a global_enc and a mul. */
 typedef struct batch {
     fp4_format format;
-    int is_row; /* for functions that know the amax, and those beside them */
     size_t blocks, block, code_bytes;
     float *x, *global_enc, *mul; /* mul: all 1 where the functions are not scaled */
     uint8_t *q, *sf;             /* expected */
@@ -70,8 +69,8 @@ static fp4_scale scale_of(fp4_format format, float amax, float global_enc, int f
 }
 
 /* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * mul), the elements
-   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. In rows, whose mul may be
-   anything: an amax that is NaN then counts as 0, a factor that is NaN stays it (host/ops.h). */
+   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. Where mul makes the amax
+   NaN it counts as 0, and a factor that is NaN stays it (host/ops.h). */
 static void expect_block(const batch *b, size_t i, int flush)
 {
     const float *x = b->x + i * b->block;
@@ -84,10 +83,10 @@ static void expect_block(const batch *b, size_t i, int flush)
         key = fp4_max_u32(key, fp4_amax_key(x[k]));
     }
     amax = path_mul(host_bits(key), b->mul[i], flush);
-    amax = b->is_row && isnan(amax) ? 0.0f : amax;
+    amax = isnan(amax) ? 0.0f : amax;
     scale = scale_of(b->format, amax, b->global_enc[i], flush);
     enc = path_mul(scale.enc, b->mul[i], flush);
-    enc = b->is_row && isnan(enc) ? enc : fp4_min(enc, FP4_F32_MAX);
+    enc = isnan(enc) ? enc : fp4_min(enc, FP4_F32_MAX);
     b->sf[i] = scale.bits;
     memset(q, 0, b->code_bytes);
     for (size_t k = 0; k < b->block; k++) {
@@ -106,7 +105,6 @@ static batch batch_of(fp4_format format, const values_list *list)
     batch b;
 
     b.format = format;
-    b.is_row = 0;
     b.block = fp4_format_block(format);
     b.blocks = list->blocks * VALUES_BLOCK / b.block;
     b.code_bytes = fp4_q_bytes(format, 1, b.block);
@@ -254,8 +252,8 @@ static values_list all_blocks(void)
 static const float scales[] = {1.0f,      2688.0f,         0x1.000008p-128f, 0x1p-127f,
                                0x1p-126f, 0x1.fffffep-65f, 0x1p-64f,         0x1.fffffep63f,
                                0x1p64f,   0x1p126f,        0x1.000002p126f,  FP4_F32_MAX};
-static const float muls[] = {1.0f,        0x1p-149f,   0x1p-126f, 0x1p127f,
-                             FP4_F32_MAX, 0x1.8p-130f, 0.3f,      7.7f};
+static const float muls[] = {1.0f,        0x1p-149f, 0x1p-126f, 0x1p127f, FP4_F32_MAX,
+                             0x1.8p-130f, 0.3f,      7.7f,      NAN};
 
 enum { SCALES = sizeof scales / sizeof scales[0], MULS = sizeof muls / sizeof muls[0] };
 
@@ -425,7 +423,6 @@ static void run_row_format(fp4_format format)
     const size_t all = fp4_format_is_nvfp4(format) ? 2 * ROW_MULS : ROW_MULS;
     uint64_t state = 77;
 
-    b.is_row = 1;
     for (size_t round = 0; round < all; round += gpu_is_reduced() ? 5 : 1) {
         fill_row_scales(&b, round, &state);
         batch_expect(&b, 0);
@@ -487,7 +484,6 @@ GPU_TEST(blocks, ordinary_ones_want_no_care)
             }
         }
         b = batch_of((fp4_format)format, &list);
-        b.is_row = 1;
         for (size_t i = 0; i < b.blocks; i++) {
             b.mul[i] = i % 2 ? 1.0f : host_random_scale(&state, -6, 6);
             b.global_enc[i] = host_div(2688.0f, host_mul(b.mul[i], 16.0f));

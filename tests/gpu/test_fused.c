@@ -9,9 +9,9 @@
 
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
-static const size_t all_rows[] = {0, 1, 3, 128, 129, 4096};
-/* Blocks of 32 do not fit 80 columns. 2048, 4096, 8192 and 16384 fill all places of a CTA's
-   threads; what is wider is read twice. */
+static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
+/* Up to 256 rows, of up to 8192 columns, are few. Blocks of 32 do not fit 80 columns. 2048, 4096,
+   8192 and 16384 fill all places of a CTA's threads; what is wider is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
 enum { ROWS = sizeof all_rows / sizeof(size_t), COLS = sizeof all_cols / sizeof(size_t) };
@@ -36,6 +36,30 @@ static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
     fused_operands_free(o);
 }
 
+/* Rows for which launchers have a kernel that takes no options: more than a few, all places
+   filled. In each layout, with one scale and with a scale a token. */
+static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
+{
+    static const size_t cols[] = {2048, 4096, 8192, WIDE};
+
+    for (size_t i = 0; i < (gpu_is_reduced() ? 0 : sizeof cols / sizeof cols[0]); i++) {
+        for (int layout = 0; layout < 3; layout++) {
+            for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
+                fused_case c = fused_case_of(u, (fp4_layout)layout, 257, cols[i]);
+                fused_operands o;
+                c.per_token = per_token;
+                c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
+                if (u->op == FUSED_token && !per_token) {
+                    continue;
+                }
+                o = fused_operands_of_pool(&c, pool, state);
+                fused_run(&c, &o);
+                fused_operands_free(o);
+            }
+        }
+    }
+}
+
 /* The grid of one launcher: narrow rows in each layout, wide ones and many in one. */
 static void run_grid(const fused_unit *u, const fused_pool *pool)
 {
@@ -55,6 +79,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
             }
         }
     }
+    run_full(u, pool, &state);
     for (int i = 0; i < (gpu_is_reduced() ? 3 : RANDOM_CASES); i++) {
         const size_t most = gpu_is_reduced() ? 20 : 400;
         const size_t rows = 1 + host_below(&state, (uint32_t)most);

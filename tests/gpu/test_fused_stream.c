@@ -240,7 +240,8 @@ static void run_graph(fused_case c, int pdl, const fused_pool *pool)
 
 /* ---------------------------------------------------------------- tests */
 
-/* Any row, rows that fill all places, rows that are read twice; in each layout. */
+/* Any row, a few that fill all places, short ones; in each layout. Then rows that are read twice,
+   and so many full ones that they are not few. */
 static void run_op(fused_op op, int rounded, int per_token)
 {
     static const size_t cols[] = {1056, 4096, 160};
@@ -257,6 +258,12 @@ static void run_op(fused_op op, int rounded, int per_token)
     }
     if (!gpu_is_reduced()) {
         run_chain(fused_case_of(u, FP4_LAYOUT_128X4, 9, 20480), 0, &pool);
+    }
+    if (!gpu_is_reduced() && !rounded) {
+        fused_case c = fused_case_of(u, FP4_LAYOUT_LINEAR, 257, 2048);
+        c.per_token = per_token;
+        c.scale = per_token ? 1.0f / 2688.0f : 448.0f;
+        run_chain(c, 0, &pool);
     }
     fused_pool_free(pool);
 }

@@ -12,8 +12,9 @@
 /* The smallest global scale whose reciprocal is finite, in both directions. */
 #define SMALLEST_SCALE 0x1.000008p-128f
 
-/* Rows of 2048 columns fill a warp's places; those of 1056 leave a turn unfinished. */
-enum { FULL = 2048, RAGGED = 1056 };
+/* 257 rows of 2048 columns, more than a few, fill a warp's places; those of 1056 leave a turn
+   unfinished. */
+enum { MANY = 257, FULL = 2048, RAGGED = 1056 };
 
 static void put(const fused_case *c, uint8_t *row, size_t col, float x)
 {
@@ -117,7 +118,7 @@ static void fill_rows(const fused_case *c, fused_operands *o)
 {
     uint64_t state = c->cols;
 
-    for (size_t row = 0; row < c->rows; row++) {
+    for (size_t row = 0; row < fused_own_rows(c); row++) {
         const row_kind kind = (row_kind)(row % ROW_KINDS);
         const row_kind other = (row_kind)(row * 7 % ROW_KINDS);
         const size_t width = fused_x_cols(c);
@@ -267,7 +268,9 @@ static void run_unit(const fused_unit *u, const values_list *list, unsigned *tur
     run_scales(c, list, turn);
     run_scales(fused_case_of(u, FP4_LAYOUT_LINEAR, rows, ragged), NULL, turn);
     if (!gpu_is_reduced()) {
-        run_scales(fused_case_of(u, FP4_LAYOUT_LINEAR, rows, FULL), NULL, turn);
+        c = fused_case_of(u, FP4_LAYOUT_LINEAR, MANY, FULL);
+        c.period = rows;
+        run_scales(c, NULL, turn);
     }
 }
 
@@ -354,13 +357,13 @@ static void run_all_useless(fused_op first, fused_op last)
         if (u->op < first || u->op > last || !fp4_format_is_nvfp4(u->format)) {
             continue;
         }
-        for (int variant = 0; variant < 4; variant++) {
-            static const size_t cols[] = {96, FULL, 160, 96};
-            const size_t rows = gpu_is_reduced() ? 3 : 130;
-            fused_case c = fused_case_of(u, (fp4_layout)(variant % 2), rows, cols[variant]);
-            c.rounded = variant % 2 && u->op != FUSED_token;
-            c.per_token = variant >= 2 || u->op == FUSED_token;
-            c.has_y = variant != 1 && u->op != FUSED_token;
+        for (int variant = 0; variant < 6; variant++) {
+            static const size_t cols[] = {96, FULL, 160};
+            const size_t rows = gpu_is_reduced() ? 3 : MANY;
+            fused_case c = fused_case_of(u, (fp4_layout)(variant % 2), rows, cols[variant % 3]);
+            c.rounded = variant % 3 == 2 && u->op != FUSED_token;
+            c.per_token = variant >= 3 || u->op == FUSED_token;
+            c.has_y = variant % 3 == 0 && u->op != FUSED_token;
             run_useless(c);
         }
     }

@@ -3,7 +3,9 @@
  * that reduce.cuh promises, byte for byte.
  */
 #include <fp4/f16.h>
+#include <fp4/host/ops.h>
 #include <fp4/layout.h>
+#include <fp4/row.h>
 #include <fp4/scale.h>
 
 #include "gpu.h"
@@ -32,9 +34,11 @@ static float sum_of_squares(const uint16_t *x, size_t cols, size_t threads)
 
     for (size_t thread = 0; thread < threads; thread++) {
         for (size_t c = BLOCK * thread; c < cols; c += BLOCK * threads) {
+            float piece = 0.0f;
             for (size_t k = c; k < c + BLOCK; k++) {
-                of[thread] = fmaf(fp4_bf16_to_f32(x[k]), fp4_bf16_to_f32(x[k]), of[thread]);
+                piece = fmaf(fp4_bf16_to_f32(x[k]), fp4_bf16_to_f32(x[k]), piece);
             }
+            of[thread] += piece;
         }
     }
     for (size_t warp = 0; warp < threads / LANES; warp++) {
@@ -56,13 +60,34 @@ static uint8_t expect_block(const uint16_t *x, const uint16_t *w, float rstd, ui
         t[k] = host_mul(fp4_bf16_to_f32(x[k]), fp4_bf16_to_f32(w[k]));
         key = fp4_max_u32(key, fp4_amax_key(t[k]));
     }
-    scale = fp4_nvfp4_scale(host_mul(host_bits(key), rstd), global_enc);
-    enc = fp4_min(host_mul(scale.enc, rstd), FP4_F32_MAX);
+    scale = fp4_nvfp4_scale(isnan(rstd) ? 0.0f : host_mul(host_bits(key), rstd), global_enc);
+    enc = isnan(rstd) ? rstd : fp4_min(host_mul(scale.enc, rstd), FP4_F32_MAX);
     for (size_t k = 0; k < BLOCK; k += 2) {
         const unsigned low = fp4_f32_to_e2m1(host_mul(t[k], enc));
         q[k / 2] = (uint8_t)(low | fp4_f32_to_e2m1(host_mul(t[k + 1], enc)) << 4);
     }
     return scale.bits;
+}
+
+/* With fp4_row_threads(cols) threads it is what host/ops.h has. */
+static void expect_twin(const uint16_t *x, const uint16_t *w, size_t rows, size_t cols,
+                        const uint8_t *q, const uint8_t *sf)
+{
+    const size_t q_bytes = rows * cols / 2;
+    const size_t sf_bytes = fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / BLOCK);
+    uint8_t *twin_q = (uint8_t *)host_zeros(q_bytes), *twin_sf = (uint8_t *)host_zeros(sf_bytes);
+    const fp4_matrix m = {x, FP4_BF16, rows, cols, cols, 1.0f};
+    fp4_tensor t = fp4_tensor_view(FP4_NVFP4, FP4_LAYOUT_128X4, rows, cols, twin_q, q_bytes,
+                                   twin_sf, sf_bytes);
+    fp4_ref_fused how;
+
+    memset(&how, 0, sizeof how);
+    how.global_enc = global_enc;
+    cr_assert(fp4_ref_rmsnorm_quantize(m, w, eps, &how, &t) == FP4_OK);
+    host_expect_bytes(q, twin_q, q_bytes, "the host twin's codes");
+    host_expect_bytes(sf, twin_sf, sf_bytes, "the host twin's scales");
+    free(twin_q);
+    free(twin_sf);
 }
 
 static void run(size_t rows, size_t cols, unsigned threads, uint64_t *state)
@@ -80,6 +105,7 @@ static void run(size_t rows, size_t cols, unsigned threads, uint64_t *state)
     for (size_t i = 0; i < cols; i++) {
         w[i] = fp4_f32_to_bf16(host_random_scale(state, -2, 2));
     }
+    x[(rows - 1) * cols + 3] = rows > 1 ? 0x7fc0 : x[3]; /* NaN */
     for (size_t row = 0; row < rows; row++) {
         const float mean = host_div(sum_of_squares(x + row * cols, cols, threads), (float)cols);
         const float rstd = (float)(1.0 / sqrt((double)(mean + eps)));
@@ -87,6 +113,9 @@ static void run(size_t rows, size_t cols, unsigned threads, uint64_t *state)
             sf[fp4_sf_offset_128x4(row, c / BLOCK, cols / BLOCK)] =
                 expect_block(x + row * cols + c, w + c, rstd, q + (row * cols + c) / 2);
         }
+    }
+    if (threads == fp4_row_threads(cols)) {
+        expect_twin(x, w, rows, cols, q, sf);
     }
     in_x = gpu_buffer_of(x, bytes[0], 0);
     in_w = gpu_buffer_of(w, bytes[1], 0);

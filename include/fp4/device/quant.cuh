@@ -72,10 +72,18 @@ FP4_D float fp4_times_(float a, float mul, int scaled)
     return scaled ? fp4_mul_rn(a, mul) : a;
 }
 
-/* The factor from t to codes. */
+/* The amax of t * mul from that of t: no NaN enters it, and where mul is NaN they all are. */
+FP4_D float fp4_amax_times_(float amax, float mul, int scaled)
+{
+    const float product = fp4_times_(amax, mul, scaled);
+    return scaled && fp4_is_nan(product) ? 0.0f : product;
+}
+
+/* The factor from t to codes, NaN where mul is. */
 FP4_D float fp4_enc_times_(float enc, float mul, int scaled)
 {
-    return scaled ? fp4_min(fp4_mul_rn(enc, mul), FP4_F32_MAX) : enc;
+    const float both = fp4_times_(enc, mul, scaled);
+    return scaled && both > FP4_F32_MAX ? FP4_F32_MAX : both;
 }
 
 /* The cheap conversion to e2m1 cannot take the block: some |x * enc| >= 7, or NaN. Instructions
@@ -140,7 +148,7 @@ FP4_D fp4_scale fp4_nvfp4_scale_(float amax, float global_enc)
 /* Any block, any global_enc. Where every block comes here, most have a moderate global_enc. */
 FP4_D fp4_nvfp4_block fp4_nvfp4_careful_(fp4_f32x16 t, float mul, int scaled, float global_enc)
 {
-    const float amax = fp4_times_(fp4_amax_x16(t), mul, scaled);
+    const float amax = fp4_amax_times_(fp4_amax_x16(t), mul, scaled);
     const fp4_scale scale = FP4_ARCH_CVT_E2M1 ? fp4_nvfp4_scale_(amax, global_enc)
                                               : fp4_nvfp4_scale_device_(amax, global_enc);
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
@@ -183,7 +191,7 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_quantize(fp4_f32x16 x, float global_enc)
     return fp4_nvfp4_quantize_(x, 1.0f, 0, global_enc);
 }
 
-/** Quantize the NVFP4 block t * mul; mul > 0 and finite. */
+/** Quantize the NVFP4 block t * mul; mul > 0 and finite, or NaN. */
 FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled(fp4_f32x16 t, float mul, float global_enc)
 {
     return fp4_nvfp4_quantize_(t, mul, 1, global_enc);
@@ -231,7 +239,7 @@ FP4_D fp4_scale fp4_mxfp8_scale_device_(float amax)
 
 FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_times_(fp4_amax_x32(t), mul, scaled));
+    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_mxfp4_block block = {{fp4_encode_e2m1x8(fp4_low_x8(fp4_low_x16(t)), enc),
                                     fp4_encode_e2m1x8(fp4_high_x8(fp4_low_x16(t)), enc),
@@ -271,7 +279,7 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize(fp4_f32x32 x)
     return fp4_mxfp4_quantize_(x, 1.0f, 0);
 }
 
-/** Quantize the MXFP4 block t * mul; mul > 0 and finite. */
+/** Quantize the MXFP4 block t * mul; mul > 0 and finite, or NaN. */
 FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
 {
     return fp4_mxfp4_quantize_(t, mul, 1);
@@ -320,7 +328,7 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_x8(fp4_f32x8 x)
 
 FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_times_(fp4_amax_x32(t), mul, scaled));
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_u32x2 q0 = fp4_encode_e4m3x8(fp4_low_x8(fp4_low_x16(t)), enc);
     const fp4_u32x2 q1 = fp4_encode_e4m3x8(fp4_high_x8(fp4_low_x16(t)), enc);
@@ -343,7 +351,7 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize(fp4_f32x32 x)
     return fp4_mxfp8_quantize_(x, 1.0f, 0);
 }
 
-/** Quantize the MXFP8 block t * mul; mul > 0 and finite. */
+/** Quantize the MXFP8 block t * mul; mul > 0 and finite, or NaN. */
 FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
 {
     return fp4_mxfp8_quantize_(t, mul, 1);
@@ -429,15 +437,7 @@ FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
 /* The amax of a block of t * mul. */
 FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul)
 {
-    const float amax = fp4_mul_rn(fp4_group_max(fp4_amax_x16(t), lanes), mul);
-    return fp4_is_nan(amax) ? 0.0f : amax;
-}
-
-/* The factor of t from that of t * mul. */
-FP4_D float fp4_any_enc_(float enc, float mul)
-{
-    const float both = fp4_mul_rn(enc, mul);
-    return both > FP4_F32_MAX ? FP4_F32_MAX : both;
+    return fp4_amax_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, 1);
 }
 
 /** 16 elements of an NVFP4 block t * mul of 16 or 32, the amax of t known; see above. */
@@ -457,7 +457,7 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul, f
 {
     fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul), global_enc);
 
-    scale.enc = fp4_any_enc_(scale.enc, mul);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
     return fp4_encode_any_(t, scale);
 }
 
@@ -477,7 +477,7 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 {
     fp4_scale scale = fp4_mxfp4_scale_device_(fp4_any_amax_(t, lanes, mul));
 
-    scale.enc = fp4_any_enc_(scale.enc, mul);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
     return fp4_encode_any_(t, scale);
 }
 
@@ -497,7 +497,7 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 {
     fp4_scale scale = fp4_mxfp8_scale_device_(fp4_any_amax_(t, lanes, mul));
 
-    scale.enc = fp4_any_enc_(scale.enc, mul);
+    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
     return fp4_encode_e4m3_(t, scale);
 }
 

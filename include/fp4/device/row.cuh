@@ -8,8 +8,8 @@
  *     turn 0               turn 1                ...
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
- * Everything is for CTAs of one dimension that work on one row. Constants, where the caller has
- * them (threads, each, is_full), leave less to do.
+ * Everything is for CTAs of one dimension that work on one row, or on one after the other.
+ * Constants, where the caller has them (threads, each, is_full), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH

@@ -108,10 +108,11 @@ FP4_D void fp4_store_u32x16(void *p, fp4_u32x16 w)
  * Turns the scale bytes of four blocks a lane, of neighbouring lanes, into words of four
  * neighbouring scale columns.
  *
- *     lane         0        1        2        3                    0        1        2        3
- *     byte 0       a0       a1       a2       a3     word holds    a0..a3   b0..b3   c0..c3
- *     d0..d3 byte 1       b0       b1       b2       b3 bytes 2, 3   c0, d0   c1, d1   c2, d2   c3,
- *     d3
+ *     lane      0   1   2   3                   lane          0        1        2        3
+ *     byte 0    a0  a1  a2  a3                  word holds    a0..a3   b0..b3   c0..c3   d0..d3
+ *     byte 1    b0  b1  b2  b3
+ *     byte 2    c0  c1  c2  c3
+ *     byte 3    d0  d1  d2  d3
  *
  * shape    lanes: 1 or 2, the neighbouring lanes that share a block and have the same bytes. The
  *          word of lane l holds the bytes that stood in byte (l / lanes) % 4 of the 4 * lanes lanes
