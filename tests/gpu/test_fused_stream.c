@@ -261,6 +261,7 @@ static void run_op(fused_op op, int rounded, int per_token)
     }
     if (!gpu_is_reduced() && !rounded) {
         fused_case c = fused_case_of(u, FP4_LAYOUT_LINEAR, 257, 2048);
+        c.period = c.rows;
         c.per_token = per_token;
         c.scale = per_token ? 1.0f / 2688.0f : 448.0f;
         run_chain(c, 0, &pool);
