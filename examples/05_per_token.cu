@@ -138,8 +138,8 @@ static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const f
     return a.q + ((size_t)blockIdx.x * c.pieces + piece) * CODES;
 }
 
-/* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory, one piece
-   after the other. Returns the scale bytes with theirs in place. */
+/* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory,
+   one piece after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_row_cut c,
                                                 uint32_t turn, uint32_t bytes, uint32_t care,
                                                 float global_enc)
