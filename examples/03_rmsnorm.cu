@@ -110,11 +110,12 @@ typedef fp4_part2 part;
  * y = x / sqrt(mean(x^2) + eps) * weight, or with x + residual in place of x, or
  * (x - mean(x)) / sqrt(var(x) + eps) * weight + bias; y quantized to q and sf.
  *
- * shape    x: rows x cols, row r at element r * x_stride. cols: whole blocks. weight, bias: cols
- *          elements. residual: rows x cols with a stride of its own; add_rmsnorm leaves x +
- *          residual there, rounded to the input type, and goes on with that. All of the input type,
- *          aligned to 16 bytes, strides too. q: rows * cols codes, row-major, aligned to those of
- *          16 elements. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled.
+ * shape    x: rows x cols, row r at element r * x_stride; of [B, S, H] rows = B * S, cols = H.
+ *          cols: whole blocks. weight, bias: cols elements. residual: rows x cols with a stride of
+ *          its own; add_rmsnorm leaves x + residual there, rounded to the input type, and goes on
+ *          with that. All of the input type, aligned to 16 bytes, strides too. q: rows * cols
+ *          codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout, rows, cols /
+ *          BLOCK) bytes, aligned to 4 if tiled.
  * rounded  0: the codes come from y in f32, of RMSNorm without rounding y at all.
  *          1: y is rounded to the input type, then quantized: the bytes of norm and quantization in
  *          two kernels.
