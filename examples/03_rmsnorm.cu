@@ -7,15 +7,14 @@
  * To change the input type, the format or the operation, edit one word below.
  *
  * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of
- * 16 elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
- * across the barrier of the sum. RMSNorm's factor, 1/rms, is common to the row: it is not
- * multiplied into the elements, but into the factor by which a block is encoded. Two lanes share a
- * block of 32. Scale bytes go to memory four at a time, whatever their layout. Rows of more than
- * 16384 columns are read again, from the cache; of short rows a warp takes four at a time; where
- * there are few rows, a thread has one piece. (Not where `rounded` is asked for: one kernel takes
- * them all.)
+ * 16 elements, a stride of all threads apart. It multiplies them by the weight and finds the amaxes
+ * of their blocks while others are on their way, and keeps the products in registers across the
+ * barrier of the sum. RMSNorm's factor, 1/rms, is common to the row: it is not multiplied into the
+ * elements, but into the factor by which a block is encoded. Two lanes share a block of 32. Scale
+ * bytes go to memory four at a time, whatever their layout. Rows of more than 16384 columns are
+ * read again, from the cache; of short rows a warp takes four at a time; where there are few rows,
+ * a thread has one piece. (Not where `rounded` is asked for: one kernel takes them all.)
  */
-#define FP4_ONE blockDim.y /* arch.cuh says what for */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/row.cuh>
@@ -36,9 +35,11 @@
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
-#define RESIDENT_f32 384
-#define RESIDENT_f16 640
-#define RESIDENT_bf16 768
+#define RESIDENT_nvfp4 768
+#define RESIDENT_nvfp4_32 640
+#define RESIDENT_mxfp4 768
+#define RESIDENT_mxfp4_16 640
+#define RESIDENT_mxfp8 768
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -89,9 +90,16 @@ enum {
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
+    EARLY = !CENTERS && !ADDS, /* see kind; a sum is late itself */
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
-    RESIDENT = FP4_ARCH != 900 || CENTERS ? 384 : JOIN(RESIDENT_, INPUT, ),
-    RESIDENT_TOKEN = FP4_ARCH != 900 || CENTERS || ELEMENT == 4 ? 256 : 512,
+    RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256
+               : CENTERS && !HAS_GLOBAL        ? 640
+                                               : JOIN(RESIDENT_, FORMAT, ),
+    RESIDENT_2048 = RESIDENT > 640 ? 640 : RESIDENT,
+    RESIDENT_ANY = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 512,
+    RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
+                     : EARLY                         ? 640
+                                                     : 512,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW = 256   /* rows; up to here it is latency that counts */
 };
@@ -146,10 +154,11 @@ typedef struct norm_args {
 
 /* What is constant in a kernel. token: 1 a scale a token, 0 none, ASK as the arguments say. plain:
    no y, no second layout. product: what is quantized is the product with the weight, times 1/rms;
-   else it is y, rounded to the input type if `rounded`. */
+   else it is y, rounded to the input type if `rounded`. early: the product is made before the sum
+   is known, so that less is left to do behind the barrier. */
 typedef struct kind {
     fp4_row_cut cut;
-    int plain, token, product, rounded;
+    int plain, token, product, early, rounded;
 } kind;
 enum { ASK = 2 };
 
@@ -160,8 +169,8 @@ typedef struct row_factors {
 } row_factors;
 
 /* What a thread keeps of a row: the pieces of one turn; the weight where that is one piece, so that
-   it is on its way together with the row; and, in kernels for a scale a token, what is quantized of
-   the pieces, with the amaxes of their blocks. */
+   it is on its way together with the row; and, where it is made early or there is a scale a token,
+   what is quantized of the pieces, with the amaxes of their blocks. */
 typedef struct kept {
     size_t row;
     uint32_t turn;
@@ -235,6 +244,13 @@ static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
     return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
 }
 
+static __device__ __forceinline__ void keep_value(kept *k, const norm_args &a, const kind c,
+                                                  uint32_t j, const row_factors &f)
+{
+    k->t[j] = kept_value(a, c, *k, j, f);
+    k->amax[j] = block_amax(k->t[j]);
+}
+
 /* The same of a piece that is not kept. */
 static __device__ __forceinline__ fp4_f32x16 loaded_value(const norm_args &a, const kind c,
                                                           size_t row, uint32_t piece,
@@ -261,22 +277,34 @@ static __device__ __forceinline__ void load_turn(kept *k, const norm_args &a, co
 static __device__ __forceinline__ void keep_turn(kept *k, const norm_args &a, const kind c,
                                                  uint32_t turn)
 {
-    if (!c.cut.is_full && k->turn != turn) {
+    if (fp4_row_turns(c.cut) > 1 && k->turn != turn) {
         load_turn(k, a, c, turn, 0);
     }
 }
 
-/* The mean over the row from this thread's sum. A full row's count is a power of two: multiplying
-   by its reciprocal rounds as the division. */
-static __device__ __forceinline__ float mean_of(float sum, const norm_args &a, const kind c,
-                                                uint32_t threads, float *smem)
+/* The mean over the row from this thread's sum. If the count is a power of two, multiplying by its
+   reciprocal, whose exponent is the other's negative, rounds as the division. */
+static __device__ __forceinline__ float mean_of(float sum, const kind c, uint32_t threads,
+                                                float *smem)
 {
     const float all = fp4_row_sum(sum, c.cut, threads, smem);
-    return c.cut.is_full ? fp4_mul_rn(all, 1.0f / (float)(c.cut.pieces * 16))
-                         : fp4_div_rn(all, (float)a.cols);
+    const uint32_t cols = c.cut.pieces * 16;
+    const float count = (float)cols;
+
+    return (cols & (cols - 1)) == 0
+               ? fp4_mul_rn(all, fp4_bits_f32((254u << 23) - fp4_f32_bits(count)))
+               : fp4_div_rn(all, count);
 }
 
-/* Mean, and 1/rms or 1/standard deviation. The first turn is there. smem: for two sums. */
+/* The second-level scale that is given, in encode sense unless it is the base of one a token. */
+static __device__ __forceinline__ float given_global(const norm_args &a)
+{
+    const float given = a.global_device == NULL ? a.global : *a.global_device;
+    return a.global_is_dec && a.token_dec == NULL ? fp4_nvfp4_global_enc_from_dec(given) : given;
+}
+
+/* Mean, and 1/rms or 1/standard deviation; the scale that is given. The first turn is there. smem:
+   for two sums. */
 static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args &a, const kind c,
                                                         uint32_t threads, float *smem,
                                                         uint32_t smem_each)
@@ -292,11 +320,17 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
         for (uint32_t j = 0; j < c.cut.each; j++) {
             const fp4_f32x16 x = WIDEN(k->v[j]);
             sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
+            if (c.early) {
+                keep_value(k, a, c, j, f);
+            }
         }
     }
     fp4_pdl_trigger();
+    if (HAS_GLOBAL) { /* on its way during the sum */
+        f.global_enc = given_global(a);
+    }
     if (CENTERS) {
-        f.mean = mean_of(sum, a, c, threads, smem);
+        f.mean = mean_of(sum, c, threads, smem);
         sum = 0.0f;
         for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
             keep_turn(k, a, c, turn);
@@ -310,7 +344,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
         }
         smem += smem_each;
     }
-    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, a, c, threads, smem), a.eps));
+    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, c, threads, smem), a.eps));
     f.mul = c.product ? f.rstd : 1.0f;
     return f;
 }
@@ -328,8 +362,9 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
         for (uint32_t j = 0; j < c.cut.each; j++) {
             const uint32_t piece = fp4_row_piece(c.cut, turn, j);
             if (fp4_row_has_any(c.cut, turn, j)) {
-                k->t[j] = kept_value(a, c, *k, j, f);
-                k->amax[j] = block_amax(k->t[j]);
+                if (!c.early) {
+                    keep_value(k, a, c, j, f);
+                }
                 amax = fp4_row_has(c.cut, piece) ? fp4_max_nan_(amax, k->amax[j]) : amax;
             }
         }
@@ -345,13 +380,6 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
     }
     amax = fp4_mul_rn(amax, f.mul);
     return fp4_is_nan(amax) ? 0.0f : amax;
-}
-
-/* The second-level scale that is given, in encode sense unless it is the base of one a token. */
-static __device__ __forceinline__ float given_global(const norm_args &a)
-{
-    const float given = a.global_device == NULL ? a.global : *a.global_device;
-    return a.global_is_dec && a.token_dec == NULL ? fp4_nvfp4_global_enc_from_dec(given) : given;
 }
 
 /* That of the row, which is stored. */
@@ -401,7 +429,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_row_has_any(c.cut, k.turn, j)) {
-            const int is_there = c.token == 1;
+            const int is_there = c.early || c.token == 1;
             const fp4_f32x16 t = is_there ? k.t[j] : kept_value(a, c, k, j, f);
             const float amax = is_there ? k.amax[j] : block_amax(t);
             uint32_t needs_care;
@@ -428,14 +456,12 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
 
 /* A row whose first turn is there. */
 static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, const kind c,
-                                                uint32_t threads, float *smem, uint32_t smem_each,
-                                                float global)
+                                                uint32_t threads, float *smem, uint32_t smem_each)
 {
     row_factors f = normalize(k, a, c, threads, smem, smem_each);
 
-    f.global_enc = global;
     if (HAS_GLOBAL && (c.token == ASK ? a.token_dec != NULL : c.token)) {
-        f.global_enc = token_global(k, a, c, f, global);
+        f.global_enc = token_global(k, a, c, f, f.global_enc);
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         keep_turn(k, a, c, turn);
@@ -452,9 +478,8 @@ static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c
     fp4_pdl_wait();
     k.row = blockIdx.x;
     if (k.row < a.rows) {
-        const float global = HAS_GLOBAL ? given_global(a) : 1.0f;
         load_turn(&k, a, c, 0, 1);
-        norm_row(&k, a, c, threads, smem, smem_each, global);
+        norm_row(&k, a, c, threads, smem, smem_each);
     } else {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
@@ -465,7 +490,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     norm_rounded(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, 0, 1};
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, 0, 0, 1};
     norm_cta(a, c, c.cut.threads, smem, 32);
 }
 
@@ -473,7 +498,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     norm_any(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, !CENTERS, 0, 0};
     norm_cta(a, c, c.cut.threads, smem, 32);
 }
 
@@ -481,7 +506,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
 static __global__ void __launch_bounds__(MOST, 1) norm_few(const norm_args a, uint32_t threads)
 {
     __shared__ float smem[2 * (MOST + 32)];
-    const kind c = {{blockDim.x, 1, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    const kind c = {{blockDim.x, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY, 0};
     norm_cta(a, c, threads, smem, MOST + 32);
 }
 
@@ -490,11 +515,10 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     norm_short(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0}, 0, ASK, !CENTERS, 0};
+    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY, 0};
     kept k[EACH];
 
     fp4_pdl_wait();
-    const float global = HAS_GLOBAL ? given_global(a) : 1.0f;
 #pragma unroll
     for (uint32_t i = 0; i < EACH; i++) {
         k[i].row = (size_t)blockIdx.x * EACH + i;
@@ -505,31 +529,44 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 #pragma unroll
     for (uint32_t i = 0; i < EACH; i++) {
         if (k[i].row < a.rows) {
-            norm_row(&k[i], a, c, 32, smem, 32, global);
+            norm_row(&k[i], a, c, 32, smem, 32);
         } else if (k[i].row < fp4_sf_rows_padded(a.layout, a.rows)) {
             fp4_row_store_padding(a.layout, a.sf, k[i].row, c.cut, LANES);
         }
     }
 }
 
-/* What is asked for most: rows that fill all places, with one scale or one a token. */
-#define NORM_FULL(name, threads, resident, token) \
-    static __global__ void __launch_bounds__(threads, resident / threads) name(const norm_args a) \
+/* What is asked for most: rows of one turn, with one scale or one a token, and nothing besides
+   codes and scales. Threads are `most` at most; `each` pieces each, all of them as many if `full`.
+   The fastest know all of that. */
+#define NORM_KERNEL(name, most, threads, each, full, resident, token) \
+    static __global__ void __launch_bounds__(most, (resident) / (most)) name(const norm_args a) \
     { \
         __shared__ float smem[2 * 32]; \
-        const kind c = {{threads, EACH, threads * EACH, 1}, 1, token, !CENTERS, 0}; \
+        const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
+        const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY, 0}; \
         norm_cta(a, c, threads, smem, 32); \
     }
 
-NORM_FULL(norm_2048, 32, RESIDENT, 0)
-NORM_FULL(norm_4096, 64, RESIDENT, 0)
-NORM_FULL(norm_8192, 128, RESIDENT, 0)
-NORM_FULL(norm_16384, 256, RESIDENT, 0)
+NORM_KERNEL(norm_2048, 32, 32, 4, 1, RESIDENT_2048, 0)
+NORM_KERNEL(norm_4096, 64, 64, 4, 1, RESIDENT, 0)
+NORM_KERNEL(norm_8192, 128, 128, 4, 1, RESIDENT, 0)
+NORM_KERNEL(norm_16384, 256, 256, 4, 1, RESIDENT, 0)
+NORM_KERNEL(norm_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0)
+NORM_KERNEL(norm_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0)
+NORM_KERNEL(norm_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0)
+NORM_KERNEL(norm_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0)
+NORM_KERNEL(norm_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0)
 #if HAS_GLOBAL
-NORM_FULL(token_2048, 32, RESIDENT_TOKEN, 1)
-NORM_FULL(token_4096, 64, RESIDENT_TOKEN, 1)
-NORM_FULL(token_8192, 128, RESIDENT_TOKEN, 1)
-NORM_FULL(token_16384, 256, RESIDENT_TOKEN, 1)
+NORM_KERNEL(token_2048, 32, 32, 4, 1, RESIDENT_TOKEN, 1)
+NORM_KERNEL(token_4096, 64, 64, 4, 1, RESIDENT_TOKEN, 1)
+NORM_KERNEL(token_8192, 128, 128, 4, 1, RESIDENT_TOKEN, 1)
+NORM_KERNEL(token_16384, 256, 256, 4, 1, RESIDENT_TOKEN, 1)
+NORM_KERNEL(token_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 1)
+NORM_KERNEL(token_full_3, 256, blockDim.x, 3, 1, RESIDENT_ANY, 1)
+NORM_KERNEL(token_full_2, 256, blockDim.x, 2, 1, RESIDENT_ANY, 1)
+NORM_KERNEL(token_full_1, 256, blockDim.x, 1, 1, RESIDENT_ANY, 1)
+NORM_KERNEL(token_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 1)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -566,26 +603,29 @@ static int is_bad(const norm_args *a)
            !(a->eps > 0.0f && a->eps <= FP4_F32_MAX) || is_bad_global(a); /* numbers */
 }
 
-/* The kernel for rows that fill all places, where there is one. */
-static const void *full_kernel(const norm_args *a)
+/* The kernel for rows of one turn, where it is one of them. */
+#define ONE_TURN(kernel, cols) \
+    (cols == 2048              ? (const void *)kernel##_2048 \
+     : cols == 4096            ? (const void *)kernel##_4096 \
+     : cols == 8192            ? (const void *)kernel##_8192 \
+     : cols == 16384           ? (const void *)kernel##_16384 \
+     : fp4_row_full(cols) == 4 ? (const void *)kernel##_full_4 \
+     : fp4_row_full(cols) == 3 ? (const void *)kernel##_full_3 \
+     : fp4_row_full(cols) == 2 ? (const void *)kernel##_full_2 \
+     : fp4_row_full(cols) == 1 ? (const void *)kernel##_full_1 \
+                               : (const void *)kernel##_ragged)
+
+static const void *one_turn_kernel(const norm_args *a)
 {
-    if (a->rounded || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
+    if (a->cols > FP4_ROW_ONE || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
         return NULL;
     }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return a->cols == 2048    ? (const void *)token_2048
-               : a->cols == 4096  ? (const void *)token_4096
-               : a->cols == 8192  ? (const void *)token_8192
-               : a->cols == 16384 ? (const void *)token_16384
-                                  : NULL;
+        return ONE_TURN(token, a->cols);
     }
 #endif
-    return a->cols == 2048    ? (const void *)norm_2048
-           : a->cols == 4096  ? (const void *)norm_4096
-           : a->cols == 8192  ? (const void *)norm_8192
-           : a->cols == 16384 ? (const void *)norm_16384
-                              : NULL;
+    return ONE_TURN(norm, a->cols);
 }
 
 /**
@@ -599,7 +639,7 @@ static const void *full_kernel(const norm_args *a)
  */
 static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t stream)
 {
-    const void *kernel = full_kernel(a);
+    const void *kernel = one_turn_kernel(a);
     uint32_t threads = fp4_row_threads(a->cols);
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
     cudaLaunchAttribute attribute;

@@ -6,12 +6,12 @@
  *
  * To change the input type, the format or the activation, edit one word below.
  *
- * How it works: a CTA a row, as in 03_rmsnorm.cu, but nothing is summed, so that each piece of 16
- * elements is finished before the next is begun, two pieces' loads in flight. With a scale a token
- * the results have to wait for the amax of the row: they are kept in registers, 4 pieces a thread.
- * The exponential is the library's own (activation.h), so that the bytes are the host's.
+ * How it works: as 03_rmsnorm.cu, but nothing is summed, so that each piece of 16 elements is
+ * finished before the next is begun, two pieces' loads in flight, and a CTA takes no more than 8192
+ * columns of a row. With a scale a token it takes all, and the results have to wait for the amax of
+ * the row: they are kept in registers, 4 pieces a thread. The exponential is the library's own
+ * (activation.h), so that the bytes are the host's.
  */
-#define FP4_ONE blockDim.y /* arch.cuh says what for */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -36,9 +36,14 @@
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
-#define CTAS_f32 1 /* CTAs of a multiprocessor */
-#define CTAS_f16 3
-#define CTAS_bf16 4
+#define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
+#define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
+#define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
+#define CTAS_silu 3 /* of a multiprocessor */
+#define CTAS_gelu_tanh 2
+#define CTAS_TOKEN_f32 1
+#define CTAS_TOKEN_f16 1
+#define CTAS_TOKEN_bf16 2
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -69,9 +74,10 @@
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define NARROW JOIN(NARROW_, INPUT, )
+#define GATE_AMAX JOIN(GATE_AMAX_, INPUT, )
 #define DEINTERLEAVE JOIN(DEINTERLEAVE_, INPUT, )
 #define STORE_Y JOIN(fp4_store_u32x, WORDS, )
-#define ACTIVATE JOIN(fp4_, ACTIVATION, _finite_x16)
+#define ACTIVATE JOIN(fp4_, ACTIVATION, _known_x16)
 #define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
 #define KNOWN JOIN(KNOWN_, FORMAT, )
 #define ANY JOIN(ANY_, FORMAT, )
@@ -84,6 +90,9 @@ enum {
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
+    CTAS = ELEMENT == 4 ? 1 : JOIN(CTAS_, ACTIVATION, ),
+    CTAS_PAIRS = ELEMENT == 4 ? 1 : CTAS - 1,
+    CTAS_TOKEN = CTAS == 3 ? JOIN(CTAS_TOKEN_, INPUT, ) : 1,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW = 256   /* rows; up to here it is latency that counts */
 };
@@ -131,11 +140,17 @@ typedef struct gated_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. */
+/* What is constant in a kernel. interleaved: 1, 0, or ASK, as the arguments say. */
 typedef struct kind {
     fp4_row_cut cut;
-    int rounded;
+    int interleaved, rounded;
 } kind;
+enum { ASK = 2 };
+
+static __device__ __forceinline__ int is_interleaved(const gated_args &a, const kind c)
+{
+    return c.interleaved == ASK ? a.interleaved : c.interleaved;
+}
 
 /* The two operands of 16 elements. */
 typedef struct operands {
@@ -151,22 +166,22 @@ static __device__ __forceinline__ operands load_piece(const gated_args &a, const
     operands o = {raw(), raw()};
 
     if (fp4_row_has(c.cut, piece)) {
-        o.gate = LOAD(x + (a.interleaved ? 2 * at : at));
-        o.up = LOAD(x + (a.interleaved ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
+        o.gate = LOAD(x + (is_interleaved(a, c) ? 2 * at : at));
+        o.up = LOAD(x + (is_interleaved(a, c) ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
     }
     return o;
 }
 
-/* y of a piece. exact: +inf too (a constant). */
+/* y of a piece. Of any gate; or (a constant) of one within +-87, beyond which a NaN is left. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
-                                                      const int exact)
+                                                      const int of_any)
 {
     fp4_f32x16 y;
 
-    if (a.interleaved) {
+    if (is_interleaved(a, c)) {
         DEINTERLEAVE(&o.gate, &o.up);
     }
-    y = exact ? ACTIVATE_ANY(WIDEN(o.gate)) : ACTIVATE(WIDEN(o.gate));
+    y = of_any ? ACTIVATE_ANY(WIDEN(o.gate)) : ACTIVATE(WIDEN(o.gate), GATE_AMAX(o.gate));
     y = fp4_mul_x16(y, WIDEN(o.up));
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
@@ -243,43 +258,54 @@ static __device__ __forceinline__ void finish_turn(const gated_args &a, const ki
     }
 }
 
-/* The CTA's row, its second-level scale known. */
-static __device__ __forceinline__ void gated_row(const gated_args &a, const kind c)
+/* Two pieces of a turn, the loads of both in flight. */
+static __device__ __forceinline__ void load_two(operands o[2], const gated_args &a, const kind c,
+                                                uint32_t turn, uint32_t two)
 {
+#pragma unroll
+    for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
+        o[j] = load_piece(a, c, fp4_row_piece(c.cut, turn, two + j));
+    }
+}
+
+/* The CTA's turn of a row, its second-level scale known. */
+static __device__ __forceinline__ void gated_turn(const gated_args &a, const kind c)
+{
+    const uint32_t turn = blockIdx.y;
+    rest left = {0, 0};
+    operands o[2];
+
     fp4_pdl_wait();
     if (blockIdx.x >= a.rows) {
-        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
+        if (turn == 0) {
+            fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
+        }
         return;
     }
+    load_two(o, a, c, turn, 0);
     const float given = HAS_GLOBAL && a.global_device != NULL ? *a.global_device : a.global;
     const float global_enc = a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
-
-    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
-        rest left = {0, 0};
 #pragma unroll
-        for (uint32_t two = 0; two < c.cut.each; two += 2) {
-            operands o[2];
+    for (uint32_t two = 0; two < c.cut.each; two += 2) {
+        if (two > 0) {
+            load_two(o, a, c, turn, two);
+        }
+        if (two + 2 >= c.cut.each) {
+            fp4_pdl_trigger();
+        }
 #pragma unroll
-            for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
-                o[j] = load_piece(a, c, fp4_row_piece(c.cut, turn, two + j));
-            }
-            if (two + 2 >= c.cut.each) {
-                fp4_pdl_trigger();
-            }
-#pragma unroll
-            for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
-                const uint32_t piece = fp4_row_piece(c.cut, turn, two + j);
-                if (fp4_row_has_any(c.cut, turn, two + j)) { /* the CTA has work */
-                    const fp4_f32x16 y = value_of(a, c, o[j], 0);
-                    quantize_piece(a, c, piece, two + j, y, block_amax(y), global_enc, &left);
-                    if (a.y != NULL && fp4_row_has(c.cut, piece)) {
-                        store_y(a, piece, y);
-                    }
+        for (uint32_t j = two; j < two + 2 && j < c.cut.each; j++) {
+            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
+            if (fp4_row_has_any(c.cut, turn, j)) { /* the CTA has work */
+                const fp4_f32x16 y = value_of(a, c, o[j - two], 0);
+                quantize_piece(a, c, piece, j, y, block_amax(y), global_enc, &left);
+                if (a.y != NULL && fp4_row_has(c.cut, piece)) {
+                    store_y(a, piece, y);
                 }
             }
         }
-        finish_turn(a, c, turn, global_enc, &left);
     }
+    finish_turn(a, c, turn, global_enc, &left);
 }
 
 /* What a thread keeps of its row until the row's amax is known: the pieces of one turn. */
@@ -345,7 +371,7 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         rest left = {0, 0};
-        if (!c.cut.is_full && k.turn != turn) {
+        if (fp4_row_turns(c.cut) > 1 && k.turn != turn) {
             load_turn(&k, a, c, turn);
         }
 #pragma unroll
@@ -360,26 +386,32 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
 }
 
-/* The kernels: rows that fill all places of their threads, any rows, and few rows, a piece a
-   thread; with a scale a token, and where that of the tensor is known; y rounded first or not. CTAs
-   of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills. */
-#define GATED_KERNEL(name, row, threads, resident, each, full, rounded) \
-    static __global__ void __launch_bounds__(threads, resident) name(const gated_args a) \
+/* The kernels: gate and up in halves of the row, or in pairs of elements; few rows, a piece a
+   thread; with a scale a token, rows of one turn, any, few; y rounded first or not. The fastest
+   know that all threads have 4 pieces (`full`). CTAs of a multiprocessor: measured on sm_90;
+   elsewhere so few that nothing spills. */
+#define GATED_KERNEL(name, row, threads, ctas, each, full, one, interleaved, rounded) \
+    static __global__ void __launch_bounds__(threads, FP4_ARCH == 900 ? ctas : 1) \
+        name(const gated_args a) \
     { \
-        const kind c = {{blockDim.x, each, (uint32_t)(a.cols / 16), full}, rounded}; \
+        const uint32_t pieces = (uint32_t)(a.cols / 16); \
+        const kind c = {{blockDim.x, each, pieces, full, one}, interleaved, rounded}; \
         row(a, c); \
     }
 
-GATED_KERNEL(gated_full, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 ? JOIN(CTAS_, INPUT, ) : 1,
-             EACH, 1, 0)
-GATED_KERNEL(gated_any, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 && ELEMENT == 2 ? 2 : 1, EACH,
-             0, 0)
-GATED_KERNEL(gated_few, gated_row, MOST, 1, 1, 0, 0)
-GATED_KERNEL(gated_rounded, gated_row, FP4_ROW_THREADS, FP4_ARCH == 900 && ELEMENT == 2 ? 2 : 1,
-             EACH, 0, 1)
-GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0)
-GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 0)
-GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 1)
+GATED_KERNEL(halves_full, gated_turn, FP4_ROW_THREADS, CTAS, EACH, 1, 0, 0, 0)
+GATED_KERNEL(halves_any, gated_turn, FP4_ROW_THREADS, CTAS, EACH, 0, 0, 0, 0)
+GATED_KERNEL(pairs_full, gated_turn, FP4_ROW_THREADS, CTAS_PAIRS, EACH, 1, 0, 1, 0)
+GATED_KERNEL(pairs_any, gated_turn, FP4_ROW_THREADS, CTAS_PAIRS, EACH, 0, 0, 1, 0)
+GATED_KERNEL(gated_few, gated_turn, MOST, 1, 1, 0, 1, ASK, 0)
+GATED_KERNEL(gated_rounded, gated_turn, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 1)
+#if HAS_GLOBAL
+GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 1, 1, 0, 0)
+GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 0, 1, ASK, 0)
+GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 0)
+GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 1, ASK, 0)
+GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 1)
+#endif
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -399,11 +431,52 @@ static int is_bad(const gated_args *a)
     return a->x == NULL || a->q == NULL || a->sf == NULL || /* null */
            (!HAS_GLOBAL && a->token_dec != NULL) || (size_t)a->token_dec % 4 != 0 ||
            a->cols % BLOCK != 0 || /* shape */
-           a->cols > 0x3fffffffu || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
+           a->cols > 65535u * 2048 || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
            a->x_stride < 2 * a->cols || a->x_stride > (size_t)-1 / ELEMENT || /* strides */
            a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */
            (size_t)a->y % 16 != 0 || (size_t)a->q % CODES != 0 ||
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
+}
+
+/* With a scale a token so many as can keep the row. Else up to 128, and of these so many as are all
+   busy, if there is such a number. */
+static uint32_t threads_of(const gated_args *a)
+{
+    const uint32_t keep = fp4_row_threads_any_order(a->cols);
+    uint32_t threads;
+
+    if (a->token_dec != NULL) {
+        return keep;
+    }
+    for (threads = 128; threads > 0; threads -= 32) {
+        if (a->cols % (16 * EACH * threads) == 0) {
+            return threads;
+        }
+    }
+    return keep < 128 ? keep : 128;
+}
+
+static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
+{
+    const int is_full = a->cols % (16 * EACH * threads) == 0 && (size_t)a->sf % 4 == 0 &&
+                        (size_t)a->sf_linear % 4 == 0;
+
+#if HAS_GLOBAL
+    if (a->token_dec != NULL) {
+        return a->rounded                   ? (const void *)token_rounded
+               : is_few                     ? (const void *)token_few
+               : a->cols > FP4_ROW_ONE      ? (const void *)token_any
+               : is_full && !a->interleaved ? (const void *)token_full
+                                            : (const void *)token_one;
+    }
+#endif
+    if (a->rounded || is_few) {
+        return a->rounded ? (const void *)gated_rounded : (const void *)gated_few;
+    }
+    if (a->interleaved) {
+        return is_full ? (const void *)pairs_full : (const void *)pairs_any;
+    }
+    return is_full ? (const void *)halves_full : (const void *)halves_any;
 }
 
 /**
@@ -417,15 +490,13 @@ static int is_bad(const gated_args *a)
  */
 static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
 {
-    const uint32_t threads = fp4_row_threads(a->cols);
     const size_t pieces = a->cols / 16;
-    const int is_token = a->token_dec != NULL, is_few = a->rows <= FEW && pieces <= MOST;
-    const int is_full =
-        pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
+    const uint32_t threads = threads_of(a),
+                   turns = (uint32_t)((pieces + threads * EACH - 1) / (threads * EACH));
+    const int is_few = a->rows <= FEW && pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
-    const void *kernel;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -436,21 +507,16 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
+    config.gridDim.y = a->token_dec != NULL ? 1 : turns;
     config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (a->rounded) {
-        kernel = is_token ? (const void *)token_rounded : (const void *)gated_rounded;
-    } else if (is_few) {
-        kernel = is_token ? (const void *)token_few : (const void *)gated_few;
+    if (is_few && !a->rounded) {
+        config.gridDim.y = 1;
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else {
-        kernel = is_token  ? (const void *)token_any
-                 : is_full ? (const void *)gated_full
-                           : (const void *)gated_any;
     }
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -11,7 +11,6 @@
  * until the amax of the row is known; the amaxes of its blocks it has found on the way. Rows of
  * more than 16384 columns are read again, from the cache.
  */
-#define FP4_ONE blockDim.y /* arch.cuh says what for */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/row.cuh>
@@ -28,9 +27,6 @@
 #define WORDS_f32 16
 #define WORDS_f16 8
 #define WORDS_bf16 8
-#define RESIDENT_f32 384
-#define RESIDENT_f16 768
-#define RESIDENT_bf16 768
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 
@@ -48,7 +44,7 @@ enum {
     MOST = 512, /* threads of a CTA, a piece each */
     FEW = 256,  /* rows; up to here it is latency that counts */
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
-    RESIDENT = FP4_ARCH != 900 ? 384 : JOIN(RESIDENT_, INPUT, )
+    RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -168,20 +164,22 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const token_
 #pragma unroll
     for (uint32_t j = 0; j < c.each; j++) {
         const uint32_t piece = fp4_row_piece(c, k.turn, j);
-        uint32_t needs_care;
-        const fp4_part2 p =
-            fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f, global_enc, &needs_care);
-        if (fp4_row_has(c, piece)) {
-            fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
-            bytes |= (uint32_t)p.sf << 8 * j;
-            care |= needs_care << j;
+        if (fp4_row_has_any(c, k.turn, j)) {
+            uint32_t needs_care;
+            const fp4_part2 p = fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f,
+                                                             global_enc, &needs_care);
+            if (fp4_row_has(c, piece)) {
+                fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
+                bytes |= (uint32_t)p.sf << 8 * j;
+                care |= needs_care << j;
+            }
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
         bytes = mend(a, c, k.turn, bytes, care, global_enc);
     }
     fp4_row_store_sf(a.layout, a.sf, blockIdx.x, c, k.turn, LANES, bytes);
-    if (!c.is_full && a.sf_linear != NULL) {
+    if (a.sf_linear != NULL) {
         fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, c, k.turn, LANES, bytes);
     }
 }
@@ -203,37 +201,27 @@ static __device__ __forceinline__ void token_row(const token_args &a, const fp4_
         a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
-        if (!c.is_full && k.turn != turn) {
+        if (fp4_row_turns(c) > 1 && k.turn != turn) {
             load_turn(&k, a, c, turn);
         }
         quantize_turn(k, a, c, global_enc);
     }
 }
 
-/* The kernels: any rows; few rows, a piece a thread; and rows that fill all places. */
-static __global__ void __launch_bounds__(FP4_ROW_THREADS, 1) token_any(const token_args a)
-{
-    const fp4_row_cut c = {blockDim.x, EACH, (uint32_t)(a.cols / 16), 0};
-    token_row(a, c);
-}
-
-static __global__ void __launch_bounds__(MOST, 1) token_few(const token_args a)
-{
-    const fp4_row_cut c = {blockDim.x, 1, (uint32_t)(a.cols / 16), 0};
-    token_row(a, c);
-}
-
-#define TOKEN_FULL(name, threads) \
-    static __global__ void __launch_bounds__(threads, RESIDENT / threads) name(const token_args a) \
+/* The kernels: rows of one turn, whose threads all have 4 pieces or not; any rows; few rows, a
+   piece a thread. */
+#define TOKEN_KERNEL(name, threads, resident, each, full, one) \
+    static __global__ void __launch_bounds__(threads, resident / threads) name(const token_args a) \
     { \
-        const fp4_row_cut c = {threads, EACH, threads * EACH, 1}; \
+        const uint32_t pieces = full ? blockDim.x * each : (uint32_t)(a.cols / 16); \
+        const fp4_row_cut c = {blockDim.x, each, pieces, full, one}; \
         token_row(a, c); \
     }
 
-TOKEN_FULL(token_2048, 32)
-TOKEN_FULL(token_4096, 64)
-TOKEN_FULL(token_8192, 128)
-TOKEN_FULL(token_16384, 256)
+TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1)
+TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1)
+TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, EACH, 0, 0)
+TOKEN_KERNEL(token_few, MOST, MOST, 1, 0, 1)
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -249,17 +237,6 @@ static int is_bad(const token_args *a)
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
-/* The kernel for rows that fill all places, where there is one. */
-static const void *full_kernel(const token_args *a)
-{
-    return a->sf_linear != NULL || (size_t)a->sf % 4 != 0 ? NULL
-           : a->cols == 2048                              ? (const void *)token_2048
-           : a->cols == 4096                              ? (const void *)token_4096
-           : a->cols == 8192                              ? (const void *)token_8192
-           : a->cols == 16384                             ? (const void *)token_16384
-                                                          : NULL;
-}
-
 /**
  * Quantizes on `stream`: one launch, no allocation, no synchronization, nothing read on the host,
  * so that a CUDA graph can capture it.
@@ -271,11 +248,16 @@ static const void *full_kernel(const token_args *a)
  */
 static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t stream)
 {
-    const void *kernel = full_kernel(a);
     const size_t pieces = a->cols / 16;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
+    const uint32_t threads = fp4_row_threads_any_order(a->cols);
+    const int is_full =
+        pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
+    const void *kernel = is_full                 ? (const void *)token_full
+                         : a->cols > FP4_ROW_ONE ? (const void *)token_any
+                                                 : (const void *)token_one;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -286,15 +268,13 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
-    config.blockDim = dim3(fp4_row_threads(a->cols));
+    config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
     if (a->rows <= FEW && pieces <= MOST) {
         kernel = (const void *)token_few;
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else if (kernel == NULL) {
-        kernel = (const void *)token_any;
     }
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }

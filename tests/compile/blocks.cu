@@ -189,7 +189,7 @@ KERNEL fragments(const float *x, float factor, float *out)
     KERNEL name(const float *x, float *amax) \
     { \
         const fp4_f32x16 v = fp4_load_f32x16(x + thread() * 16); \
-        amax[2 * thread()] = fp4_amax_or_nan_x16(fp4_##name##_finite_x16(v)); \
+        amax[2 * thread()] = fp4_amax_or_nan_x16(fp4_##name##_known_x16(v, amax[0])); \
         amax[2 * thread() + 1] = fp4_amax_x16(fp4_##name##_x16(v)); \
     }
 
@@ -212,6 +212,8 @@ KERNEL reductions(const float *x, float *out)
     out[8] = fp4_cta_max_of(v, 256, smem[3]);
     out[9] = fp4_cta_sum_of(v, 256, smem[4]);
     out[10] = fp4_cta_max_or_nan_of(v, 256, smem[5]);
+    out[11] = fp4_amax_or_nan_bf16x16(fp4_load_u32x8(x));
+    out[12] = fp4_amax_or_nan_f16x16(fp4_load_u32x8(x));
 }
 
 /* ------------------------------------------------------------ quantize, store */

@@ -2,11 +2,6 @@
 #include "kernel.h"
 #include "parts.h"
 
-/* The portable way, whose flags say this of the instructions. */
-#if defined(FP4_ARCH_CVT_BF16)
-#define FP4_ONE blockDim.y
-#endif
-
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
@@ -45,11 +40,12 @@ static __global__ void describe_kernel(int *out)
 {
     out[0] = FP4_ARCH_CVT_E2M1;
     out[1] = FP4_ARCH_CVT_E4M3;
-    out[2] = FP4_ARCH_CVT_BF16;
+    out[2] = FP4_ARCH_CVT_F16X2;
     out[3] = FP4_ARCH_MAX_NAN;
-    out[4] = fp4_is_native();
-    out[5] = fp4_is_native_e4m3();
-    out[6] = FP4_ARCH;
+    out[4] = FP4_ARCH_MAX_ABS_X2;
+    out[5] = fp4_is_native();
+    out[6] = fp4_is_native_e4m3();
+    out[7] = FP4_ARCH;
 }
 
 static cudaError_t describe(int *out)
@@ -571,10 +567,12 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
     }
     if (count == 16) {
         const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
-        return how == AMAX    ? fp4_amax_x16(v)
-               : how == SUMSQ ? fp4_sumsq_x16(v, sum)
-               : how == SUM   ? fp4_sum_x16(v, sum)
-                              : fp4_amax_or_nan_x16(v);
+        return how == AMAX               ? fp4_amax_x16(v)
+               : how == SUMSQ            ? fp4_sumsq_x16(v, sum)
+               : how == SUM              ? fp4_sum_x16(v, sum)
+               : how == AMAX_OR_NAN_BF16 ? fp4_amax_or_nan_bf16x16(fp4_f32x16_to_bf16x16(v))
+               : how == AMAX_OR_NAN_F16  ? fp4_amax_or_nan_f16x16(fp4_f32x16_to_f16x16(v))
+                                         : fp4_amax_or_nan_x16(v);
     }
     const fp4_f32x32 v = fragment_at<fp4_f32x32>(x, i);
     return how == AMAX    ? fp4_amax_x32(v)
@@ -755,11 +753,16 @@ static __global__ void activate_kernel(parts_activation how, const float *x, siz
 
     if (i < n) {
         const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
-        put_fragment(out, i,
-                     how == SILU          ? fp4_silu_x16(v)
-                     : how == SILU_FINITE ? fp4_silu_finite_x16(v)
-                     : how == GELU_TANH   ? fp4_gelu_tanh_x16(v)
-                                          : fp4_gelu_tanh_finite_x16(v));
+        const float amax = fp4_amax_or_nan_x16(v);
+        fp4_f32x16 y = how == SILU         ? fp4_silu_x16(v)
+                       : how == SILU_KNOWN ? fp4_silu_known_x16(v, amax)
+                       : how == GELU_TANH  ? fp4_gelu_tanh_x16(v)
+                                           : fp4_gelu_tanh_known_x16(v, amax);
+        for (int k = 1; k < 16; k++) {
+            y.v[k] =
+                (how == SILU_KNOWN || how == GELU_TANH_KNOWN) && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
+        }
+        put_fragment(out, i, y);
     }
 }
 

@@ -4,8 +4,7 @@
  * parts.cu is compiled once for each way in which they can come out:
  *
  *     gpu_parts_default    as the target has it
- *     gpu_parts_portable   without any instruction that sm_75 lacks, and with shifts as
- *                          multiplications (FP4_ONE)
+ *     gpu_parts_portable   without any instruction that sm_75 lacks
  *     gpu_parts_fast_math  with --use_fast_math
  *     gpu_parts_native     as on a target with FP4 instructions, which are emulated one by one
  *                          (native/fp4/device/ptx.cuh): the way around the instructions is tested
@@ -75,6 +74,8 @@ typedef enum parts_quantizer {
 typedef enum parts_reducer {
     AMAX,
     AMAX_OR_NAN,
+    AMAX_OR_NAN_BF16, /* of the floats as bf16; fragments of 16 */
+    AMAX_OR_NAN_F16,
     SUMSQ, /* on top of the float that is in the output */
     SUM,   /* the same; fragments of 16 */
     GROUP_MAX,
@@ -106,17 +107,17 @@ typedef enum parts_arithmetic {
 
 typedef enum parts_activation {
     SILU,
-    SILU_FINITE,
+    SILU_KNOWN, /* where the first of sixteen is NaN, zeros instead of the others */
     GELU_TANH,
-    GELU_TANH_FINITE,
+    GELU_TANH_KNOWN,
     PARTS_ACTIVATIONS
 } parts_activation;
 
 typedef struct gpu_parts {
     const char *name;
 
-    /* FP4_ARCH_CVT_E2M1, _CVT_E4M3, _CVT_BF16, _MAX_NAN, fp4_is_native(), fp4_is_native_e4m3(), and
-       the architecture, to seven ints. */
+    /* FP4_ARCH_CVT_E2M1, _CVT_E4M3, _CVT_F16X2, _MAX_NAN, _MAX_ABS_X2, fp4_is_native(),
+       fp4_is_native_e4m3(), and the architecture, to eight ints. */
     cudaError_t (*describe)(int *out);
 
     /* The floats with bits first, first + 1, ... : element k of each eight at place (k + turn) % 8

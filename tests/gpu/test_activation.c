@@ -10,7 +10,7 @@
 typedef struct activation {
     parts_activation how;
     float (*reference)(float x);
-    int is_finite; /* +inf gives NaN */
+    int is_known; /* one beyond +-87 leaves of sixteen a NaN, and zeros (parts.h) */
     const char *name;
 } activation;
 
@@ -25,9 +25,20 @@ static float gelu_tanh(float x)
 }
 
 static const activation activations[] = {{SILU, silu, 0, "silu_x16"},
-                                         {SILU_FINITE, silu, 1, "silu_finite_x16"},
+                                         {SILU_KNOWN, silu, 1, "silu_known_x16"},
                                          {GELU_TANH, gelu_tanh, 0, "gelu_tanh_x16"},
-                                         {GELU_TANH_FINITE, gelu_tanh, 1, "gelu_tanh_finite_x16"}};
+                                         {GELU_TANH_KNOWN, gelu_tanh, 1, "gelu_tanh_known_x16"}};
+
+/* Of sixteen some are NaN, or beyond what the fast way takes. */
+static int any_is_far(const float *x)
+{
+    for (size_t i = 0; i < 16; i++) {
+        if (!(fabsf(x[i]) <= 87.0f)) {
+            return 1;
+        }
+    }
+    return 0;
+}
 
 /* n, a multiple of 16, on every path. With --use_fast_math the inputs that have a subnormal
    somewhere on their way are replaced. */
@@ -43,7 +54,13 @@ static void expect_activations(const activation *a, const float *x, size_t n)
         for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
             const int is_tiny = x[i] != 0 && fabsf(x[i]) < 0x1p-100f;
             in[i] = p == FAST_MATH && is_tiny ? copysignf(1.0f, x[i]) : x[i];
-            expected[i] = a->is_finite && isinf(in[i]) && in[i] > 0 ? NAN : a->reference(in[i]);
+            expected[i] = a->reference(in[i]);
+        }
+        for (size_t i = 0; a->is_known && i < n; i += 16) {
+            if (any_is_far(in + i)) {
+                memset(expected + i, 0, 16 * sizeof(float));
+                expected[i] = NAN;
+            }
         }
         on_device = gpu_buffer_of(in, n * sizeof(float), 0);
         gpu_poison(out, 0x7f);

@@ -383,7 +383,17 @@ GPU_TEST(convert, every_code_at_every_place_to_f32)
    path four times. */
 GPU_TEST(convert, paths_are_what_they_say)
 {
-    enum { CVT_E2M1, CVT_E4M3, CVT_BF16, MAX_NAN, IS_NATIVE, IS_NATIVE_E4M3, ARCH, FACTS };
+    enum {
+        CVT_E2M1,
+        CVT_E4M3,
+        CVT_F16X2,
+        MAX_NAN,
+        MAX_ABS_X2,
+        IS_NATIVE,
+        IS_NATIVE_E4M3,
+        ARCH,
+        FACTS
+    };
     const gpu_buffer out = gpu_buffer_new(FACTS * sizeof(int), 0);
 
     for (size_t p = 0; p < PATHS; p++) {
@@ -398,8 +408,9 @@ GPU_TEST(convert, paths_are_what_they_say)
         }
         CHECK_EQ(got[CVT_E4M3], got[ARCH] >= 890, "%s", paths[p]->name);
         CHECK_EQ(got[IS_NATIVE_E4M3], got[ARCH] >= 890, "%s", paths[p]->name);
-        CHECK_EQ(got[CVT_BF16], got[ARCH] >= 800, "%s", paths[p]->name);
+        CHECK_EQ(got[CVT_F16X2], got[ARCH] >= 800, "%s", paths[p]->name);
         CHECK_EQ(got[MAX_NAN], got[ARCH] >= 800, "%s", paths[p]->name);
+        CHECK_EQ(got[MAX_ABS_X2], got[ARCH] >= 860, "%s", paths[p]->name);
         if (strcmp(paths[p]->name, "gpu_parts_native") == 0) {
             CHECK_EQ(got[CVT_E2M1], 1, "as native");
         } else {

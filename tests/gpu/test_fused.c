@@ -10,20 +10,16 @@
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
 static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
-/* Up to 256 rows, of up to 8192 columns, are few. Blocks of 32 do not fit 80 columns. 2048, 4096,
-   8192 and 16384 fill all places of a CTA's threads; what is wider is read twice. */
+/* Up to 256 rows, of up to 8192 columns, are few. Blocks of 32 do not fit 80 columns. What is
+   wider than 16384 is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
 enum { ROWS = sizeof all_rows / sizeof(size_t), COLS = sizeof all_cols / sizeof(size_t) };
 
-/* Elements of a case: where tests are slow; and of most of the others, since only these are so
-   large that copying them back takes time. */
-static int is_too_large(const fused_unit *u, size_t rows, size_t cols)
+/* Where tests are slow. */
+static int is_too_large(size_t rows, size_t cols)
 {
-    if (gpu_is_reduced()) {
-        return rows * cols > (rows == 1 ? 32768 : 12500);
-    }
-    return rows * cols > 4096 * WIDE && (u->dtype != FP4_BF16 || u->format != FP4_NVFP4);
+    return gpu_is_reduced() && rows * cols > (rows == 1 ? 32768 : 12500);
 }
 
 static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
@@ -36,14 +32,15 @@ static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
     fused_operands_free(o);
 }
 
-/* Rows for which launchers have a kernel that takes no options: more than a few, all places
-   filled. In each layout, with one scale and with a scale a token. */
+/* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
+   4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
+   token. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {2048, 4096, 8192, WIDE};
+    static const size_t cols[] = {1536, 2048, 2560, 2880, 4096, 5120, 8192, 10240, 11008, WIDE};
 
-    for (size_t i = 0; i < (gpu_is_reduced() ? 0 : sizeof cols / sizeof cols[0]); i++) {
-        for (int layout = 0; layout < 3; layout++) {
+    for (size_t i = 0; i < (gpu_is_reduced() ? 1 : sizeof cols / sizeof cols[0]); i++) {
+        for (int layout = 0; layout < (gpu_is_reduced() ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
                 fused_case c = fused_case_of(u, (fp4_layout)layout, 257, cols[i]);
                 fused_operands o;
@@ -70,7 +67,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
         for (size_t j = 0; j < COLS; j++) {
             const size_t rows = all_rows[i], cols = all_cols[j];
             const int one = gpu_is_reduced() || rows > 129 || cols > WIDE;
-            if (cols % block != 0 || is_too_large(u, rows, cols)) {
+            if (cols % block != 0 || is_too_large(rows, cols)) {
                 continue;
             }
             for (size_t layout = 0; layout < (one ? 1 : 3); layout++) {

@@ -92,9 +92,12 @@ static float of_fragment(parts_reducer how, const float *x, size_t count, float 
     float result = how == SUMSQ || how == SUM ? start : 0.0f;
 
     for (size_t i = 0; i < count; i++) {
-        result = how == SUMSQ ? fmaf(x[i], x[i], result)
-                 : how == SUM ? result + x[i]
-                              : larger(result, fabsf(x[i]), how == AMAX_OR_NAN);
+        const float v = how == AMAX_OR_NAN_BF16  ? fp4_bf16_to_f32(fp4_f32_to_bf16(x[i]))
+                        : how == AMAX_OR_NAN_F16 ? fp4_f16_to_f32(fp4_f32_to_f16(x[i]))
+                                                 : x[i];
+        result = how == SUMSQ ? fmaf(v, v, result)
+                 : how == SUM ? result + v
+                              : larger(result, fabsf(v), how != AMAX);
     }
     return result;
 }
@@ -138,6 +141,8 @@ GPU_TEST(reduce, fragments)
     reduce_fragments(AMAX_OR_NAN, 8, "amax_or_nan_x8");
     reduce_fragments(AMAX_OR_NAN, 16, "amax_or_nan_x16");
     reduce_fragments(AMAX_OR_NAN, 32, "amax_or_nan_x32");
+    reduce_fragments(AMAX_OR_NAN_BF16, 16, "amax_or_nan_bf16x16");
+    reduce_fragments(AMAX_OR_NAN_F16, 16, "amax_or_nan_f16x16");
     reduce_fragments(SUMSQ, 8, "sumsq_x8");
     reduce_fragments(SUMSQ, 16, "sumsq_x16");
     reduce_fragments(SUMSQ, 32, "sumsq_x32");
@@ -169,6 +174,11 @@ GPU_TEST(reduce, every_place_of_a_fragment_counts)
             GPU_OK(paths[p % PATHS]->reduce(AMAX_OR_NAN, (int)count, path_floats(in), count,
                                             path_floats(out)));
             path_expect_floats(out, expected[1], "amax_or_nan", paths[p % PATHS]->name);
+            for (int k = AMAX_OR_NAN_BF16; count == 16 && k <= AMAX_OR_NAN_F16; k++) {
+                GPU_OK(paths[p % PATHS]->reduce((parts_reducer)k, 16, path_floats(in), 16,
+                                                path_floats(out)));
+                path_expect_floats(out, expected[1], "of 16 bits", paths[p % PATHS]->name);
+            }
             gpu_buffer_free(in);
         }
     }

@@ -5,8 +5,9 @@
  *     macro               instruction                            targets
  *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
  *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   89 and later
- *     FP4_ARCH_CVT_BF16   cvt f32x2 -> bf16x2                    80 and later
+ *     FP4_ARCH_CVT_F16X2  cvt f32x2 -> f16x2, bf16x2             80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
+ *     FP4_ARCH_MAX_ABS_X2 max of magnitudes, f16x2 and bf16x2    86 and later
  *     FP4_ARCH_MUL_F32X2  two f32 multiplications in one         100 and later
  *     FP4_ARCH_PDL        programmatic dependent launch          90 and later
  *
@@ -40,12 +41,16 @@
 #define FP4_ARCH_CVT_E4M3 (FP4_ARCH >= 890)
 #endif
 
-#if !defined(FP4_ARCH_CVT_BF16)
-#define FP4_ARCH_CVT_BF16 (FP4_ARCH >= 800)
+#if !defined(FP4_ARCH_CVT_F16X2)
+#define FP4_ARCH_CVT_F16X2 (FP4_ARCH >= 800)
 #endif
 
 #if !defined(FP4_ARCH_MAX_NAN)
 #define FP4_ARCH_MAX_NAN (FP4_ARCH >= 800)
+#endif
+
+#if !defined(FP4_ARCH_MAX_ABS_X2)
+#define FP4_ARCH_MAX_ABS_X2 (FP4_ARCH >= 860)
 #endif
 
 /* The intrinsic that is spelled as this instruction came with CUDA 13. */
@@ -59,14 +64,6 @@
 
 #if !defined(FP4_ARCH_PDL)
 #define FP4_ARCH_PDL (FP4_ARCH >= 900)
-#endif
-
-/* 1. A kernel may define it, before the first include, as something that is 1 without the compiler
-   knowing, such as blockDim.y where CTAs have one dimension: shifts become multiplications then,
-   which other units of the machine do than most of what surrounds them. Where integer and logic
-   operations are what a kernel waits for, as in examples/03_rmsnorm.cu, it is 2 to 4 % faster. */
-#if !defined(FP4_ONE)
-#define FP4_ONE 1u
 #endif
 
 /**

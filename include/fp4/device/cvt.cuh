@@ -3,21 +3,25 @@
  * instruction where the target has it, else the fastest exact arithmetic known to us. Equal to the
  * scalar functions of e2m1.h and e4m3.h on every input.
  *
- * How e2m1 is reached without the instruction. Give its magnitudes their codes as new names, the
- * integers 0..7, and the map from one to the other is made of three straight lines:
+ * How e2m1 is reached without the instruction. f16 is e2m1 with more bits: of a number that e2m1
+ * has, times 2^-14, bits 11..9 of the f16 are the code and bit 15 is the sign. (Code 1 is a
+ * subnormal, which halves always have.) So convert to f16, cutting off what does not fit; of the
+ * result's top byte, add 1 to round half up, and halve.
  *
- *     magnitude a    0 .. 2    2 .. 4    4 .. 6
- *     code           2a        a + 2     a/2 + 4
+ * That sends every tie up; half of them have to go down, to the even code. Which, their leading
+ * bits say, the same in all binades:
  *
- * Each is half as steep as the one before, so the map is the smallest of the three everywhere:
+ *     tie               .25    1.25   2.5    5         .75    1.75   3.5
+ *     is 2^n times      1      1.25   1.25   1.25      1.5    1.75   1.75
+ *     between codes     0 1    2 3    4 5    6 7       1 2    3 4    5 6
+ *     has to go         down                           up
  *
- *     code(a) = min(2a, a + 2, a/2 + 4)
- *
- * Rounding to nearest even never decreases, so it may be done before the min; and adding 2^23 to a
- * small float rounds it to an integer, ties to even, that then stands in the low bits of the sum.
- * So three fused multiply-adds, each rounding once, and one integer min of three (bits of positive
- * floats order as integers) give the code: no comparison, no select, nothing that depends on the
- * exponent. A tie of e2m1 is a tie between integers, and the even code wins in both.
+ * So a number is moved before it is cut: one unit in its last place down, if it is less than 1.375
+ * times a power of two. Then ties of the first group lie below the middle and those of the second
+ * still on it; all other numbers keep their side, since no float lies between a tie and its
+ * neighbour. Two operations do that: x + x * d, with a d so small that the product is more than
+ * half a unit just from 1.375 on, takes those one up; and a product with 1 - 2^-24 takes all one
+ * down.
  */
 #ifndef FP4_DEVICE_CVT_CUH
 #define FP4_DEVICE_CVT_CUH
@@ -30,31 +34,21 @@
 
 /* ------------------------------------------------------------ to e2m1, without the instruction */
 
-/* 2^23 + the code of |x|, as the bits of a float. |x| < 7 and no NaN: above, the third line leads
-   on past 7. */
-FP4_D uint32_t fp4_e2m1_code_(float x)
+/* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two. d:
+   anything between 2^-24 / 1.5 and 2^-24 / 1.25. */
+FP4_D float fp4_e2m1_moved_(float x)
 {
-    const float a = fp4_ptx_abs(x);
-    const float line0 = fp4_fma_rn(a, 2.0f, 8388608.0f);
-    const float line1 = fp4_fma_rn(a, 1.0f, 8388608.0f + 2.0f);
-    const float line2 = fp4_fma_rn(a, 0.5f, 8388608.0f + 4.0f);
-
-    return (uint32_t)fp4_ptx_min3((int32_t)fp4_f32_bits(line0), (int32_t)fp4_f32_bits(line1),
-                                  (int32_t)fp4_f32_bits(line2));
+    const float down = 6.103515625e-05f - 3.637978807091713e-12f; /* 2^-14 * (1 - 2^-24) */
+    return fp4_mul_rn(fp4_fma_rn(x, 4.4e-08f, x), down);
 }
 
-/* Eight sign bits to bit 3 of each nibble. The top bytes of the even and of the odd elements are
-   gathered, four to a register; a shift interleaves them. */
-FP4_D uint32_t fp4_signs_x8_(fp4_f32x8 x)
+/* Four elements to four bytes: bit 7 the sign, bits 3..1 the code, bits 6..4 clear. */
+FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3)
 {
-    const uint32_t e02 = fp4_ptx_bytes(fp4_f32_bits(x.v[0]), fp4_f32_bits(x.v[2]), 0x0073u);
-    const uint32_t e46 = fp4_ptx_bytes(fp4_f32_bits(x.v[4]), fp4_f32_bits(x.v[6]), 0x7300u);
-    const uint32_t e13 = fp4_ptx_bytes(fp4_f32_bits(x.v[1]), fp4_f32_bits(x.v[3]), 0x0073u);
-    const uint32_t e57 = fp4_ptx_bytes(fp4_f32_bits(x.v[5]), fp4_f32_bits(x.v[7]), 0x7300u);
-    const uint32_t even = fp4_ptx_bytes(e02, e46, 0x7610u);
-    const uint32_t odd = fp4_ptx_bytes(e13, e57, 0x7610u);
+    const uint32_t h01 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0), fp4_e2m1_moved_(x1));
+    const uint32_t h23 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2), fp4_e2m1_moved_(x3));
 
-    return ((even >> 4) & 0x08080808u) | (odd & 0x80808080u);
+    return fp4_ptx_bytes(h01, h23, 0x7531u) + 0x01010101u;
 }
 
 /**
@@ -66,17 +60,12 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 #if FP4_ARCH_CVT_E2M1
     return fp4_ptx_e2m1x8(x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]);
 #else
-    /* The codes are added up at their places: code i at 16^i. Of the eight 0x4b000000, the bits of
-       2^23, the sum keeps 0x4b000000 + 16 * 0x4b000000 modulo 2^32, taken off in advance. */
-    uint32_t q = fp4_e2m1_code_(x.v[7]);
-    int i;
+    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6]);
+    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7]);
+    const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
+    const uint32_t signs = fp4_ptx_pick_bits(0x08080808u, even >> 4, odd);
 
-#pragma unroll
-    for (i = 6; i > 0; i--) {
-        q = q * (16u * FP4_ONE) + fp4_e2m1_code_(x.v[i]);
-    }
-    q = q * (16u * FP4_ONE) + (fp4_e2m1_code_(x.v[0]) - 0xfb000000u);
-    return q + fp4_signs_x8_(x);
+    return fp4_ptx_pick_bits(0x77777777u, codes, signs);
 #endif
 }
 
@@ -84,7 +73,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
  * Eight floats to eight e2m1 codes, element i in bits [4i, 4i+4): nearest even, saturating, NaN to
  * +6.
  *
- * cost     4 instructions where fp4_is_native(); else about 8 an element.
+ * cost     4 instructions where fp4_is_native(); else about 6 an element.
  */
 FP4_D uint32_t fp4_f32x8_to_e2m1x8(fp4_f32x8 x)
 {
@@ -171,7 +160,7 @@ FP4_D fp4_u32x2 fp4_f32x8_to_e4m3x8(fp4_f32x8 x)
 /** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
 FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
 {
-#if FP4_ARCH_CVT_BF16
+#if FP4_ARCH_CVT_F16X2
     return fp4_ptx_bf16x2(x0, x1);
 #else
     return (uint32_t)fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;

@@ -32,7 +32,7 @@ FP4_D fp4_f32x8 fp4_bf16x8_to_f32x8(fp4_u32x4 w)
 
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        x.v[2 * i] = fp4_bits_f32(w.v[i] * (65536u * FP4_ONE)); /* << 16 */
+        x.v[2 * i] = fp4_bits_f32(w.v[i] << 16);
         x.v[2 * i + 1] = fp4_bits_f32(w.v[i] & 0xffff0000u);
     }
     return x;

@@ -106,7 +106,7 @@ FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
     return h;
 }
 
-#if FP4_ARCH_CVT_BF16
+#if FP4_ARCH_CVT_F16X2
 /** Two floats to two bf16, nearest even, NaN to 0x7fff. */
 FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 {
@@ -115,6 +115,21 @@ FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
     return w;
 }
 #endif
+
+/** Two floats to two halves, what does not fit cut off: one instruction from sm_80 on. */
+FP4_D uint32_t fp4_ptx_f16x2_rz(float x0, float x1)
+{
+#if FP4_ARCH_CVT_F16X2
+    uint32_t w;
+    asm("cvt.rz.f16x2.f32 %0, %2, %1;" : "=r"(w) : "f"(x0), "f"(x1));
+    return w;
+#else
+    uint16_t h0, h1;
+    asm("cvt.rz.f16.f32 %0, %1;" : "=h"(h0) : "f"(x0));
+    asm("cvt.rz.f16.f32 %0, %1;" : "=h"(h1) : "f"(x1));
+    return (uint32_t)h0 | (uint32_t)h1 << 16;
+#endif
+}
 
 /* ------------------------------------------------------------ arithmetic */
 
@@ -129,12 +144,6 @@ FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
     x[0] = fp4_mul_rn(x[0], a);
     x[1] = fp4_mul_rn(x[1], b);
 #endif
-}
-
-/** The smallest of three integers: one instruction from sm_90 on. */
-FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
-{
-    return min(min(a, b), c);
 }
 
 /** The larger of the lower halves and of the upper halves: one instruction from sm_90 on. */
@@ -171,6 +180,31 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
 }
 #endif
 
+/** The larger magnitude of the lower halves and of the upper, as bf16, NaN where one is NaN; sign
+    bits are anything: one instruction from sm_86 on. */
+FP4_D uint32_t fp4_ptx_amax_or_nan_bf16x2(uint32_t a, uint32_t b)
+{
+#if FP4_ARCH_MAX_ABS_X2
+    uint32_t d;
+    asm("max.NaN.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+#else
+    return __vmaxu2(a & 0x7fff7fffu, b & 0x7fff7fffu);
+#endif
+}
+
+/** The same as f16. */
+FP4_D uint32_t fp4_ptx_amax_or_nan_f16x2(uint32_t a, uint32_t b)
+{
+#if FP4_ARCH_MAX_ABS_X2
+    uint32_t d;
+    asm("max.NaN.xorsign.abs.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+#else
+    return __vmaxu2(a & 0x7fff7fffu, b & 0x7fff7fffu);
+#endif
+}
+
 /** 1 / sqrt(x), to nearest even, also under --use_fast_math. */
 FP4_D float fp4_rsqrt_rn(float x)
 {
@@ -189,6 +223,14 @@ FP4_D float fp4_ptx_rcp_approx(float x)
 FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
 {
     return __byte_perm(lo, hi, selector);
+}
+
+/** Each bit from a where the mask has a 1, from b where it has a 0. */
+FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
+{
+    uint32_t d;
+    asm("lop3.b32 %0, %1, %2, %3, 0xca;" : "=r"(d) : "r"(mask), "r"(a), "r"(b));
+    return d;
 }
 
 /* ------------------------------------------------------------ memory */

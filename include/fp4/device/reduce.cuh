@@ -88,6 +88,34 @@ FP4_D float fp4_amax_or_nan_x32(fp4_f32x32 x)
     return fp4_max_nan_(fp4_amax_or_nan_x16(fp4_low_x16(x)), fp4_amax_or_nan_x16(fp4_high_x16(x)));
 }
 
+/** The same of sixteen bf16, two to a word: half of the work before they are widened. */
+FP4_D float fp4_amax_or_nan_bf16x16(fp4_u32x8 w)
+{
+    uint32_t amax = w.v[0];
+    int i;
+
+#pragma unroll
+    for (i = 1; i < 8; i++) {
+        amax = fp4_ptx_amax_or_nan_bf16x2(amax, w.v[i]);
+    }
+    amax = fp4_ptx_amax_or_nan_bf16x2(amax, amax << 16);
+    return fp4_bits_f32(amax & 0x7fff0000u);
+}
+
+/** The same of sixteen f16, two to a word. */
+FP4_D float fp4_amax_or_nan_f16x16(fp4_u32x8 w)
+{
+    uint32_t amax = w.v[0];
+    int i;
+
+#pragma unroll
+    for (i = 1; i < 8; i++) {
+        amax = fp4_ptx_amax_or_nan_f16x2(amax, w.v[i]);
+    }
+    amax = fp4_ptx_amax_or_nan_f16x2(amax, amax << 16);
+    return fp4_ptx_f16_to_f32((uint16_t)(amax >> 16 & 0x7fffu));
+}
+
 /** sum + x[0]^2 + x[1]^2 + ..., each step one fused multiply-add, in ascending order. */
 FP4_D float fp4_sumsq_x8(fp4_f32x8 x, float sum)
 {

@@ -2,14 +2,14 @@
  * fp4/device/row.cuh - for kernels that work on whole rows: which pieces of a row are whose, what
  * is summed over it, and its scale bytes.
  *
- * A piece is 16 elements (row.h). A thread takes `each` of them at a time, 4 or 1, a turn of all
+ * A piece is 16 elements (row.h). A thread takes `each` of them at a time, up to 4, a turn of all
  * threads apart:
  *
  *     turn 0               turn 1                ...
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other.
- * Constants, where the caller has them (threads, each, is_full), leave less to do.
+ * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -18,16 +18,17 @@
 #include <fp4/device/store.cuh>
 #include <fp4/row.h>
 
-/** How a CTA cuts a row. is_full: the pieces are threads * each, neither less nor more. */
+/** How a CTA cuts a row. is_full: the pieces are a multiple of threads * each. is_one: they are not
+    more than that. */
 typedef struct fp4_row_cut {
     uint32_t threads, each, pieces;
-    int is_full;
+    int is_full, is_one;
 } fp4_row_cut;
 
 /** Turns it takes. */
 FP4_D uint32_t fp4_row_turns(fp4_row_cut c)
 {
-    return c.is_full ? 1 : (c.pieces + c.each * c.threads - 1) / (c.each * c.threads);
+    return c.is_one ? 1 : (c.pieces + c.each * c.threads - 1) / (c.each * c.threads);
 }
 
 /** The piece that is number j of this thread's turn. */
@@ -97,7 +98,7 @@ FP4_D uint32_t fp4_row_sf_col(fp4_row_cut c, uint32_t turn, uint32_t lanes)
 
 FP4_D int fp4_row_has_sf_word(fp4_row_cut c, uint32_t turn, uint32_t lanes)
 {
-    return threadIdx.x % lanes == 0 && (c.each == 4 || threadIdx.x / lanes % 4 == 0) &&
+    return threadIdx.x % lanes == 0 && threadIdx.x / lanes % 4 < c.each &&
            (c.is_full || fp4_row_sf_col(c, turn, lanes) < c.pieces / lanes);
 }
 

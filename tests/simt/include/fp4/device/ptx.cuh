@@ -64,12 +64,30 @@ FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
     return fp4_f32_to_f16(x);
 }
 
-#if FP4_ARCH_CVT_BF16
+#if FP4_ARCH_CVT_F16X2
 FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 {
     return fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
 }
 #endif
+
+/* |x| < 2^16. */
+FP4_D uint32_t fp4_simt_f16_rz(float x)
+{
+    const uint32_t bits = fp4_f32_bits(x), sign = bits >> 16 & 0x8000u;
+    const int shift = 13 + (bits << 1 < 113u << 24 ? 113 - (int)(bits << 1 >> 24) : 0);
+    const uint32_t significand = (bits & 0x7fffffu) | 0x800000u;
+
+    if (shift == 13) {
+        return sign | ((bits & 0x7fffffffu) - (112u << 23)) >> 13;
+    }
+    return sign | (shift < 24 ? significand >> shift : 0);
+}
+
+FP4_D uint32_t fp4_ptx_f16x2_rz(float x0, float x1)
+{
+    return fp4_simt_f16_rz(x0) | fp4_simt_f16_rz(x1) << 16;
+}
 
 /* ------------------------------------------------------------ arithmetic */
 
@@ -79,15 +97,19 @@ FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
     x[1] = fp4_mul_rn(x[1], b);
 }
 
-FP4_D int32_t fp4_ptx_min3(int32_t a, int32_t b, int32_t c)
-{
-    const int32_t smaller = a < b ? a : b;
-    return smaller < c ? smaller : c;
-}
-
 FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
 {
     return fp4_max_u32(a & 0xffffu, b & 0xffffu) | fp4_max_u32(a >> 16, b >> 16) << 16;
+}
+
+FP4_D uint32_t fp4_ptx_amax_or_nan_bf16x2(uint32_t a, uint32_t b)
+{
+    return fp4_ptx_max_u16x2(a & 0x7fff7fffu, b & 0x7fff7fffu) | ((a ^ b) & 0x80008000u);
+}
+
+FP4_D uint32_t fp4_ptx_amax_or_nan_f16x2(uint32_t a, uint32_t b)
+{
+    return fp4_ptx_amax_or_nan_bf16x2(a, b);
 }
 
 FP4_D float fp4_ptx_abs(float x)
@@ -123,6 +145,11 @@ FP4_D float fp4_ptx_rcp_approx(float x)
 {
     const float r = fabsf(x) < 0x1p-126f ? copysignf(INFINITY, x) : __frcp_rn(x);
     return fabsf(r) < 0x1p-126f ? copysignf(0.0f, r) : r;
+}
+
+FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
+{
+    return (a & mask) | (b & ~mask);
 }
 
 FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
