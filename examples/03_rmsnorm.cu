@@ -7,13 +7,14 @@
  * To change the input type, the format or the operation, edit one word below.
  *
  * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of
- * 16 elements, a stride of all threads apart. It multiplies them by the weight and finds the amaxes
- * of their blocks while others are on their way, and keeps the products in registers across the
- * barrier of the sum. RMSNorm's factor, 1/rms, is common to the row: it is not multiplied into the
- * elements, but into the factor by which a block is encoded. Two lanes share a block of 32. Scale
- * bytes go to memory four at a time, whatever their layout. Rows of more than 16384 columns are
- * read again, from the cache; of short rows a warp takes four at a time; where there are few rows,
- * a thread has one piece. (Not where `rounded` is asked for: one kernel takes them all.)
+ * 16 elements, a stride of all threads apart, and keeps them in registers across the barrier of the
+ * sum: in RMSNorm the products with the weight, made while other pieces are on their way; with a
+ * residual, or the mean to subtract, the elements as they are in memory. RMSNorm's factor, 1/rms,
+ * is common to the row: it is not multiplied into the elements, but into the factor by which a
+ * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time,
+ * whatever their layout. Rows of more than 16384 columns are read again, from the cache; of short
+ * rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not where
+ * `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -155,7 +156,7 @@ typedef struct norm_args {
 /* What is constant in a kernel. token: 1 a scale a token, 0 none, ASK as the arguments say. plain:
    no y, no second layout. product: what is quantized is the product with the weight, times 1/rms;
    else it is y, rounded to the input type if `rounded`. early: the product is made before the sum
-   is known, so that less is left to do behind the barrier. */
+   is known, so that less is left to do behind the barrier; rows of one turn only. */
 typedef struct kind {
     fp4_row_cut cut;
     int plain, token, product, early, rounded;
@@ -320,7 +321,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
         for (uint32_t j = 0; j < c.cut.each; j++) {
             const fp4_f32x16 x = WIDEN(k->v[j]);
             sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
-            if (c.early) {
+            if (c.early && fp4_row_has_any(c.cut, turn, j)) {
                 keep_value(k, a, c, j, f);
             }
         }
@@ -605,19 +606,19 @@ static int is_bad(const norm_args *a)
 
 /* The kernel for rows of one turn, where it is one of them. */
 #define ONE_TURN(kernel, cols) \
-    (cols == 2048              ? (const void *)kernel##_2048 \
-     : cols == 4096            ? (const void *)kernel##_4096 \
-     : cols == 8192            ? (const void *)kernel##_8192 \
-     : cols == 16384           ? (const void *)kernel##_16384 \
-     : fp4_row_full(cols) == 4 ? (const void *)kernel##_full_4 \
-     : fp4_row_full(cols) == 3 ? (const void *)kernel##_full_3 \
-     : fp4_row_full(cols) == 2 ? (const void *)kernel##_full_2 \
-     : fp4_row_full(cols) == 1 ? (const void *)kernel##_full_1 \
-                               : (const void *)kernel##_ragged)
+    (cols == 2048                   ? (const void *)kernel##_2048 \
+     : cols == 4096                 ? (const void *)kernel##_4096 \
+     : cols == 8192                 ? (const void *)kernel##_8192 \
+     : cols == 16384                ? (const void *)kernel##_16384 \
+     : fp4_row_full_each(cols) == 4 ? (const void *)kernel##_full_4 \
+     : fp4_row_full_each(cols) == 3 ? (const void *)kernel##_full_3 \
+     : fp4_row_full_each(cols) == 2 ? (const void *)kernel##_full_2 \
+     : fp4_row_full_each(cols) == 1 ? (const void *)kernel##_full_1 \
+                                    : (const void *)kernel##_ragged)
 
 static const void *one_turn_kernel(const norm_args *a)
 {
-    if (a->cols > FP4_ROW_ONE || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
+    if (a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
         return NULL;
     }
 #if HAS_GLOBAL

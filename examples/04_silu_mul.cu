@@ -39,11 +39,11 @@
 #define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
 #define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
 #define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
-#define CTAS_silu 3 /* of a multiprocessor */
-#define CTAS_gelu_tanh 2
-#define CTAS_TOKEN_f32 1
-#define CTAS_TOKEN_f16 1
-#define CTAS_TOKEN_bf16 2
+#define HEAVY_silu 0
+#define HEAVY_gelu_tanh 1
+#define TOKEN_f32 1
+#define TOKEN_f16 1
+#define TOKEN_bf16 2
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -90,11 +90,15 @@ enum {
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
-    CTAS = ELEMENT == 4 ? 1 : JOIN(CTAS_, ACTIVATION, ),
-    CTAS_PAIRS = ELEMENT == 4 ? 1 : CTAS - 1,
-    CTAS_TOKEN = CTAS == 3 ? JOIN(CTAS_TOKEN_, INPUT, ) : 1,
-    MOST = 512, /* threads of a CTA, a piece each */
-    FEW = 256   /* rows; up to here it is latency that counts */
+    /* CTAs of 256 threads on a multiprocessor: measured on sm_90, as many as do not spill */
+    HEAVY = JOIN(HEAVY_, ACTIVATION, ),
+    CTAS = ELEMENT == 4 ? 1 : 3 - HEAVY,
+    CTAS_INTERLEAVED = ELEMENT == 4 ? 1 : 2 - HEAVY,
+    CTAS_TOKEN = HEAVY ? 1 : JOIN(TOKEN_, INPUT, ),
+    TURN_THREADS = 128,       /* of a CTA that takes a turn of a row */
+    MOST_COLS = 65535 * 2048, /* turns of a grid, columns of the shortest turn that is full */
+    MOST = 512,               /* threads of a CTA, a piece each */
+    FEW = 256                 /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -112,9 +116,9 @@ typedef fp4_part2 part;
  *
  * shape    x: rows x 2 cols, row r at element r * x_stride: gate in the first cols columns, up in
  *          the others; or, if interleaved, gate in the even columns, up in the odd ones. cols:
- *          whole blocks. x aligned to 16 bytes, the stride too, and cols unless interleaved. q:
- *          rows * cols codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout,
- *          rows, cols / BLOCK) bytes, aligned to 4 if tiled.
+ *          whole blocks, up to 134215680. x aligned to 16 bytes, the stride too, and cols unless
+ *          interleaved. q: rows * cols codes, row-major, aligned to those of 16 elements. sf:
+ *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled.
  * rounded  0: the codes come from y in f32. 1: y is rounded to the input type, then quantized: the
  *          bytes of activation and quantization in two kernels.
  * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
@@ -386,10 +390,9 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
 }
 
-/* The kernels: gate and up in halves of the row, or in pairs of elements; few rows, a piece a
-   thread; with a scale a token, rows of one turn, any, few; y rounded first or not. The fastest
-   know that all threads have 4 pieces (`full`). CTAs of a multiprocessor: measured on sm_90;
-   elsewhere so few that nothing spills. */
+/* The kernels: gate and up in two parts of the row, or interleaved; few rows, a piece a thread;
+   with a scale a token, rows of one turn, any, few; y rounded first or not. The fastest know that
+   all threads have 4 pieces (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
 #define GATED_KERNEL(name, row, threads, ctas, each, full, one, interleaved, rounded) \
     static __global__ void __launch_bounds__(threads, FP4_ARCH == 900 ? ctas : 1) \
         name(const gated_args a) \
@@ -399,12 +402,12 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         row(a, c); \
     }
 
-GATED_KERNEL(halves_full, gated_turn, FP4_ROW_THREADS, CTAS, EACH, 1, 0, 0, 0)
-GATED_KERNEL(halves_any, gated_turn, FP4_ROW_THREADS, CTAS, EACH, 0, 0, 0, 0)
-GATED_KERNEL(pairs_full, gated_turn, FP4_ROW_THREADS, CTAS_PAIRS, EACH, 1, 0, 1, 0)
-GATED_KERNEL(pairs_any, gated_turn, FP4_ROW_THREADS, CTAS_PAIRS, EACH, 0, 0, 1, 0)
+GATED_KERNEL(split_full, gated_turn, TURN_THREADS, 2 * CTAS, EACH, 1, 0, 0, 0)
+GATED_KERNEL(split_any, gated_turn, TURN_THREADS, 2 * CTAS, EACH, 0, 0, 0, 0)
+GATED_KERNEL(interleaved_full, gated_turn, TURN_THREADS, 2 * CTAS_INTERLEAVED, EACH, 1, 0, 1, 0)
+GATED_KERNEL(interleaved_any, gated_turn, TURN_THREADS, 2 * CTAS_INTERLEAVED, EACH, 0, 0, 1, 0)
 GATED_KERNEL(gated_few, gated_turn, MOST, 1, 1, 0, 1, ASK, 0)
-GATED_KERNEL(gated_rounded, gated_turn, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 1)
+GATED_KERNEL(gated_rounded, gated_turn, TURN_THREADS, 1, EACH, 0, 0, ASK, 1)
 #if HAS_GLOBAL
 GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 1, 1, 0, 0)
 GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 0, 1, ASK, 0)
@@ -431,15 +434,15 @@ static int is_bad(const gated_args *a)
     return a->x == NULL || a->q == NULL || a->sf == NULL || /* null */
            (!HAS_GLOBAL && a->token_dec != NULL) || (size_t)a->token_dec % 4 != 0 ||
            a->cols % BLOCK != 0 || /* shape */
-           a->cols > 65535u * 2048 || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
+           a->cols > MOST_COLS || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
            a->x_stride < 2 * a->cols || a->x_stride > (size_t)-1 / ELEMENT || /* strides */
            a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */
            (size_t)a->y % 16 != 0 || (size_t)a->q % CODES != 0 ||
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
-/* With a scale a token so many as can keep the row. Else up to 128, and of these so many as are all
-   busy, if there is such a number. */
+/* With a scale a token so many as can keep the row. Else up to TURN_THREADS, and of these so many
+   as are all busy, if there is such a number. */
 static uint32_t threads_of(const gated_args *a)
 {
     const uint32_t keep = fp4_row_threads_any_order(a->cols);
@@ -448,12 +451,12 @@ static uint32_t threads_of(const gated_args *a)
     if (a->token_dec != NULL) {
         return keep;
     }
-    for (threads = 128; threads > 0; threads -= 32) {
+    for (threads = TURN_THREADS; threads > 0; threads -= 32) {
         if (a->cols % (16 * EACH * threads) == 0) {
             return threads;
         }
     }
-    return keep < 128 ? keep : 128;
+    return keep < TURN_THREADS ? keep : (uint32_t)TURN_THREADS;
 }
 
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
@@ -465,7 +468,7 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
     if (a->token_dec != NULL) {
         return a->rounded                   ? (const void *)token_rounded
                : is_few                     ? (const void *)token_few
-               : a->cols > FP4_ROW_ONE      ? (const void *)token_any
+               : a->cols > FP4_ROW_KEPT     ? (const void *)token_any
                : is_full && !a->interleaved ? (const void *)token_full
                                             : (const void *)token_one;
     }
@@ -474,9 +477,9 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
         return a->rounded ? (const void *)gated_rounded : (const void *)gated_few;
     }
     if (a->interleaved) {
-        return is_full ? (const void *)pairs_full : (const void *)pairs_any;
+        return is_full ? (const void *)interleaved_full : (const void *)interleaved_any;
     }
-    return is_full ? (const void *)halves_full : (const void *)halves_any;
+    return is_full ? (const void *)split_full : (const void *)split_any;
 }
 
 /**
@@ -491,8 +494,7 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
 {
     const size_t pieces = a->cols / 16;
-    const uint32_t threads = threads_of(a),
-                   turns = (uint32_t)((pieces + threads * EACH - 1) / (threads * EACH));
+    const uint32_t threads = threads_of(a);
     const int is_few = a->rows <= FEW && pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
@@ -507,7 +509,9 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
-    config.gridDim.y = a->token_dec != NULL ? 1 : turns;
+    if (a->token_dec == NULL) {
+        config.gridDim.y = (unsigned)((pieces + threads * EACH - 1) / (threads * EACH));
+    }
     config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;

@@ -255,9 +255,9 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     const uint32_t threads = fp4_row_threads_any_order(a->cols);
     const int is_full =
         pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
-    const void *kernel = is_full                 ? (const void *)token_full
-                         : a->cols > FP4_ROW_ONE ? (const void *)token_any
-                                                 : (const void *)token_one;
+    const void *kernel = is_full                  ? (const void *)token_full
+                         : a->cols > FP4_ROW_KEPT ? (const void *)token_any
+                                                  : (const void *)token_one;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;

@@ -52,13 +52,13 @@ Test(row, full_means_that_no_place_is_empty_and_none_is_missing)
                                      {5120, 2}, {7168, 2}, {16384, 4}, {2880, 0}, {65536, 0}};
 
     for (size_t i = 0; i < sizeof full / sizeof full[0]; i++) {
-        CHECK_EQ(fp4_row_full(full[i][0]), full[i][1], "%zu columns", full[i][0]);
+        CHECK_EQ(fp4_row_full_each(full[i][0]), full[i][1], "%zu columns", full[i][0]);
     }
     for (size_t cols = 0; cols <= 70000; cols += FP4_ROW_PIECE) {
-        const size_t each = fp4_row_full(cols), pieces = cols / FP4_ROW_PIECE;
+        const size_t each = fp4_row_full_each(cols), pieces = cols / FP4_ROW_PIECE;
         const size_t places = each * fp4_row_threads(cols);
         CHECK(each <= FP4_ROW_EACH && (each == 0 || places == pieces), "%zu columns", cols);
-        CHECK(each != 0 || cols == 0 || cols > FP4_ROW_ONE || pieces % fp4_row_threads(cols) != 0,
+        CHECK(each != 0 || cols == 0 || cols > FP4_ROW_KEPT || pieces % fp4_row_threads(cols) != 0,
               "%zu columns are full", cols);
     }
 }
@@ -68,12 +68,16 @@ Test(row, in_any_order_threads_are_as_few_as_can_keep_the_row)
     for (size_t cols = 0; cols <= 70000; cols++) {
         const size_t threads = fp4_row_threads_any_order(cols);
         const size_t keep = FP4_ROW_PIECE * FP4_ROW_EACH; /* columns of a thread */
-        CHECK(threads % 32 == 0 && threads <= FP4_ROW_THREADS, "%zu columns", cols);
-        CHECK(cols > FP4_ROW_ONE ? threads == FP4_ROW_THREADS
-                                 : threads * keep >= cols &&
-                                       (threads < 32 || (threads - 32) * keep < cols || cols == 0),
-              "%zu columns: %zu threads", cols, threads);
+        CHECK(threads % 32 == 0 && threads >= 32 && threads <= FP4_ROW_THREADS, "%zu columns",
+              cols);
+        if (cols > FP4_ROW_KEPT) {
+            CHECK_EQ(threads, FP4_ROW_THREADS, "%zu columns", cols);
+        } else {
+            CHECK(threads * keep >= cols && (threads == 32 || (threads - 32) * keep < cols),
+                  "%zu columns: %zu threads", cols, threads);
+        }
     }
+    CHECK_EQ(fp4_row_threads_any_order((size_t)-1), FP4_ROW_THREADS, "the most columns");
 }
 
 Test(row, longer_rows_have_all_the_threads)

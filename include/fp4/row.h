@@ -22,7 +22,7 @@
 #define FP4_ROW_PIECE 16    /* elements of a piece */
 #define FP4_ROW_THREADS 256 /* of a CTA, at most */
 #define FP4_ROW_EACH 4      /* pieces of a thread that it can keep */
-#define FP4_ROW_ONE 16384   /* columns of a row that a CTA can keep */
+#define FP4_ROW_KEPT (FP4_ROW_PIECE * FP4_ROW_THREADS * FP4_ROW_EACH) /* columns that a CTA can */
 
 /**
  * Threads of the CTA that works on a row of so many columns: whole warps, FP4_ROW_THREADS at most.
@@ -51,16 +51,16 @@ FP4_HD uint32_t fp4_row_threads(size_t cols)
  */
 FP4_HD uint32_t fp4_row_threads_any_order(size_t cols)
 {
-    const size_t pieces = (cols + FP4_ROW_PIECE - 1) / FP4_ROW_PIECE;
-    const size_t warps = (pieces + 32 * FP4_ROW_EACH - 1) / (32 * FP4_ROW_EACH);
-    return warps > FP4_ROW_THREADS / 32 ? FP4_ROW_THREADS : 32 * (uint32_t)warps;
+    const size_t of_warp = 32 * FP4_ROW_EACH * FP4_ROW_PIECE;
+    const size_t warps = cols / of_warp + (cols % of_warp != 0);
+    return warps > FP4_ROW_THREADS / 32 ? FP4_ROW_THREADS : warps > 0 ? 32 * (uint32_t)warps : 32;
 }
 
 /**
  * Pieces that each of the threads of fp4_row_threads has, 1 to FP4_ROW_EACH, where all have as
  * many, as they do at most widths of models; else 0. cols: a multiple of 16.
  */
-FP4_HD uint32_t fp4_row_full(size_t cols)
+FP4_HD uint32_t fp4_row_full_each(size_t cols)
 {
     const size_t pieces = cols / FP4_ROW_PIECE, threads = fp4_row_threads(cols);
     return pieces % threads == 0 && pieces / threads <= FP4_ROW_EACH ? (uint32_t)(pieces / threads)

@@ -556,6 +556,17 @@ static __device__ void put_fragment(float *out, size_t i, const Fragment &v)
     }
 }
 
+/* The upper halves of sixteen words. */
+static __device__ fp4_u32x8 halves_of(const fp4_f32x16 &x)
+{
+    fp4_u32x8 w;
+
+    for (int i = 0; i < 8; i++) {
+        w.v[i] = fp4_f32_bits(x.v[2 * i]) >> 16 | (fp4_f32_bits(x.v[2 * i + 1]) & 0xffff0000u);
+    }
+    return w;
+}
+
 static __device__ float reduce_fragment(parts_reducer how, int count, const float *x, size_t i,
                                         float sum)
 {
@@ -570,8 +581,8 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
         return how == AMAX               ? fp4_amax_x16(v)
                : how == SUMSQ            ? fp4_sumsq_x16(v, sum)
                : how == SUM              ? fp4_sum_x16(v, sum)
-               : how == AMAX_OR_NAN_BF16 ? fp4_amax_or_nan_bf16x16(fp4_f32x16_to_bf16x16(v))
-               : how == AMAX_OR_NAN_F16  ? fp4_amax_or_nan_f16x16(fp4_f32x16_to_f16x16(v))
+               : how == AMAX_OR_NAN_BF16 ? fp4_amax_or_nan_bf16x16(halves_of(v))
+               : how == AMAX_OR_NAN_F16  ? fp4_amax_or_nan_f16x16(halves_of(v))
                                          : fp4_amax_or_nan_x16(v);
     }
     const fp4_f32x32 v = fragment_at<fp4_f32x32>(x, i);
@@ -694,7 +705,8 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
 {
     __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32];
     const size_t row = blockIdx.x;
-    const fp4_row_cut cut = {blockDim.x, each, pieces, pieces == blockDim.x * each};
+    const uint32_t places = blockDim.x * each;
+    const fp4_row_cut cut = {blockDim.x, each, pieces, pieces % places == 0, pieces <= places};
     float sum = 0.0f;
 
     if (row >= rows) {

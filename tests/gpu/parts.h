@@ -74,7 +74,7 @@ typedef enum parts_quantizer {
 typedef enum parts_reducer {
     AMAX,
     AMAX_OR_NAN,
-    AMAX_OR_NAN_BF16, /* of the floats as bf16; fragments of 16 */
+    AMAX_OR_NAN_BF16, /* of the upper halves of the floats' bits; fragments of 16 */
     AMAX_OR_NAN_F16,
     SUMSQ, /* on top of the float that is in the output */
     SUM,   /* the same; fragments of 16 */

@@ -151,7 +151,7 @@ static float listed(const values_list *list, size_t first, size_t col)
 /* Ordinary rows, and strange blocks by what surrounds them. */
 static void fill_blocks(const fused_case *c, fused_operands *o, const values_list *list)
 {
-    static const float gates[] = {100.0f, 1.0f, -1.0f, 0.0f};
+    static const float gates[] = {64.0f, 100.0f, 1.0f, -1.0f, 0.0f};
     const size_t blocks = c->cols / VALUES_BLOCK;
     uint64_t state = c->cols;
 
@@ -160,9 +160,10 @@ static void fill_blocks(const fused_case *c, fused_operands *o, const values_lis
         for (size_t col = 0; col < c->cols; col++) {
             const float value = listed(list, row * blocks, col);
             if (fused_is_gated(c->unit)) {
-                /* gates that leave `up` nearly as it is, that are 0, and any other */
-                const size_t kind = (row + col / VALUES_BLOCK) % 5;
-                const float gate = kind == 4 ? listed(list, row * blocks + 1, col) : gates[kind];
+                /* gates that leave `up` nearly as it is, for the second of which the fast way does
+                   not do, that are 0, and any other */
+                const size_t kind = (row + col / VALUES_BLOCK) % 6;
+                const float gate = kind == 5 ? listed(list, row * blocks + 1, col) : gates[kind];
                 put(c, x, c->interleaved ? 2 * col : col, gate);
                 put(c, x, c->interleaved ? 2 * col + 1 : c->cols + col, value);
             } else if (c->unit->op == FUSED_token) {

@@ -92,8 +92,9 @@ static float of_fragment(parts_reducer how, const float *x, size_t count, float 
     float result = how == SUMSQ || how == SUM ? start : 0.0f;
 
     for (size_t i = 0; i < count; i++) {
-        const float v = how == AMAX_OR_NAN_BF16  ? fp4_bf16_to_f32(fp4_f32_to_bf16(x[i]))
-                        : how == AMAX_OR_NAN_F16 ? fp4_f16_to_f32(fp4_f32_to_f16(x[i]))
+        const uint16_t half = (uint16_t)(host_bits_of(x[i]) >> 16);
+        const float v = how == AMAX_OR_NAN_BF16  ? fp4_bf16_to_f32(half)
+                        : how == AMAX_OR_NAN_F16 ? fp4_f16_to_f32(half)
                                                  : x[i];
         result = how == SUMSQ ? fmaf(v, v, result)
                  : how == SUM ? result + v
@@ -141,12 +142,44 @@ GPU_TEST(reduce, fragments)
     reduce_fragments(AMAX_OR_NAN, 8, "amax_or_nan_x8");
     reduce_fragments(AMAX_OR_NAN, 16, "amax_or_nan_x16");
     reduce_fragments(AMAX_OR_NAN, 32, "amax_or_nan_x32");
-    reduce_fragments(AMAX_OR_NAN_BF16, 16, "amax_or_nan_bf16x16");
-    reduce_fragments(AMAX_OR_NAN_F16, 16, "amax_or_nan_f16x16");
     reduce_fragments(SUMSQ, 8, "sumsq_x8");
     reduce_fragments(SUMSQ, 16, "sumsq_x16");
     reduce_fragments(SUMSQ, 32, "sumsq_x32");
     reduce_fragments(SUM, 16, "sum_x16");
+}
+
+/* Each of the 65536 halves at each place of a fragment, between others. */
+static void reduce_halves(parts_reducer how, const char *what)
+{
+    const size_t n = gpu_is_reduced() ? 4096 : 16 * 65536;
+    float *x = (float *)host_zeros(n * 16 * sizeof(float));
+    float *expected = (float *)host_zeros(n * sizeof(float));
+    const gpu_buffer out = gpu_buffer_new(n * sizeof(float), 0);
+    gpu_buffer in;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t code = (uint32_t)(i / 16 * (gpu_is_reduced() ? 257 : 1)) & 0xffffu;
+        for (size_t k = 0; k < 16; k++) {
+            x[i * 16 + k] = host_bits(k == i % 16 ? code << 16 : k % 2 ? 0x80010000u : 0x00020000u);
+        }
+        expected[i] = of_fragment(how, x + i * 16, 16, 0.0f);
+    }
+    in = gpu_buffer_of(x, n * 16 * sizeof(float), 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        gpu_poison(out, 0x55);
+        GPU_OK(paths[p]->reduce(how, 16, path_floats(in), n, path_floats(out)));
+        path_expect_floats(out, expected, what, paths[p]->name);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+    free(x);
+    free(expected);
+}
+
+GPU_TEST(reduce, every_half)
+{
+    reduce_halves(AMAX_OR_NAN_BF16, "amax_or_nan_bf16x16");
+    reduce_halves(AMAX_OR_NAN_F16, "amax_or_nan_f16x16");
 }
 
 /* The amax and the NaN of each place of a fragment arrive. */
@@ -174,11 +207,6 @@ GPU_TEST(reduce, every_place_of_a_fragment_counts)
             GPU_OK(paths[p % PATHS]->reduce(AMAX_OR_NAN, (int)count, path_floats(in), count,
                                             path_floats(out)));
             path_expect_floats(out, expected[1], "amax_or_nan", paths[p % PATHS]->name);
-            for (int k = AMAX_OR_NAN_BF16; count == 16 && k <= AMAX_OR_NAN_F16; k++) {
-                GPU_OK(paths[p % PATHS]->reduce((parts_reducer)k, 16, path_floats(in), 16,
-                                                path_floats(out)));
-                path_expect_floats(out, expected[1], "of 16 bits", paths[p % PATHS]->name);
-            }
             gpu_buffer_free(in);
         }
     }
@@ -409,10 +437,11 @@ static void expect_rows(fp4_layout layout, size_t pieces, size_t lanes, unsigned
    the sum knows. */
 GPU_TEST(reduce, rows_of_pieces)
 {
-    static const size_t pieces[] = {1,   2,   24,  32,  34,   96,   128,
-                                    130, 320, 448, 512, 1000, 1024, 1500};
+    static const size_t pieces[] = {1,   2,   24,  32,   34,   96,   128, 130,
+                                    320, 448, 512, 1000, 1024, 1500, 2048};
 
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        const unsigned full = fp4_row_full_each(pieces[i] * FP4_ROW_PIECE);
         for (size_t lanes = 1; lanes <= 2; lanes++) {
             for (int layout = FP4_LAYOUT_128X4; layout <= FP4_LAYOUT_LINEAR; layout++) {
                 if (pieces[i] % lanes == 0) {
@@ -420,6 +449,9 @@ GPU_TEST(reduce, rows_of_pieces)
                 }
                 if (pieces[i] % lanes == 0 && pieces[i] <= FP4_ROW_EACH * FP4_ROW_THREADS) {
                     expect_rows((fp4_layout)layout, pieces[i], lanes, 1);
+                }
+                if (pieces[i] % lanes == 0 && full > 1 && full < FP4_ROW_EACH) {
+                    expect_rows((fp4_layout)layout, pieces[i], lanes, full);
                 }
             }
         }

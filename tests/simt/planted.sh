@@ -89,7 +89,7 @@ plant swapped_nibble san $columns \
     's/= made.q\[i\];/= (made.q[i] >> 4 \& 0x0f0f0f0fu) | (made.q[i] \& 0x0f0f0f0fu) << 4;/' \
     columns-f16-nvfp4-8X4 'launch_columns/f16' 'NVFP4: differ in'
 plant wrong_tie san include/fp4/device/cvt.cuh \
-    's|fp4_fma_rn(x, 4.4e-08f, x)|x|' \
+    's|fp4_fma_rn(x, [^,]*, x)|x|' \
     parts 'convert/all_floats_to_e2m1' 'f32x8_to_e2m1x8'
 
 norm=examples/03_rmsnorm.cu
@@ -114,8 +114,8 @@ plant unwritten_padding_rows san $norm 's/fp4_sf_rows_padded(a->layout, a->rows)
     rmsnorm-bf16-mxfp8-add_rmsnorm 'launch_norm/add_rmsnorm_of_bf16' 'padding bytes'
 plant word_of_wrong_lanes san $store 's/bytes, lanes);/bytes, 2 * lanes);/' \
     silu_mul-bf16-mxfp8-silu 'launch_gated/silu_of_bf16' 'MXFP8: differ in'
-plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ lanes < 16|' \
-    rmsnorm-bf16-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_bf16' 'NVFP4: differ in'
+plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ lanes % 4 < 4|' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'heap-buffer-overflow'
 plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
     per_token-f16-nvfp4 'launch_token/f16' 'NVFP4: differ in'
 

@@ -2,8 +2,8 @@
  * fp4/device/activation.cuh - SiLU and GELU of fragments: the values of fp4_silu and fp4_gelu_tanh
  * (activation.h), and the same faster where the largest magnitude is known and not beyond 87.
  *
- * What is faster: first, nothing is bounded. Where an element is beyond what the exponential takes,
- * the first one comes out NaN: a block with NaN in it asks for care (quant.cuh), and the careful
+ * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
+ * takes, element 0 comes out NaN: a block with NaN in it asks for care (quant.cuh), and the careful
  * way takes any element. Second, the division. Its divisor, 1 + e^y, lies between 1 and 2^126, so
  * that the reciprocal needs no slow path: one Newton step on the hardware's approximation rounds it
  * correctly, and from a correctly rounded reciprocal one residual makes a correctly rounded
@@ -39,7 +39,7 @@ FP4_D float fp4_gelu_tanh_near_(float x)
     return fp4_over_one_plus_exp_(x, fp4_ptx_min(fp4_ptx_max(y, -FP4_EXP_END_), FP4_EXP_END_));
 }
 
-/* NaN unless amax <= 87. */
+/* y; NaN unless amax <= 87. */
 FP4_D float fp4_if_near_(float y, float amax)
 {
     return amax <= FP4_EXP_END_ ? y : fp4_bits_f32(0x7fffffffu);
@@ -47,7 +47,7 @@ FP4_D float fp4_if_near_(float y, float amax)
 
 /**
  * SiLU of sixteen floats whose largest magnitude is amax, NaN if one of them is: as fp4_silu_x16
- * where amax <= 87; elsewhere the first is NaN, and the others are anything.
+ * where amax <= 87; elsewhere element 0 is NaN, and the others are anything.
  */
 FP4_D fp4_f32x16 fp4_silu_known_x16(fp4_f32x16 x, float amax)
 {

@@ -34,12 +34,12 @@
 
 /* ------------------------------------------------------------ to e2m1, without the instruction */
 
-/* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two. d:
-   anything between 2^-24 / 1.5 and 2^-24 / 1.25. */
+/* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two.
+   (Any bound between 1.25 and 1.5 would do.) */
 FP4_D float fp4_e2m1_moved_(float x)
 {
     const float down = 6.103515625e-05f - 3.637978807091713e-12f; /* 2^-14 * (1 - 2^-24) */
-    return fp4_mul_rn(fp4_fma_rn(x, 4.4e-08f, x), down);
+    return fp4_mul_rn(fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), down);
 }
 
 /* Four elements to four bytes: bit 7 the sign, bits 3..1 the code, bits 6..4 clear. */

@@ -116,7 +116,7 @@ FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 }
 #endif
 
-/** Two floats to two halves, what does not fit cut off: one instruction from sm_80 on. */
+/** Two floats to two halves, rounded toward zero: one instruction from sm_80 on. */
 FP4_D uint32_t fp4_ptx_f16x2_rz(float x0, float x1)
 {
 #if FP4_ARCH_CVT_F16X2
@@ -189,7 +189,7 @@ FP4_D uint32_t fp4_ptx_amax_or_nan_bf16x2(uint32_t a, uint32_t b)
     asm("max.NaN.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
     return d;
 #else
-    return __vmaxu2(a & 0x7fff7fffu, b & 0x7fff7fffu);
+    return fp4_ptx_max_u16x2(a & 0x7fff7fffu, b & 0x7fff7fffu);
 #endif
 }
 
@@ -201,7 +201,7 @@ FP4_D uint32_t fp4_ptx_amax_or_nan_f16x2(uint32_t a, uint32_t b)
     asm("max.NaN.xorsign.abs.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
     return d;
 #else
-    return __vmaxu2(a & 0x7fff7fffu, b & 0x7fff7fffu);
+    return fp4_ptx_max_u16x2(a & 0x7fff7fffu, b & 0x7fff7fffu);
 #endif
 }
 

@@ -18,8 +18,8 @@
 #include <fp4/device/store.cuh>
 #include <fp4/row.h>
 
-/** How a CTA cuts a row. is_full: the pieces are a multiple of threads * each. is_one: they are not
-    more than that. */
+/** How a CTA cuts a row. is_full: the pieces are a multiple of threads * each, so that in each of
+    the turns there are nobody lacks one. is_one: one turn takes them all. */
 typedef struct fp4_row_cut {
     uint32_t threads, each, pieces;
     int is_full, is_one;
@@ -54,7 +54,8 @@ FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
  *
  * shape    threads: fp4_row_threads(columns). The CTA has as many; or where each = 1 up to
  *          FP4_ROW_EACH times as many, so that each thread has one piece. The order is that of
- *          row.h either way. smem: as many floats as the CTA has threads, and 32.
+ *          row.h either way. smem: 32 floats; if the CTA has more than `threads`, as many as it
+ *          has, and 32.
  * threads  all of the CTA call, the result is valid in all. A barrier, or two where the CTA has
  *          more than `threads`, none for one warp; smem is not to be used again before the next.
  */
