@@ -8,6 +8,7 @@
 #include <fp4/e8m0.h>
 #include <fp4/f16.h>
 #include <fp4/layout.h>
+#include <fp4/modelopt.h>
 #include <fp4/row.h>
 #include <fp4/scale.h>
 #include <fp4/types.h>
