@@ -92,7 +92,9 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     EARLY = !CENTERS && !ADDS, /* see kind; a sum is late itself */
-    /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
+    /* threads of a multiprocessor, measured on sm_90, as many as do not spill: of most kernels; of
+       that for 2048 columns; of those that do not know their number of threads, or have more to
+       keep; of those with a scale a token. Elsewhere a CTA may have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                : CENTERS && !HAS_GLOBAL        ? 640
                                                : JOIN(RESIDENT_, FORMAT, ),
@@ -604,29 +606,35 @@ static int is_bad(const norm_args *a)
            !(a->eps > 0.0f && a->eps <= FP4_F32_MAX) || is_bad_global(a); /* numbers */
 }
 
-/* The kernel for rows of one turn, where it is one of them. */
-#define ONE_TURN(kernel, cols) \
-    (cols == 2048                   ? (const void *)kernel##_2048 \
-     : cols == 4096                 ? (const void *)kernel##_4096 \
-     : cols == 8192                 ? (const void *)kernel##_8192 \
-     : cols == 16384                ? (const void *)kernel##_16384 \
-     : fp4_row_full_each(cols) == 4 ? (const void *)kernel##_full_4 \
-     : fp4_row_full_each(cols) == 3 ? (const void *)kernel##_full_3 \
-     : fp4_row_full_each(cols) == 2 ? (const void *)kernel##_full_2 \
-     : fp4_row_full_each(cols) == 1 ? (const void *)kernel##_full_1 \
-                                    : (const void *)kernel##_ragged)
+#define ONE_TURN(kernel, cols, each) \
+    (cols == 2048    ? (const void *)kernel##_2048 \
+     : cols == 4096  ? (const void *)kernel##_4096 \
+     : cols == 8192  ? (const void *)kernel##_8192 \
+     : cols == 16384 ? (const void *)kernel##_16384 \
+     : each == 4     ? (const void *)kernel##_full_4 \
+     : each == 3     ? (const void *)kernel##_full_3 \
+     : each == 2     ? (const void *)kernel##_full_2 \
+     : each == 1     ? (const void *)kernel##_full_1 \
+                     : (const void *)kernel##_ragged)
 
-static const void *one_turn_kernel(const norm_args *a)
+static const void *kernel_of(const norm_args *a, int is_short, int is_few)
 {
+    const uint32_t each = fp4_row_full_each(a->cols);
+
+    if (a->rounded || is_short || is_few) {
+        return a->rounded ? (const void *)norm_rounded
+               : is_short ? (const void *)norm_short
+                          : (const void *)norm_few;
+    }
     if (a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
-        return NULL;
+        return (const void *)norm_any;
     }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return ONE_TURN(token, a->cols);
+        return ONE_TURN(token, a->cols, each);
     }
 #endif
-    return ONE_TURN(norm, a->cols);
+    return ONE_TURN(norm, a->cols, each);
 }
 
 /**
@@ -640,9 +648,10 @@ static const void *one_turn_kernel(const norm_args *a)
  */
 static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t stream)
 {
-    const void *kernel = one_turn_kernel(a);
     uint32_t threads = fp4_row_threads(a->cols);
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
+    const int is_short = !a->rounded && pieces <= 32;
+    const int is_few = !a->rounded && !is_short && a->rows <= FEW && pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a, &threads};
@@ -660,18 +669,12 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (a->rounded) {
-        kernel = (const void *)norm_rounded;
-    } else if (pieces <= 32) {
-        kernel = (const void *)norm_short;
+    if (is_short) {
         config.gridDim = dim3((unsigned)((padded + EACH - 1) / EACH));
-    } else if (a->rows <= FEW && pieces <= MOST) {
-        kernel = (const void *)norm_few;
+    } else if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + threads - 1) / threads * threads));
-    } else if (kernel == NULL) {
-        kernel = (const void *)norm_any;
     }
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

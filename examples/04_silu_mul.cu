@@ -39,9 +39,9 @@
 #define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
 #define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
 #define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
-#define HEAVY_silu 0
+#define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
-#define TOKEN_f32 1
+#define TOKEN_f32 1 /* CTAs, with a scale a token */
 #define TOKEN_f16 1
 #define TOKEN_bf16 2
 #define LANES_nvfp4 1 /* that share a scale byte */
@@ -495,7 +495,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
 {
     const size_t pieces = a->cols / 16;
     const uint32_t threads = threads_of(a);
-    const int is_few = a->rows <= FEW && pieces <= MOST;
+    const int is_few = !a->rounded && a->rows <= FEW && pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
@@ -516,7 +516,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (is_few && !a->rounded) {
+    if (is_few) {
         config.gridDim.y = 1;
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     }

@@ -40,6 +40,29 @@ static inline void gpu_finish(const char *what)
     cr_assert(error == cudaSuccess, "%s: %s", what, cudaGetErrorString(error));
 }
 
+/** A stream whose launches are captured, not run, until gpu_capture_end. */
+static inline cudaStream_t gpu_capture_begin(void)
+{
+    cudaStream_t stream;
+
+    GPU_OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    GPU_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    return stream;
+}
+
+/** How many launches have been captured. The stream is no more. */
+static inline size_t gpu_capture_end(cudaStream_t stream)
+{
+    cudaGraph_t graph;
+    size_t nodes = 0;
+
+    GPU_OK(cudaStreamEndCapture(stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    GPU_OK(cudaGraphDestroy(graph));
+    GPU_OK(cudaStreamDestroy(stream));
+    return nodes;
+}
+
 static inline int gpu_is_reduced(void)
 {
     return getenv("FP4_GPU_REDUCED") != NULL;

@@ -39,9 +39,12 @@ typedef struct launch_args {
 typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStream_t stream);
 
 /* What the functions are called, and X(input, format, layout) for all of them, in the order of
-   fp4_dtype, fp4_format and fp4_layout. */
-#define LAUNCH_ROWS(input, format, layout) launch_rows_##input##_##format##_##layout
-#define LAUNCH_COLUMNS(input, format, layout) launch_columns_##input##_##format##_##layout
+   fp4_dtype, fp4_format and fp4_layout. Two levels, so that INPUT and its like are replaced before
+   they are joined. */
+#define LAUNCH_ROWS_(input, format, layout) launch_rows_##input##_##format##_##layout
+#define LAUNCH_ROWS(input, format, layout) LAUNCH_ROWS_(input, format, layout)
+#define LAUNCH_COLUMNS_(input, format, layout) launch_columns_##input##_##format##_##layout
+#define LAUNCH_COLUMNS(input, format, layout) LAUNCH_COLUMNS_(input, format, layout)
 #define LAUNCH_EACH_LAYOUT(X, input, format) \
     X(input, format, FP4_LAYOUT_128X4) \
     X(input, format, FP4_LAYOUT_8X4) X(input, format, FP4_LAYOUT_LINEAR)
@@ -75,7 +78,8 @@ typedef cudaError_t (*launch_fused_function)(const launch_fused_args *args, int 
 
 /* The same for these: X(input, format, operation). On the CPU, where compiling is what takes time,
    a Latin square of them, in which any two words meet. */
-#define LAUNCH_FUSED(input, format, op) launch_##op##_##input##_##format
+#define LAUNCH_FUSED_(input, format, op) launch_##op##_##input##_##format
+#define LAUNCH_FUSED(input, format, op) LAUNCH_FUSED_(input, format, op)
 #define LAUNCH_FORMATS_(X, input, a, b, c) \
     X(input, nvfp4, a) \
     X(input, mxfp4, b) X(input, mxfp8, c) X(input, nvfp4_32, b) X(input, mxfp4_16, a)

@@ -7,11 +7,8 @@
 
 #include "launch.h"
 
-/* One more level, so that INPUT and its like are replaced before they are joined. */
-#define NAME(input, format, layout) LAUNCH_COLUMNS(input, format, layout)
-
-extern "C" cudaError_t NAME(INPUT, FORMAT, LAYOUT)(const launch_args *args, int pdl,
-                                                   cudaStream_t stream)
+extern "C" cudaError_t LAUNCH_COLUMNS(INPUT, FORMAT, LAYOUT)(const launch_args *args, int pdl,
+                                                             cudaStream_t stream)
 {
     quantize_args a = {};
 

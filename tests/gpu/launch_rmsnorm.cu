@@ -7,11 +7,8 @@
 
 #include "launch.h"
 
-/* One more level, so that INPUT and its like are replaced before they are joined. */
-#define NAME(input, format, op) LAUNCH_FUSED(input, format, op)
-
-extern "C" cudaError_t NAME(INPUT, FORMAT, NORM)(const launch_fused_args *args, int pdl,
-                                                 cudaStream_t stream)
+extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, NORM)(const launch_fused_args *args, int pdl,
+                                                         cudaStream_t stream)
 {
     norm_args a = {};
 

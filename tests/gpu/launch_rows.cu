@@ -19,11 +19,8 @@ static quantize_scale scale_of(const launch_scale &s)
     return scale;
 }
 
-/* One more level, so that INPUT and its like are replaced before they are joined. */
-#define NAME(input, format, layout) LAUNCH_ROWS(input, format, layout)
-
-extern "C" cudaError_t NAME(INPUT, FORMAT, LAYOUT)(const launch_args *args, int pdl,
-                                                   cudaStream_t stream)
+extern "C" cudaError_t LAUNCH_ROWS(INPUT, FORMAT, LAYOUT)(const launch_args *args, int pdl,
+                                                          cudaStream_t stream)
 {
     quantize_args a = {};
 

@@ -44,18 +44,10 @@ static void good_call_free(good_call g)
 /* Calls the launcher; answers how many kernels it launched. */
 static size_t launched(const gpu_case *c, const launch_args *args, cudaError_t *error)
 {
-    cudaGraph_t graph;
-    cudaStream_t stream;
-    size_t nodes = 0;
+    const cudaStream_t stream = gpu_capture_begin();
 
-    GPU_OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    GPU_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
     *error = case_launcher(c)(args, 0, stream);
-    GPU_OK(cudaStreamEndCapture(stream, &graph));
-    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
-    GPU_OK(cudaGraphDestroy(graph));
-    GPU_OK(cudaStreamDestroy(stream));
-    return nodes;
+    return gpu_capture_end(stream);
 }
 
 static void expect_refused(const good_call *g, const launch_args *args, const char *what)
