@@ -65,11 +65,29 @@ FP4_HD float fp4_modelopt_cast(float x)
     return fp4_modelopt_fake_(x, 1.0f);
 }
 
+/** What elements of a block whose scale is given are divided by: 1 for 0, infinity and NaN. */
+FP4_HD float fp4_modelopt_divisor(float scale)
+{
+    return fp4_f32_bits(scale) - 1u < 0x7f7fffffu ? scale : 1.0f;
+}
+
 /** An element of a block whose scale is given. Infinite and NaN scales count as 1. */
 FP4_HD float fp4_modelopt_fake_static(float x, float scale)
 {
-    const int is_number = fp4_f32_bits(scale) < 0x7f800000u;
-    return scale == 0.0f ? 0.0f : fp4_modelopt_fake_(x, is_number ? scale : 1.0f);
+    return scale == 0.0f ? 0.0f : fp4_modelopt_fake_(x, fp4_modelopt_divisor(scale));
+}
+
+/* a / divisor by its reciprocal, correctly rounded; see device/modelopt.cuh. */
+FP4_HD float fp4_modelopt_quotient_(float a, float divisor, float reciprocal)
+{
+    const float q = fp4_mul_rn(a, reciprocal);
+    return fp4_fma_rn(fp4_fma_rn(-q, divisor, a), reciprocal, q);
+}
+
+/** 1 where |x| / divisor is more than e2m1 has. */
+FP4_HD int fp4_modelopt_is_clipped(float x, float divisor)
+{
+    return fp4_div_rn(fp4_bits_f32(fp4_f32_bits(x) & 0x7fffffffu), divisor) > FP4_E2M1_MAX;
 }
 
 /** The scale of a block from its amax and that of the tensor, as the dynamic quantizer has it. */

@@ -44,6 +44,16 @@ typedef enum fp4_layout {
     FP4_LAYOUT_LINEAR = 2
 } fp4_layout;
 
+/**
+ * In which order the two scales of NVFP4 multiply a decoded code; each product is rounded to f32.
+ * Formats without a second level have one order. The results are an ulp apart at most.
+ */
+typedef enum fp4_association {
+    FP4_CODE_FIRST = 0,  /* (code * sf) * global_dec: one rounding, code * sf being exact */
+    FP4_SCALES_FIRST = 1 /* code * (sf * global_dec): FlashInfer's e2m1_and_ufp8sf_scale_to_float,
+                            ModelOpt's NVFP4QTensor, torchao */
+} fp4_association;
+
 /** 4, 8, 16, 32 consecutive elements of a row in registers, by value. */
 typedef struct fp4_f32x4 {
     float v[4];

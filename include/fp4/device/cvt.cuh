@@ -157,6 +157,16 @@ FP4_D fp4_u32x2 fp4_f32x8_to_e4m3x8(fp4_f32x8 x)
 
 /* ------------------------------------------------------------ to f16 and bf16 */
 
+/** Two floats to two f16, x0 in the lower half: nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_cvt_f32x2_to_f16x2(float x0, float x1)
+{
+#if FP4_ARCH_CVT_F16X2
+    return fp4_ptx_f16x2(x0, x1);
+#else
+    return (uint32_t)fp4_ptx_f32_to_f16(x0) | (uint32_t)fp4_ptx_f32_to_f16(x1) << 16;
+#endif
+}
+
 /** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
 FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
 {
@@ -175,8 +185,7 @@ FP4_D fp4_u32x4 fp4_f32x8_to_f16x8(fp4_f32x8 x)
 
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        w.v[i] = (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i]) |
-                 (uint32_t)fp4_ptx_f32_to_f16(x.v[2 * i + 1]) << 16;
+        w.v[i] = fp4_cvt_f32x2_to_f16x2(x.v[2 * i], x.v[2 * i + 1]);
     }
     return w;
 }
@@ -234,8 +243,21 @@ FP4_D void fp4_f16x2_to_f32x2(uint32_t h, float *x0, float *x1)
     *x1 = fp4_ptx_f16_to_f32((uint16_t)(h >> 16));
 }
 
-/** Eight e2m1 codes, element i in bits [4i, 4i+4), to eight floats. Exact. */
-FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
+/* What fp4_e2m1x8_to_units_ counts in. */
+FP4_D float fp4_e2m1_unit_(void)
+{
+    return FP4_ARCH_CVT_E2M1 ? 1.0f : 16384.0f; /* 2^14 */
+}
+
+/*
+ * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit_(), for callers that multiply by
+ * something else anyway.
+ *
+ * Without the instruction: a code at bits 3..1 and its sign at bit 7 of the top byte of a half is
+ * that value times 2^-14, code 1 as a subnormal, which halves always have. The bytes of `even` and
+ * of `odd` are such top bytes.
+ */
+FP4_D fp4_f32x8 fp4_e2m1x8_to_units_(uint32_t q)
 {
     fp4_f32x8 x;
     int i;
@@ -246,18 +268,29 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
         fp4_f16x2_to_f32x2(fp4_ptx_e2m1x2_to_f16x2(q >> (8 * i)), &x.v[2 * i], &x.v[2 * i + 1]);
     }
 #else
-    /* f16 is e2m1 with more bits: a magnitude code in bits 11..9 of a half is that value times
-       2^-14, code 1 as a subnormal, which halves always have. Elements i and i + 4 share a
-       register. */
+    const uint32_t even = fp4_ptx_pick_bits(0x80808080u, q << 4, q << 1) & 0x8e8e8e8eu;
+    const uint32_t odd = fp4_ptx_pick_bits(0x80808080u, q, q >> 3) & 0x8e8e8e8eu;
+
 #pragma unroll
-    for (i = 0; i < 4; i++) {
-        const uint32_t at_bit_12 = i < 3 ? q << (12 - 4 * i) : q;
-        const uint32_t h = (at_bit_12 & 0x80008000u) | ((at_bit_12 >> 3) & 0x0e000e00u);
-        fp4_f16x2_to_f32x2(h, &x.v[i], &x.v[i + 4]);
-        x.v[i] = fp4_mul_rn(x.v[i], 16384.0f);
-        x.v[i + 4] = fp4_mul_rn(x.v[i + 4], 16384.0f);
+    for (i = 0; i < 2; i++) {
+        const uint32_t two_bytes = i == 0 ? 0x1404u : 0x3424u; /* each above a zero */
+        fp4_f16x2_to_f32x2(fp4_ptx_bytes(even, 0, two_bytes), &x.v[4 * i], &x.v[4 * i + 2]);
+        fp4_f16x2_to_f32x2(fp4_ptx_bytes(odd, 0, two_bytes), &x.v[4 * i + 1], &x.v[4 * i + 3]);
     }
 #endif
+    return x;
+}
+
+/** Eight e2m1 codes, element i in bits [4i, 4i+4), to eight floats. Exact. */
+FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
+{
+    fp4_f32x8 x = fp4_e2m1x8_to_units_(q);
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8 && !FP4_ARCH_CVT_E2M1; i++) {
+        x.v[i] = fp4_mul_rn(x.v[i], fp4_e2m1_unit_());
+    }
     return x;
 }
 

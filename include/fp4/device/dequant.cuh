@@ -1,10 +1,24 @@
 /*
  * fp4/device/dequant.cuh - codes and a scale byte back to f32 fragments.
  *
- *     x = ( code * decode(sf) ) * global_dec, each product rounded, in this order (MX: without the
- *     last)
+ *     function                              elements   x
+ *     fp4_nvfp4_dequantize                  16         ( code * decode(sf) ) * global_dec
+ *     fp4_nvfp4_dequantize_scales_first     16         code * ( decode(sf) * global_dec )
+ *     fp4_mxfp4_dequantize                  32         code * decode(sf)
+ *     fp4_mxfp4_dequantize_x16              16         the same of half a block
+ *     fp4_mxfp8_dequantize                  32         code * decode(sf)
+ *     fp4_mxfp8_dequantize_x16              16         the same of half a block
  *
- * range    a NaN scale byte (e4m3 0x7f, e8m0 255) gives NaNs. Exact wherever the products are.
+ * and, for threads that have another part of a block than these, in two steps:
+ *
+ *     fp4_nvfp4_dec, fp4_mxfp4_dec                     a scale byte to factors
+ *     fp4_e2m1x8_dequantize                  8         codes times factors
+ *     fp4_e4m3x8_dequantize                  8         code * dec
+ *
+ * shape    q: the codes as stored, eight e2m1 or four e4m3 a word; sf: their scale byte. Of
+ *          NVFP4 with blocks of 32 the functions of 16 take halves; they know nothing of blocks.
+ * range    each product is rounded to f32. A NaN scale byte (e4m3 0x7f, e8m0 255) gives NaNs, a
+ *          zero code keeps its sign, as the host's fp4_ref_dequantize has it.
  * threads  none needed.
  */
 #ifndef FP4_DEVICE_DEQUANT_CUH
@@ -13,43 +27,92 @@
 #include <fp4/device/cvt.cuh>
 #include <fp4/device/fragment.cuh>
 
-/** One NVFP4 block: q, 16 codes in two words, as stored; sf, its e4m3 scale byte. */
+/** What e2m1 codes are multiplied by, one after the other; only for fp4_e2m1x8_dequantize, which
+    counts in units of its own. */
+typedef struct fp4_dec {
+    float first, second;
+} fp4_dec;
+
+/** The factors of any single scale. */
+FP4_D fp4_dec fp4_dec_of(float scale)
+{
+    const fp4_dec dec = {fp4_e2m1_unit_(), scale};
+    return dec;
+}
+
+/** The factors of an NVFP4 block, for the order of the association. */
+FP4_D fp4_dec fp4_nvfp4_dec(uint8_t sf, float global_dec, fp4_association association)
+{
+    const float scale = fp4_cvt_e4m3_to_f32(sf), unit = fp4_e2m1_unit_();
+    const int scales_first = association == FP4_SCALES_FIRST;
+
+    /* scale * unit is exact: an e4m3 has few bits and a small exponent */
+    const fp4_dec dec = {scales_first ? unit : fp4_mul_rn(scale, unit),
+                         scales_first ? fp4_mul_rn(scale, global_dec) : global_dec};
+    return dec;
+}
+
+/** The factors of an MXFP4 block. */
+FP4_D fp4_dec fp4_mxfp4_dec(uint8_t sf)
+{
+    return fp4_dec_of(fp4_e8m0_to_f32(sf));
+}
+
+/** Eight e2m1 codes times their factors. */
+FP4_D fp4_f32x8 fp4_e2m1x8_dequantize(uint32_t q, fp4_dec dec)
+{
+    return fp4_scale_x8(fp4_scale_x8(fp4_e2m1x8_to_units_(q), dec.first), dec.second);
+}
+
+/** Eight e4m3 codes times their scale. */
+FP4_D fp4_f32x8 fp4_e4m3x8_dequantize(fp4_u32x2 q, float dec)
+{
+    return fp4_scale_x8(fp4_e4m3x8_to_f32x8(q), dec);
+}
+
+FP4_D fp4_f32x16 fp4_e2m1x16_dequantize_(const uint32_t q[2], fp4_dec dec)
+{
+    return fp4_join_x8(fp4_e2m1x8_dequantize(q[0], dec), fp4_e2m1x8_dequantize(q[1], dec));
+}
+
+/** 16 elements of NVFP4, the code times its scale first. */
 FP4_D fp4_f32x16 fp4_nvfp4_dequantize(const uint32_t q[2], uint8_t sf, float global_dec)
 {
-    const float scale = fp4_cvt_e4m3_to_f32(sf);
-    const fp4_f32x8 low = fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[0]), scale);
-    const fp4_f32x8 high = fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[1]), scale);
-
-    return fp4_join_x8(fp4_scale_x8(low, global_dec), fp4_scale_x8(high, global_dec));
+    return fp4_e2m1x16_dequantize_(q, fp4_nvfp4_dec(sf, global_dec, FP4_CODE_FIRST));
 }
 
-/** One MXFP4 block: q, 32 codes in four words, as stored; sf, its e8m0 scale byte. */
+/** 16 elements of NVFP4, the scales times each other first. */
+FP4_D fp4_f32x16 fp4_nvfp4_dequantize_scales_first(const uint32_t q[2], uint8_t sf,
+                                                   float global_dec)
+{
+    return fp4_e2m1x16_dequantize_(q, fp4_nvfp4_dec(sf, global_dec, FP4_SCALES_FIRST));
+}
+
+/** 16 elements of MXFP4. */
+FP4_D fp4_f32x16 fp4_mxfp4_dequantize_x16(const uint32_t q[2], uint8_t sf)
+{
+    return fp4_e2m1x16_dequantize_(q, fp4_mxfp4_dec(sf));
+}
+
+/** One MXFP4 block. */
 FP4_D fp4_f32x32 fp4_mxfp4_dequantize(const uint32_t q[4], uint8_t sf)
 {
-    const float scale = fp4_e8m0_to_f32(sf);
-
-    return fp4_join_x16(fp4_join_x8(fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[0]), scale),
-                                    fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[1]), scale)),
-                        fp4_join_x8(fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[2]), scale),
-                                    fp4_scale_x8(fp4_e2m1x8_to_f32x8(q[3]), scale)));
+    return fp4_join_x16(fp4_mxfp4_dequantize_x16(q, sf), fp4_mxfp4_dequantize_x16(q + 2, sf));
 }
 
-/* Eight e4m3 codes in two words, times scale. */
-FP4_D fp4_f32x8 fp4_mxfp8_dequantize_x8_(uint32_t q0, uint32_t q1, float scale)
+/** 16 elements of MXFP8. */
+FP4_D fp4_f32x16 fp4_mxfp8_dequantize_x16(const uint32_t q[4], uint8_t sf)
 {
-    const fp4_u32x2 q = {{q0, q1}};
-    return fp4_scale_x8(fp4_e4m3x8_to_f32x8(q), scale);
+    const fp4_u32x2 low = {{q[0], q[1]}}, high = {{q[2], q[3]}};
+    const float dec = fp4_e8m0_to_f32(sf);
+
+    return fp4_join_x8(fp4_e4m3x8_dequantize(low, dec), fp4_e4m3x8_dequantize(high, dec));
 }
 
-/** One MXFP8 block: q, 32 codes in eight words, as stored; sf, its e8m0 scale byte. */
+/** One MXFP8 block. */
 FP4_D fp4_f32x32 fp4_mxfp8_dequantize(const uint32_t q[8], uint8_t sf)
 {
-    const float scale = fp4_e8m0_to_f32(sf);
-
-    return fp4_join_x16(fp4_join_x8(fp4_mxfp8_dequantize_x8_(q[0], q[1], scale),
-                                    fp4_mxfp8_dequantize_x8_(q[2], q[3], scale)),
-                        fp4_join_x8(fp4_mxfp8_dequantize_x8_(q[4], q[5], scale),
-                                    fp4_mxfp8_dequantize_x8_(q[6], q[7], scale)));
+    return fp4_join_x16(fp4_mxfp8_dequantize_x16(q, sf), fp4_mxfp8_dequantize_x16(q + 4, sf));
 }
 
 #endif /* FP4_DEVICE_DEQUANT_CUH */

@@ -107,6 +107,14 @@ FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
 }
 
 #if FP4_ARCH_CVT_F16X2
+/** Two floats to two halves, nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_ptx_f16x2(float x0, float x1)
+{
+    uint32_t w;
+    asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(w) : "f"(x0), "f"(x1));
+    return w;
+}
+
 /** Two floats to two bf16, nearest even, NaN to 0x7fff. */
 FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 {

@@ -501,4 +501,54 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
     return fp4_encode_e4m3_(t, scale);
 }
 
+/* ------------------------------------------------------------ the amax given by someone else */
+
+/*
+ * For an amax that was found before, such as that of a calibration: it may be less than that of the
+ * elements, and what exceeds it is clipped. 16 elements a thread, of a block of 16 or 32.
+ *
+ * range    amax: not negative, not NaN. x: any.
+ * threads  none needed.
+ */
+
+/* The cheap conversion where it does for these elements: they may be of another amax. */
+FP4_D fp4_part2 fp4_encode_given_(fp4_f32x16 x, fp4_scale scale)
+{
+    return fp4_needs_care_(fp4_amax_or_nan_x16(x), scale.enc) ? fp4_encode_any_(x, scale)
+                                                              : fp4_encode_known_(x, scale);
+}
+
+/** 16 elements of an NVFP4 block with the scale of `amax`. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_given_x16(fp4_f32x16 x, float amax, float global_enc)
+{
+    return fp4_is_moderate_(global_enc)
+               ? fp4_encode_given_(x, fp4_nvfp4_scale_moderate_(amax, global_enc))
+               : fp4_encode_any_(x, fp4_nvfp4_scale_device_(amax, global_enc));
+}
+
+/** 16 elements of an MXFP4 block with the scale of `amax`. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_given_x16(fp4_f32x16 x, float amax)
+{
+    return fp4_encode_given_(x, fp4_mxfp4_scale_device_(amax));
+}
+
+/** 16 elements of an MXFP8 block with the scale of `amax`. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_given_x16(fp4_f32x16 x, float amax)
+{
+    return fp4_encode_e4m3_(x, fp4_mxfp8_scale_device_(amax));
+}
+
+/** 1 in bit i where |x[i] * enc| > most: what an encoder with that factor and largest value clips. */
+FP4_D uint32_t fp4_clipped_x16(fp4_f32x16 x, float enc, float most)
+{
+    uint32_t bits = 0;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        bits |= (uint32_t)(fp4_ptx_abs(fp4_mul_rn(x.v[i], enc)) > most) << i;
+    }
+    return bits;
+}
+
 #endif /* FP4_DEVICE_QUANT_CUH */

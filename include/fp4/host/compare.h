@@ -57,7 +57,7 @@ static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size
     float decoded[32];
     fp4_difference_side side;
 
-    fp4_ref_decode_(decoded, t, row, col / block * block, block);
+    fp4_ref_decode_(decoded, t, row, col / block * block, block, FP4_CODE_FIRST);
     side.sf = t->sf[fp4_sf_offset(t->layout, row, col / block, t->cols / block)];
     side.code = fp4_code_at_(t, row, col);
     side.scale = fp4_sf_to_f32(t->format, side.sf);

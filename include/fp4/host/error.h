@@ -32,7 +32,7 @@ static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, co
     size_t i;
 
     fp4_ref_load_(original, x, row, col, n);
-    fp4_ref_decode_(decoded, t, row, col, (n + block - 1) / block * block);
+    fp4_ref_decode_(decoded, t, row, col, (n + block - 1) / block * block, FP4_CODE_FIRST);
     for (i = 0; i < n; i++) {
         const double from = (double)original[i], to = (double)decoded[i], error = to - from;
         const size_t at = col + i;

@@ -9,7 +9,8 @@
  *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp4_scale_floor, ...
  *     fp4_ref_mxfp8_quantize            none                            fp4_mxfp8_scale
  *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp8_scale_floor, ...
- *     fp4_ref_dequantize                read from the tensor
+ *     fp4_ref_dequantize, ..._to        read from the tensor
+ *     fp4_ref_dequantize_blocks         given; blocks of any length
  *
  * t->format says which length of block: FP4_NVFP4 or FP4_NVFP4_32, FP4_MXFP4 or FP4_MXFP4_16.
  *
@@ -558,10 +559,42 @@ static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
 
 /* -------------------------------------------------------------------------------- dequantize */
 
-/* n elements from column col of row, as f32: (code * scale) * dec. n > 0 and col are whole blocks,
-   n <= FP4_REF_CHUNK_. */
+/* (x[i] * first) * second for a block, each product rounded. */
+static inline void fp4_ref_times_(float *x, size_t n, float first, float second)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        x[i] = fp4_mul_rn(fp4_mul_rn(x[i], first), second);
+    }
+}
+
+/* A block of codes times its scales, in one order or the other. */
+static inline void fp4_ref_times_scales_(float *x, size_t n, float sf, float dec,
+                                         fp4_association association)
+{
+    if (association == FP4_SCALES_FIRST) {
+        fp4_ref_times_(x, n, fp4_mul_rn(sf, dec), 1.0f);
+    } else {
+        fp4_ref_times_(x, n, sf, dec);
+    }
+}
+
+/* n e2m1 codes, an even number of them, as floats. */
+static inline void fp4_ref_e2m1_(float *out, const uint8_t *q, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n / 2; i++) {
+        out[2 * i] = fp4_e2m1_to_f32(q[i]);
+        out[2 * i + 1] = fp4_e2m1_to_f32((uint8_t)(q[i] >> 4));
+    }
+}
+
+/* n elements from column col of row, as f32. n > 0 and col are whole blocks, n <= FP4_REF_CHUNK_.
+ */
 static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, size_t col,
-                                   size_t n)
+                                   size_t n, fp4_association association)
 {
     const size_t block = fp4_format_block(t->format);
     const size_t sf_cols = t->cols / block;
@@ -574,38 +607,67 @@ static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, 
             out[i] = fp4_e4m3_to_f32(q[i]);
         }
     } else {
-        for (i = 0; i < n / 2; i++) {
-            out[2 * i] = fp4_e2m1_to_f32(q[i]);
-            out[2 * i + 1] = fp4_e2m1_to_f32((uint8_t)(q[i] >> 4));
-        }
+        fp4_ref_e2m1_(out, q, n);
     }
     for (b = 0; b < n / block; b++) {
         const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, col / block + b, sf_cols)];
-        const float scale = fp4_sf_to_f32(t->format, sf);
-        for (i = 0; i < block; i++) {
-            out[b * block + i] = fp4_mul_rn(fp4_mul_rn(out[b * block + i], scale), dec);
-        }
+        fp4_ref_times_scales_(out + b * block, block, fp4_sf_to_f32(t->format, sf), dec,
+                              association);
     }
 }
 
+/* n <= FP4_REF_CHUNK_ floats to memory of any alignment, as dtype. */
+static inline void fp4_ref_store_(void *to, fp4_dtype dtype, const float *x, size_t n)
+{
+    uint16_t half[FP4_REF_CHUNK_];
+    size_t i;
+
+    if (dtype == FP4_F32) {
+        memcpy(to, x, n * sizeof(float));
+        return;
+    }
+    for (i = 0; i < n; i++) {
+        half[i] = dtype == FP4_F16 ? fp4_f32_to_f16(x[i]) : fp4_f32_to_bf16(x[i]);
+    }
+    memcpy(to, half, n * sizeof(uint16_t));
+}
+
+/* A matrix to write, rows x cols > 0: FP4_OK where it can be. */
+static inline fp4_status fp4_ref_check_output_(const void *y, fp4_dtype dtype, size_t y_bytes,
+                                               size_t rows, size_t cols, size_t row_stride)
+{
+    if (fp4_overflows_(rows, row_stride)) {
+        return FP4_BAD_SHAPE;
+    }
+    if (y == NULL) {
+        return FP4_NULL;
+    }
+    return y_bytes / fp4_dtype_bytes_(dtype) < (rows - 1) * row_stride + cols ? FP4_SMALL_BUFFER
+                                                                              : FP4_OK;
+}
+
 /**
- * Every element back as f32: (code * scale) * second-level scale, in this order.
+ * Every element back, in f32 in the order of the association, then rounded to dtype.
  *
- * shape    y: t->rows x t->cols, row r at y + r * row_stride, any alignment; y_bytes must reach the
- *          last element.
+ * shape    y: t->rows x t->cols elements of f32, f16 or bf16, row r at element r * row_stride, any
+ *          alignment; y_bytes must reach the last element.
  * range    a NaN scale byte gives NaNs. Zero codes keep their sign.
  * errors   as for quantize, and FP4_BAD_SCALE for a second-level scale that is negative or NaN, or
  *          an infinite global_dec (0 is fine: a row of zeros has it); nothing written.
  */
-static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_t y_bytes,
-                                            size_t row_stride)
+static inline fp4_status fp4_ref_dequantize_to(const fp4_tensor *t, fp4_association association,
+                                               fp4_dtype dtype, void *y, size_t y_bytes,
+                                               size_t row_stride)
 {
-    const int aligned = (uintptr_t)y % sizeof(float) == 0;
+    const size_t size = fp4_dtype_bytes_(dtype);
     fp4_status status;
     ptrdiff_t row, rows;
 
     if (t == NULL) {
         return FP4_NULL;
+    }
+    if ((unsigned)dtype >= FP4_E4M3 || (unsigned)association > FP4_SCALES_FIRST) {
+        return FP4_BAD_TYPE;
     }
     status = fp4_ref_check_tensor_(t);
     status = status != FP4_OK ? status : fp4_ref_check_dec_(t);
@@ -618,29 +680,87 @@ static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_
     if (t->rows == 0 || t->cols == 0) {
         return FP4_OK;
     }
-    if (fp4_overflows_(t->rows, row_stride)) {
-        return FP4_BAD_SHAPE;
-    }
-    if (y == NULL) {
-        return FP4_NULL;
-    }
-    if (y_bytes / sizeof(float) < (t->rows - 1) * row_stride + t->cols) {
-        return FP4_SMALL_BUFFER;
+    status = fp4_ref_check_output_(y, dtype, y_bytes, t->rows, t->cols, row_stride);
+    if (status != FP4_OK) {
+        return status;
     }
     rows = (ptrdiff_t)t->rows;
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
-        const size_t first = (size_t)row * row_stride;
+        uint8_t *out = (uint8_t *)y + (size_t)row * row_stride * size;
         float chunk[FP4_REF_CHUNK_];
         size_t col, n;
         for (col = 0; col < t->cols; col += n) {
-            float *out = aligned ? y + first + col : chunk;
             n = fp4_ref_chunk_(t->cols - col);
-            fp4_ref_decode_(out, t, (size_t)row, col, n);
-            if (!aligned) {
-                memcpy((uint8_t *)y + (first + col) * sizeof(float), chunk, n * sizeof(float));
-            }
+            fp4_ref_decode_(chunk, t, (size_t)row, col, n, association);
+            fp4_ref_store_(out + col * size, dtype, chunk, n);
         }
+    }
+    return FP4_OK;
+}
+
+/** The same to f32, (code * scale) * second-level scale. */
+static inline fp4_status fp4_ref_dequantize(const fp4_tensor *t, float *y, size_t y_bytes,
+                                            size_t row_stride)
+{
+    return fp4_ref_dequantize_to(t, FP4_CODE_FIRST, FP4_F32, y, y_bytes, row_stride);
+}
+
+/** What a scale of fp4_ref_dequantize_blocks is. */
+typedef enum fp4_sf_type { FP4_SF_E4M3 = 0, FP4_SF_E8M0 = 1, FP4_SF_F32 = 2 } fp4_sf_type;
+
+static inline float fp4_ref_sf_(const void *sf, fp4_sf_type type, size_t i)
+{
+    float value;
+
+    if (type == FP4_SF_F32) {
+        memcpy(&value, (const uint8_t *)sf + i * sizeof(float), sizeof(float));
+        return value;
+    }
+    return type == FP4_SF_E4M3 ? fp4_e4m3_to_f32(((const uint8_t *)sf)[i])
+                               : fp4_e8m0_to_f32(((const uint8_t *)sf)[i]);
+}
+
+/**
+ * n e2m1 codes with a scale for each `block` of them, of any length, one after the other; with
+ * FP4_SF_E8M0 FlashInfer's mxfp4_dequantize_host (which makes +0 of -0), with the others ModelOpt's
+ * fp4_dequantize. A matrix is that if a row of it is whole blocks.
+ *
+ * shape    q: n / 2 bytes, n even. sf: n / block scales, linear, any alignment. y: n elements, any
+ *          alignment.
+ * range    global_dec: 0 or positive, finite; 1 for FP4_SF_E8M0. f32 scales may be anything.
+ * errors   FP4_BAD_SHAPE, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE; nothing written.
+ */
+static inline fp4_status fp4_ref_dequantize_blocks(const uint8_t *q, size_t n, size_t block,
+                                                   const void *sf, fp4_sf_type sf_type,
+                                                   float global_dec, fp4_association association,
+                                                   fp4_dtype dtype, void *y)
+{
+    const size_t size = fp4_dtype_bytes_(dtype);
+    float chunk[FP4_REF_CHUNK_];
+    size_t at, i, here;
+
+    if ((unsigned)dtype >= FP4_E4M3 || (unsigned)association > FP4_SCALES_FIRST ||
+        (unsigned)sf_type > FP4_SF_F32) {
+        return FP4_BAD_TYPE;
+    }
+    if (n % 2 != 0 || block == 0 || n % block != 0 || fp4_overflows_(n, size)) {
+        return FP4_BAD_SHAPE;
+    }
+    if (fp4_f32_bits(global_dec) >= 0x7f800000u) {
+        return FP4_BAD_SCALE;
+    }
+    if (n != 0 && (q == NULL || sf == NULL || y == NULL)) {
+        return FP4_NULL;
+    }
+    for (at = 0; at < n; at += here) {
+        here = fp4_ref_chunk_(n - at);
+        fp4_ref_e2m1_(chunk, q + at / 2, here);
+        for (i = 0; i < here; i++) {
+            fp4_ref_times_scales_(chunk + i, 1, fp4_ref_sf_(sf, sf_type, (at + i) / block),
+                                  global_dec, association);
+        }
+        fp4_ref_store_((uint8_t *)y + at * size, dtype, chunk, here);
     }
     return FP4_OK;
 }

@@ -65,6 +65,11 @@ FP4_D uint16_t fp4_ptx_f32_to_f16(float x)
 }
 
 #if FP4_ARCH_CVT_F16X2
+FP4_D uint32_t fp4_ptx_f16x2(float x0, float x1)
+{
+    return fp4_f32_to_f16(x0) | (uint32_t)fp4_f32_to_f16(x1) << 16;
+}
+
 FP4_D uint32_t fp4_ptx_bf16x2(float x0, float x1)
 {
     return fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;

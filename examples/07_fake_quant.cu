@@ -1,0 +1,559 @@
+/*
+ * 07_fake_quant.cu - what is left of a matrix after 4 (or 8) bits, as floats: quantized and
+ * dequantized at once, codes not stored. For training and for calibration, with the amax of each
+ * block found (dynamic) or given (static), and with bits that say which elements were clipped, for
+ * a straight-through gradient.
+ *
+ *     nvcc -O3 -arch=sm_90 -Iinclude examples/07_fake_quant.cu -o fake_quant && ./fake_quant
+ *
+ * To change the input type, the output type or the rule, edit one word below.
+ *
+ *     nvfp4, mxfp4, mxfp8, nvfp4_32, mxfp4_16    what 06_dequantize makes of the bytes of
+ *                                                01_quantize, byte for byte
+ *     modelopt                                   NVIDIA ModelOpt's rules (fp4/modelopt.h): its
+ *                                                fp4_fake_quant_block, with amaxes given its
+ *                                                static_blockwise_fp4_fake_quant
+ *     cast                                       its static_blockwise_fp4_cast: no scales
+ *
+ * How it works: a thread has 16 columns of four rows, and loads them all before it works on the
+ * first. Neighbouring threads have neighbouring columns; two share a block of 32.
+ */
+#include <fp4/device/dequant.cuh>
+#include <fp4/device/load.cuh>
+#include <fp4/device/modelopt.cuh>
+#include <fp4/device/quant.cuh>
+#include <fp4/device/store.cuh>
+
+#if !defined(INPUT)
+#define INPUT bf16  /* f32, f16, bf16 */
+#define OUTPUT bf16 /* f32, f16, bf16 */
+#define RULE nvfp4  /* see above */
+#endif
+
+/* What the words stand for. */
+#define JOIN_(a, b, c) a##b##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define WORDS_f32 16 /* registers of 16 elements as in memory */
+#define WORDS_f16 8
+#define WORDS_bf16 8
+#define NARROW_f32 fp4_f32x16_to_u32x16
+#define NARROW_f16 fp4_f32x16_to_f16x16
+#define NARROW_bf16 fp4_f32x16_to_bf16x16
+#define LANES_nvfp4 1 /* pieces of 16 elements that share a scale */
+#define LANES_nvfp4_32 2
+#define LANES_mxfp4 2
+#define LANES_mxfp4_16 1
+#define LANES_mxfp8 2
+#define LANES_modelopt 1
+#define LANES_cast 1
+#define FAKE_nvfp4 fake_nvfp4
+#define FAKE_nvfp4_32 fake_nvfp4
+#define FAKE_mxfp4 fake_mxfp4
+#define FAKE_mxfp4_16 fake_mxfp4
+#define FAKE_mxfp8 fake_mxfp8
+#define FAKE_modelopt fake_modelopt
+#define FAKE_cast fake_cast
+#define IS_OURS_nvfp4 1
+#define IS_OURS_nvfp4_32 1
+#define IS_OURS_mxfp4 1
+#define IS_OURS_mxfp4_16 1
+#define IS_OURS_mxfp8 1
+#define IS_OURS_modelopt 0
+#define IS_OURS_cast 0
+#define ONE_f32(p, i) (((const float *)(p))[i]) /* an element alone */
+#define ONE_f16(p, i) fp4_f16_to_f32(((const uint16_t *)(p))[i])
+#define ONE_bf16(p, i) fp4_bf16_to_f32(((const uint16_t *)(p))[i])
+#define PUT_f32(p, i, x) (((float *)(p))[i] = (x))
+#define PUT_f16(p, i, x) (((uint16_t *)(p))[i] = fp4_f32_to_f16(x))
+#define PUT_bf16(p, i, x) (((uint16_t *)(p))[i] = fp4_f32_to_bf16(x))
+#define GLOBAL_nvfp4 1 /* has a number for the tensor */
+#define GLOBAL_nvfp4_32 1
+#define GLOBAL_mxfp4 0
+#define GLOBAL_mxfp4_16 0
+#define GLOBAL_mxfp8 0
+#define GLOBAL_modelopt 1
+#define GLOBAL_cast 0
+
+#define WORDS JOIN(WORDS_, INPUT, )
+#define LOAD JOIN(fp4_load_u32x, WORDS, )
+#define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
+#define OUT_WORDS JOIN(WORDS_, OUTPUT, )
+#define NARROW JOIN(NARROW_, OUTPUT, )
+#define STORE JOIN(fp4_store_u32x, OUT_WORDS, )
+#define FAKE JOIN(FAKE_, RULE, )
+typedef JOIN(fp4_u32x, WORDS, ) raw;
+
+enum {
+    ELEMENT = WORDS / 4, /* bytes of an input element */
+    OUT_ELEMENT = OUT_WORDS / 4,
+    LANES = JOIN(LANES_, RULE, ),
+    BLOCK = 16 * LANES, /* elements that share a scale */
+    IS_OURS = JOIN(IS_OURS_, RULE, ),
+    HAS_GLOBAL = JOIN(GLOBAL_, RULE, ),
+    IS_MODELOPT = HAS_GLOBAL && !IS_OURS,
+    THREADS = 128,
+    EACH = 4 /* rows a thread */
+};
+
+/* ------------------------------------------------------------------------------ arguments */
+
+/**
+ * shape    x, y: rows x cols, row r at element r * x_stride, r * y_stride; cols: whole blocks. All
+ *          of them, and the strides, aligned to 16 bytes. y may be x if they have the same type.
+ * global   nvfp4: the global_enc of rows r at global_device[r / global_rows], of all where
+ *          global_rows is 0; or, where that is null, `global` for all. Positive and finite.
+ *          modelopt: likewise the largest amax of the tensor. Others: not used.
+ * amax     null, or the amax of each block, row-major; not negative, not NaN. What exceeds it is
+ *          clipped.
+ * block    modelopt with amax: the length of its blocks, any that divides cols. Others: not used.
+ * fp8_max  modelopt with amax: 448; 256 leaves room above; 0: scales are not rounded to e4m3.
+ * clipped  null, or rows * cols / 8 bytes, aligned to 2: bit i % 8 of byte i / 8 is 1 where element
+ *          i = row * cols + col was more than the largest code, |x * enc| > 6 (mxfp8: 448).
+ */
+typedef struct fake_args {
+    void *y;
+    const void *x;
+    size_t rows, cols, x_stride, y_stride;
+    const float *global_device;
+    size_t global_rows;
+    float global;
+    const float *amax;
+    size_t block;
+    float fp8_max;
+    uint8_t *clipped;
+} fake_args;
+
+/* ------------------------------------------------------------------------------ the rules */
+
+/* What a piece is quantized with: the number of its tensor, the amax of its block if that is given;
+   where the amax is not, the pieces of the block are those of `LANES` neighbouring lanes. */
+typedef struct numbers {
+    float global, amax;
+    float fp8_max;
+    int is_static, wants_clipped;
+} numbers;
+
+/* A piece as it comes out, and its bits. */
+typedef struct faked {
+    fp4_f32x16 y;
+    uint32_t clipped;
+} faked;
+
+[[maybe_unused]] static __device__ __forceinline__ faked fake_nvfp4(fp4_f32x16 x, const numbers &n)
+{
+    const float global_dec = fp4_nvfp4_global_dec(n.global);
+    fp4_part2 p;
+    faked f;
+
+    if (n.is_static) {
+        p = fp4_nvfp4_quantize_given_x16(x, n.amax, n.global);
+    } else if (LANES == 1) {
+        const fp4_nvfp4_block b = fp4_nvfp4_quantize(x, n.global);
+        p.q[0] = b.q[0];
+        p.q[1] = b.q[1];
+        p.sf = b.sf;
+    } else {
+        uint32_t care;
+        const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(x), LANES);
+        p = fp4_nvfp4_quantize_known_x16(x, amax, 1.0f, n.global, &care);
+        if (fp4_ptx_any(0xffffffffu, care != 0)) {
+            p = fp4_nvfp4_quantize_any_x16(x, LANES, 1.0f, n.global);
+        }
+    }
+    f.y = fp4_nvfp4_dequantize(p.q, p.sf, global_dec);
+    f.clipped = 0;
+    if (n.wants_clipped) {
+        const float enc = fp4_nvfp4_enc(fp4_cvt_e4m3_to_f32(p.sf), n.global);
+        f.clipped = fp4_clipped_x16(x, enc, FP4_E2M1_MAX);
+    }
+    return f;
+}
+
+[[maybe_unused]] static __device__ __forceinline__ faked fake_mxfp4(fp4_f32x16 x, const numbers &n)
+{
+    fp4_part2 p;
+    faked f;
+
+    if (n.is_static) {
+        p = fp4_mxfp4_quantize_given_x16(x, n.amax);
+    } else if (LANES == 2) {
+        p = fp4_mxfp4_quantize_x16(x);
+    } else {
+        uint32_t care;
+        p = fp4_mxfp4_quantize_known_x16(x, fp4_amax_or_nan_x16(x), 1.0f, &care);
+        if (care) {
+            p = fp4_mxfp4_quantize_any_x16(x, LANES, 1.0f);
+        }
+    }
+    f.y = fp4_mxfp4_dequantize_x16(p.q, p.sf);
+    f.clipped = n.wants_clipped ? fp4_clipped_x16(x, fp4_e8m0_to_enc(p.sf), FP4_E2M1_MAX) : 0;
+    return f;
+}
+
+[[maybe_unused]] static __device__ __forceinline__ faked fake_mxfp8(fp4_f32x16 x, const numbers &n)
+{
+    const fp4_part4 p =
+        n.is_static ? fp4_mxfp8_quantize_given_x16(x, n.amax) : fp4_mxfp8_quantize_x16(x);
+    faked f;
+
+    f.y = fp4_mxfp8_dequantize_x16(p.q, p.sf);
+    f.clipped = n.wants_clipped ? fp4_clipped_x16(x, fp4_e8m0_to_enc(p.sf), FP4_E4M3_MAX) : 0;
+    return f;
+}
+
+/* The scale of a block whose amax is given. */
+[[maybe_unused]] static __device__ float modelopt_scale(float amax, const numbers &n)
+{
+    return n.fp8_max == 0.0f ? fp4_modelopt_scale_f32(amax)
+                             : fp4_modelopt_scale(amax, n.global, n.fp8_max);
+}
+
+[[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
+                                                                       const numbers &n)
+{
+    const float scale = n.is_static ? modelopt_scale(n.amax, n)
+                                    : fp4_modelopt_dynamic_scale(fp4_amax_x16(x), n.global);
+    faked f;
+
+    f.y = fp4_modelopt_fake_static_x16(x, scale); /* a dynamic scale is a positive number too */
+    f.clipped = n.wants_clipped ? fp4_modelopt_clipped_x16(x, fp4_modelopt_divisor(scale)) : 0;
+    return f;
+}
+
+[[maybe_unused]] static __device__ __forceinline__ faked fake_cast(fp4_f32x16 x, const numbers &n)
+{
+    faked f;
+
+    f.y = fp4_modelopt_fake_dynamic_x16(x, 1.0f);
+    f.clipped = n.wants_clipped ? fp4_clipped_x16(x, 1.0f, FP4_E2M1_MAX) : 0;
+    return f;
+}
+
+/* ------------------------------------------------------------------------------ kernels */
+
+/* How the grid is cut: CTAs next to each other. */
+typedef struct fake_grid {
+    uint32_t across;
+} fake_grid;
+
+static __device__ float global_at(const fake_args &a, size_t row)
+{
+    return a.global_device == NULL ? a.global
+           : a.global_rows == 0    ? a.global_device[0]
+                                   : a.global_device[row / a.global_rows];
+}
+
+static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, const fake_grid g)
+{
+    const uint32_t pieces = (uint32_t)(a.cols / 16);
+    const uint32_t col = blockIdx.x % g.across * blockDim.x + threadIdx.x;
+    const size_t row = ((size_t)(blockIdx.x / g.across) * blockDim.y + threadIdx.y) * EACH;
+    const int is_col = col < pieces; /* the lanes beside are there for the group */
+    const size_t x_row = a.x_stride * ELEMENT, y_row = a.y_stride * OUT_ELEMENT;
+    const uint8_t *x = (const uint8_t *)a.x + (is_col ? col : 0) * (size_t)(16 * ELEMENT);
+    uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
+    const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
+    const float *amax = a.amax + (is_col ? col : 0) * (size_t)16 / block;
+    numbers n = {};
+    raw v[EACH];
+
+    fp4_pdl_wait();
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        v[j] = LOAD(x + (row + j < a.rows ? row + j : 0) * x_row);
+    }
+    n.global = HAS_GLOBAL ? global_at(a, row < a.rows ? row : 0) : 1.0f;
+    n.fp8_max = a.fp8_max;
+    n.is_static = (IS_OURS || IS_MODELOPT) && a.amax != NULL;
+    n.wants_clipped = a.clipped != NULL;
+    fp4_pdl_trigger();
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const size_t r = row + j;
+        const int is_here = r < a.rows && is_col;
+        if (HAS_GLOBAL && j > 0 && a.global_rows != 0 && is_here) {
+            n.global = global_at(a, r);
+        }
+        if (n.is_static) {
+            n.amax = amax[(r < a.rows ? r : 0) * (a.cols / block)];
+        }
+        const faked f = FAKE(WIDEN(v[j]), n);
+        if (is_here) {
+            STORE(y + r * y_row, NARROW(f.y));
+            if (n.wants_clipped) {
+                ((uint16_t *)a.clipped)[r * pieces + col] = (uint16_t)f.clipped;
+            }
+        }
+    }
+}
+
+/* modelopt with blocks of any length, and cast, of a matrix without gaps: 8 elements a thread. */
+static __global__ void __launch_bounds__(THREADS) fake_any(const fake_args a)
+{
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * 8, n = a.rows * a.cols;
+    numbers k = {};
+    uint32_t bits = 0;
+
+    fp4_pdl_wait();
+    fp4_pdl_trigger();
+    if (first >= n) {
+        return;
+    }
+    k.fp8_max = a.fp8_max;
+#pragma unroll 1
+    for (uint32_t i = 0; i < 8 && first + i < n; i++) {
+        const float x = JOIN(ONE_, INPUT, )(a.x, first + i);
+        float scale = 1.0f;
+        if (IS_MODELOPT) {
+            k.global = global_at(a, (first + i) / a.cols);
+            scale = modelopt_scale(a.amax[(first + i) / a.block], k);
+        }
+        JOIN(PUT_, OUTPUT, )(a.y, first + i, fp4_modelopt_fake_static(x, scale));
+        bits |= (uint32_t)fp4_modelopt_is_clipped(x, fp4_modelopt_divisor(scale)) << i;
+    }
+    if (a.clipped != NULL) {
+        a.clipped[first / 8] = (uint8_t)bits;
+    }
+}
+
+/* ------------------------------------------------------------------------------ launcher */
+
+/* Positive, finite, and so is its reciprocal; an amax may be 0, and anything up to infinity. */
+static int is_bad_global(float global)
+{
+    return IS_MODELOPT ? !(global >= 0.0f) : !(global > 0x1p-128f && global <= FP4_F32_MAX);
+}
+
+/* Whether fake_rows can do it; else fake_any has to. */
+static int is_whole_pieces(const fake_args *a)
+{
+    return a->cols % 16 == 0 && (!IS_MODELOPT || a->amax == NULL || a->block % 16 == 0);
+}
+
+static int is_bad_strides(const fake_args *a)
+{
+    return a->x_stride < a->cols || a->x_stride > (size_t)-1 / ELEMENT / a->rows ||
+           a->y_stride < a->cols || a->y_stride > (size_t)-1 / OUT_ELEMENT / a->rows ||
+           (is_whole_pieces(a)
+                ? a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||
+                      a->y_stride * OUT_ELEMENT % 16 != 0 || (size_t)a->y % 16 != 0
+                : a->x_stride != a->cols || a->y_stride != a->cols || (size_t)a->x % ELEMENT != 0 ||
+                      (size_t)a->y % OUT_ELEMENT != 0);
+}
+
+static int is_bad(const fake_args *a)
+{
+    const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? BLOCK
+                         : IS_MODELOPT                               ? a->block
+                                                                     : 1;
+
+    return a->x == NULL || a->y == NULL ||                                          /* null */
+           block == 0 || a->cols % block != 0 || a->cols / 16 > 0xffffffffu / 64 || /* shape */
+           is_bad_strides(a) || (size_t)a->amax % 4 != 0 ||
+           (is_whole_pieces(a) && (size_t)a->clipped % 2 != 0) ||
+           (HAS_GLOBAL && a->global_device == NULL && is_bad_global(a->global)) ||
+           (IS_MODELOPT && a->amax != NULL && a->fp8_max != 0.0f && a->fp8_max != 448.0f &&
+            a->fp8_max != 256.0f);
+}
+
+static cudaError_t launch(const void *kernel, size_t ctas, uint32_t width, void **arguments,
+                          int pdl, cudaStream_t stream)
+{
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
+
+    if (ctas > 0x7fffffffu) {
+        return cudaErrorInvalidValue;
+    }
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)ctas);
+    config.blockDim = dim3(width, THREADS / width);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = pdl ? 1 : 0;
+    return cudaLaunchKernelExC(&config, kernel, arguments);
+}
+
+/**
+ * Fake-quantizes on `stream`: one launch, no allocation, no synchronization, nothing read on the
+ * host, so that a CUDA graph can capture it.
+ *
+ * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
+ *          before it touches memory. Only with code compiled for sm_90 or later.
+ * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, number or null pointer:
+ *          nothing launched, nothing written. rows = 0 or cols = 0 is no error.
+ */
+static cudaError_t fake_quantize(const fake_args *a, int pdl, cudaStream_t stream)
+{
+    const size_t pieces = a->cols / 16;
+    fake_grid g;
+    void *arguments[] = {(void *)a, &g};
+    uint32_t width = THREADS;
+    size_t down;
+
+    if (a->rows == 0 || a->cols == 0) {
+        return cudaSuccess;
+    }
+    if (is_bad(a)) {
+        return cudaErrorInvalidValue;
+    }
+    if (!IS_OURS && !is_whole_pieces(a)) {
+        return launch((const void *)fake_any, (a->rows * a->cols / 8 + THREADS) / THREADS, THREADS,
+                      arguments, pdl, stream);
+    }
+    while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
+        width /= 2; /* until no more than an eighth of the columns is wasted */
+    }
+    g.across = (uint32_t)((pieces + width - 1) / width);
+    down = (a->rows + EACH * (THREADS / width) - 1) / (EACH * (THREADS / width));
+    return down > 0x7fffffffu
+               ? cudaErrorInvalidValue
+               : launch((const void *)fake_rows, down * g.across, width, arguments, pdl, stream);
+}
+
+/* ------------------------------------------------------------------------------ example */
+
+#if !defined(NO_MAIN)
+#include <fp4/host/fake.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DTYPE_f32 FP4_F32
+#define DTYPE_f16 FP4_F16
+#define DTYPE_bf16 FP4_BF16
+#define RULE_nvfp4 FP4_FAKE_NVFP4
+#define RULE_mxfp4 FP4_FAKE_MXFP4
+#define RULE_mxfp8 FP4_FAKE_MXFP8
+#define RULE_nvfp4_32 FP4_FAKE_NVFP4_32
+#define RULE_mxfp4_16 FP4_FAKE_MXFP4_16
+#define RULE_modelopt FP4_FAKE_MODELOPT
+#define RULE_cast FP4_FAKE_CAST
+#define TEXT_(word) #word
+#define TEXT(word) TEXT_(word)
+
+static void must(cudaError_t error)
+{
+    if (error != cudaSuccess) {
+        fprintf(stderr, "fake_quant: %s\n", cudaGetErrorString(error));
+        exit(1);
+    }
+}
+
+/* Host memory with n elements of the input type, between -1 and 1, some of them larger. */
+static void *elements(size_t n)
+{
+    float *x = (float *)malloc(n * sizeof(float));
+    uint32_t state = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = ((float)(state >> 8) * 0x1p-23f - 1.0f) * (i % 100 == 0 ? 8.0f : 1.0f);
+        if (ELEMENT == 2) {
+            ((uint16_t *)x)[i] =
+                JOIN(DTYPE_, INPUT, ) == FP4_F16 ? fp4_f32_to_f16(x[i]) : fp4_f32_to_bf16(x[i]);
+        }
+    }
+    return x;
+}
+
+/* Device memory with these bytes; without them, poisoned: a byte that is not written will show. */
+static void *device(const void *host, size_t bytes)
+{
+    void *p;
+
+    must(cudaMalloc(&p, bytes));
+    must(host != NULL ? cudaMemcpy(p, host, bytes, cudaMemcpyHostToDevice)
+                      : cudaMemset(p, 0x7b, bytes));
+    return p;
+}
+
+/* Whether these bytes stand on the device. */
+static int same(const void *got, const void *expected, size_t bytes)
+{
+    void *copy = malloc(bytes);
+    int is_same;
+
+    must(cudaMemcpy(copy, got, bytes, cudaMemcpyDeviceToHost));
+    is_same = memcmp(copy, expected, bytes) == 0;
+    free(copy);
+    return is_same;
+}
+
+/* Median of 20 launches. */
+static void measure(const fake_args *a)
+{
+    cudaEvent_t start, stop;
+    float ms[20];
+
+    must(cudaEventCreate(&start));
+    must(cudaEventCreate(&stop));
+    for (int i = 0; i < 20; i++) {
+        must(cudaEventRecord(start, 0));
+        must(fake_quantize(a, 0, 0));
+        must(cudaEventRecord(stop, 0));
+        must(cudaEventSynchronize(stop));
+        must(cudaEventElapsedTime(&ms[i], start, stop));
+        for (int j = i; j > 0 && ms[j] < ms[j - 1]; j--) {
+            const float swap = ms[j];
+            ms[j] = ms[j - 1];
+            ms[j - 1] = swap;
+        }
+    }
+    printf("  %.1f us, %.0f GB/s\n", 1e3 * ms[10],
+           1e-6 * (double)(a->rows * a->cols * (ELEMENT + OUT_ELEMENT)) / ms[10]);
+}
+
+/* Values and bits of the kernel and of its host twin; then, where that is asked for, its speed. */
+static int check(size_t rows, size_t cols, int is_static, int is_timed)
+{
+    const size_t n = rows * cols, blocks = n / BLOCK;
+    void *x = elements(n), *y = malloc(n * OUT_ELEMENT);
+    float *amax = (float *)malloc(blocks * sizeof(float));
+    uint8_t *clipped = (uint8_t *)malloc(n / 8);
+    const fp4_matrix m = {x, JOIN(DTYPE_, INPUT, ), rows, cols, cols, 1.0f};
+    fp4_fake fake = {
+        JOIN(RULE_, RULE, ), IS_MODELOPT ? 8.0f : 336.0f, NULL, 0, NULL, BLOCK, 448.0f};
+    fake_args a = {};
+    int is_same;
+
+    for (size_t i = 0; i < blocks; i++) {
+        amax[i] = 0.01f * (float)(i % 300);
+    }
+    fake.amax = is_static ? amax : NULL;
+    a.y = device(NULL, n * OUT_ELEMENT);
+    a.x = device(x, n * ELEMENT);
+    a.rows = rows;
+    a.cols = a.x_stride = a.y_stride = cols;
+    a.global = fake.global;
+    a.amax = is_static ? (const float *)device(amax, blocks * sizeof(float)) : NULL;
+    a.block = fake.block;
+    a.fp8_max = fake.fp8_max;
+    a.clipped = (uint8_t *)device(NULL, n / 8);
+    must(fake_quantize(&a, 0, 0));
+    if (fp4_ref_fake_quantize(m, &fake, JOIN(DTYPE_, OUTPUT, ), y, n * OUT_ELEMENT, cols, clipped,
+                              n / 8) != FP4_OK) {
+        return 0;
+    }
+    is_same = same(a.y, y, n * OUT_ELEMENT) && same(a.clipped, clipped, n / 8);
+    printf("%zu x %zu, amaxes %s, device and host: %s\n", rows, cols, is_static ? "given" : "found",
+           is_same ? "same bytes" : "differ");
+    if (is_same && is_timed) {
+        a.clipped = NULL;
+        measure(&a);
+    }
+    free(x);
+    free(y);
+    free(amax);
+    free(clipped);
+    return is_same;
+}
+
+int main(void)
+{
+    printf("%s to %s by %s\n", TEXT(INPUT), TEXT(OUTPUT), TEXT(RULE));
+    return !(check(1, 64, 0, 0) && check(130, 4192, 1, 0) && check(16384, 8192, 0, 1) &&
+             check(16384, 8192, 1, 1));
+}
+#endif
