@@ -1,9 +1,8 @@
 /*
- * fp4/modelopt.h: byte for byte what ModelOpt itself gave on an H200 (golden/README.md), and where
- * its rules have corners that those tensors do not reach.
+ * fp4/modelopt.h and fp4/host/modelopt.h: byte for byte what ModelOpt itself gave on an H200
+ * (golden/README.md), and where its rules have corners that those tensors do not reach.
  */
-#include <fp4/f16.h>
-#include <fp4/modelopt.h>
+#include <fp4/host/modelopt.h>
 
 #include <math.h>
 
@@ -17,6 +16,7 @@ typedef struct input {
     const char *folder, *dtype, *type; /* t1, bf16, <u2 */
     size_t n;
     float x[MOST], amax[MOST / BLOCK], global_amax;
+    fp4_matrix matrix; /* the same elements */
 } input;
 
 static uint32_t stored(const input *in, float y)
@@ -37,6 +37,12 @@ static void load(input *in)
     const npy a = golden_load(golden_path("%s/input.%s.npy", in->folder, in->dtype), input_type);
 
     cr_assert(a.count <= MOST && a.count % BLOCK == 0, "%zu elements", a.count);
+    cr_assert_eq(a.rank, 2, "%s %s is not a matrix", in->folder, in->dtype);
+    in->matrix = strcmp(in->dtype, "bf16") == 0
+                     ? fp4_matrix_bf16(a.data, a.shape[0], a.shape[1], a.shape[1])
+                 : strcmp(in->dtype, "f16") == 0
+                     ? fp4_matrix_f16(a.data, a.shape[0], a.shape[1], a.shape[1])
+                     : fp4_matrix_f32(a.data, a.shape[0], a.shape[1], a.shape[1]);
     in->n = a.count;
     in->global_amax = 0.0f;
     for (size_t i = 0; i < in->n; i++) {
@@ -131,7 +137,110 @@ Test(modelopt, dynamic_fakes_are_those_of_fp4_fake_quant_block)
     for_each_input(see_dynamic);
 }
 
-/* ---------------------------------------------------------------- corners */
+/* A tensor to quantize into. Its memory is 0x7f throughout, so that a byte left out shows. */
+static fp4_tensor tensor(fp4_format format, size_t rows, size_t cols)
+{
+    const size_t q_bytes = fp4_q_bytes(format, rows, cols);
+    const size_t sf_bytes = rows * (cols / fp4_format_block(format));
+
+    return fp4_tensor_view(format, FP4_LAYOUT_LINEAR, rows, cols, golden_memory(q_bytes, 0x7f),
+                           q_bytes, golden_memory(sf_bytes, 0x7f), sf_bytes);
+}
+
+/* The function for t's format. */
+static fp4_status quantize(fp4_matrix x, float global_dec, fp4_tensor *t)
+{
+    switch (t->format) {
+    case FP4_NVFP4:
+    case FP4_NVFP4_32:
+        return fp4_ref_modelopt_nvfp4_quantize(x, global_dec, t);
+    case FP4_MXFP4:
+    case FP4_MXFP4_16:
+        return fp4_ref_modelopt_mxfp4_quantize(x, t);
+    case FP4_MXFP8:
+        break;
+    }
+    return fp4_ref_modelopt_mxfp8_quantize(x, t);
+}
+
+/* Codes and scale bytes of <prefix>.codes.npy and <prefix>.sf.npy. */
+static fp4_tensor expect_tensor(const input *in, const char *name, fp4_format format)
+{
+    const float global_dec = fp4_modelopt_global_dec(in->global_amax, 448.0f);
+    fp4_tensor t = tensor(format, in->matrix.rows, in->matrix.cols);
+    const char *path;
+
+    CHECK_EQ(quantize(in->matrix, global_dec, &t), FP4_OK, "%s %s %s", in->folder, in->dtype, name);
+    path = golden_path("%s/modelopt.%s.%s.sf.npy", in->folder, in->dtype, name);
+    host_expect_bytes(t.sf, golden_data(path, "|u1", t.sf_bytes), t.sf_bytes, path);
+    path = golden_path("%s/modelopt.%s.%s.codes.npy", in->folder, in->dtype, name);
+    host_expect_bytes(t.q, golden_data(path, "|u1", t.q_bytes), t.q_bytes, path);
+    return t;
+}
+
+/* What ModelOpt's dequantize makes of a code. A block's scales are multiplied first, in f32; the
+   product with the value of the code is f32 too, and is then rounded to the dtype. NVFP4's table of
+   values has 0 for code 8, where MXFP4's is -1 * 0. */
+static float dequantized(const fp4_tensor *t, size_t i)
+{
+    const float value = host_e2m1(t->q[i / 2] >> (i % 2 * 4) & 15u);
+    const uint8_t sf = t->sf[i / fp4_format_block(t->format)];
+
+    return t->format == FP4_NVFP4
+               ? host_mul(value == 0.0f ? 0.0f : value, fp4_modelopt_nvfp4_dec(sf, t->global_dec))
+               : host_mul(value, fp4_modelopt_mx_dec(sf));
+}
+
+static void expect_dequantized(const input *in, const char *name, const fp4_tensor *t)
+{
+    const npy expected = golden_load(golden_path("%s/dequant.%s.modelopt.%s.%s.%s.npy", in->folder,
+                                                 in->dtype, in->folder, in->dtype, name),
+                                     in->type);
+
+    cr_assert_eq(expected.count, in->n, "%s %s %s", in->folder, in->dtype, name);
+    for (size_t i = 0; i < in->n; i++) {
+        CHECK_EQ(stored(in, dequantized(t, i)), element(&expected, i), "%s %s %s, element %zu",
+                 in->folder, in->dtype, name, i);
+    }
+}
+
+static void see_nvfp4(const input *in)
+{
+    const fp4_tensor t = expect_tensor(in, "nvfp4", FP4_NVFP4);
+    const float *scale_2 = golden_data(
+        golden_path("%s/modelopt.%s.nvfp4.scale2.npy", in->folder, in->dtype), "<f4", 1);
+
+    CHECK_EQ(host_bits_of(t.global_dec), host_bits_of(*scale_2), "%s %s", in->folder, in->dtype);
+    expect_dequantized(in, "nvfp4", &t);
+}
+
+static void see_mxfp4(const input *in)
+{
+    const fp4_tensor t = expect_tensor(in, "mxfp4", FP4_MXFP4);
+    expect_dequantized(in, "mxfp4", &t);
+}
+
+static void see_mxfp8(const input *in)
+{
+    expect_tensor(in, "mxfp8", FP4_MXFP8);
+}
+
+Test(modelopt, nvfp4_is_that_of_nvfp4_qtensor)
+{
+    for_each_input(see_nvfp4);
+}
+
+Test(modelopt, mxfp4_is_that_of_mxfp4_qtensor)
+{
+    for_each_input(see_mxfp4);
+}
+
+Test(modelopt, mxfp8_is_that_of_mxfp8_qtensor)
+{
+    for_each_input(see_mxfp8);
+}
+
+/* ---------------------------------------------------------------- corners of fake quantization */
 
 /* Their ladder of comparisons, which is what decides. */
 static float ladder(float x)
@@ -189,4 +298,495 @@ Test(modelopt, small_scales)
     CHECK_EQ(host_bits_of(fp4_modelopt_scale(3e-7f, 3e-7f, 448.0f)),
              host_bits_of(fp4_modelopt_scale(3e-7f, 6.0f, 448.0f)), "an amax up to 2^-24 * 6");
     CHECK_EQ(host_bits_of(fp4_modelopt_scale_f32(6.0f)), host_bits_of(1.0f), "6");
+}
+
+/* ---------------------------------------------------------------- corners of quantized tensors */
+
+Test(modelopt, global_scale)
+{
+    /* a multiplication by the reciprocal, not a division: 2689/2688 tells them apart */
+    CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(2689.0f, 448.0f)),
+             host_bits_of(host_mul(2689.0f, host_div(1.0f, 2688.0f))), "2689");
+    CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(1535.0f, 256.0f)),
+             host_bits_of(host_mul(1535.0f, host_div(1.0f, 1536.0f))), "1535, four over six");
+    CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(0.0f, 448.0f)), 0, "zeros");
+}
+
+Test(modelopt, nvfp4_scales_are_never_zero)
+{
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(0.0f, 1.0f), 0x38, "0 counts as 1");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(host_bits(1), 1.0f), 0x38, "2^-149 / 6 underflows to 0");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(1e-30f, 1.0f), 0x01, "2^-9 at least");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(6.0f / 1024.0f, 1.0f), 0x01, "2^-10");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(6.0f / 512.0f, 1.0f), 0x01, "2^-9");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(2688.0f, 1.0f), 0x7e, "448");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(FP4_F32_MAX, 1.0f), 0x7e, "saturates");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(INFINITY, 1.0f), 0x7e, "infinity");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(NAN, 1.0f), 0x7f, "NaN");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(0.0f, 0.0f), 0x7f, "0 / 0, a tensor of zeros");
+    CHECK_EQ(fp4_modelopt_nvfp4_sf(1.0f, 1e38f), 0x38, "6 * global_dec overflows");
+}
+
+Test(modelopt, nvfp4_codes_round_ties_to_even_and_have_a_sign_below_zero)
+{
+    static const float tie[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+    static const uint8_t even[] = {0, 2, 2, 4, 4, 6, 6};
+
+    for (size_t i = 0; i < 7; i++) {
+        CHECK_EQ(fp4_modelopt_nvfp4_code(tie[i] * 3.0f, 3.0f), even[i], "%g", (double)tie[i]);
+        CHECK_EQ(fp4_modelopt_nvfp4_code(-tie[i], 1.0f), 8 | even[i], "-%g", (double)tie[i]);
+        CHECK_EQ(fp4_modelopt_nvfp4_code(nextafterf(tie[i], 0.0f), 1.0f), i, "below a tie");
+        CHECK_EQ(fp4_modelopt_nvfp4_code(nextafterf(tie[i], 9.0f), 1.0f), i + 1, "above a tie");
+    }
+    CHECK_EQ(fp4_modelopt_nvfp4_code(0.0f, 1.0f), 0, "0");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(-0.0f, 1.0f), 0, "-0 is not below 0");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(host_bits(0x80000001u), 448.0f), 0, "underflows to -0");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(host_bits(0x80000001u), 1.0f), 8, "-2^-149 is below 0");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(100.0f, 1.0f), 7, "saturates");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(-INFINITY, 1.0f), 15, "-infinity");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(NAN, 1.0f), 7, "NaN");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(-NAN, 1.0f), 7, "NaN with a sign");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(1.0f, NAN), 7, "a scale that is NaN");
+    CHECK_EQ(fp4_modelopt_nvfp4_code(0.0f, 0.0f), 7, "0 / 0");
+}
+
+/* 127 and the logarithm, rounded to float, rounded up; double is far more than enough for that. */
+static int naive_byte(float quotient)
+{
+    const double log = quotient > 0.0f ? log2((double)quotient) : -127.0;
+    return isinf(quotient) ? 255 : (int)fmaxf(ceilf((float)log), -127.0f) + 127;
+}
+
+Test(modelopt, mx_scales_are_the_ceiling_of_a_rounded_logarithm)
+{
+    size_t rounded_down = 0;
+
+    for (uint32_t exponent = 0; exponent < 255; exponent++) {
+        for (uint32_t i = 0; i < 129; i++) { /* around 6 and 7 (448) times a power of two */
+            const uint32_t bits[] = {(exponent << 23 | 0x400000u) + i - 64u,
+                                     (exponent << 23 | 0x600000u) + i - 64u};
+            for (int j = 0; j < 2; j++) {
+                const float amax = host_bits(bits[j]);
+                const float sixth = host_mul(amax, host_div(1.0f, 6.0f));
+                const float of_448 = host_mul(amax, host_div(1.0f, 448.0f));
+                CHECK_EQ(fp4_modelopt_mxfp4_sf(amax), naive_byte(sixth), "%a", (double)amax);
+                CHECK_EQ(fp4_modelopt_mxfp8_sf(amax), naive_byte(of_448), "%a", (double)amax);
+                rounded_down += fp4_modelopt_mxfp4_sf(amax) != fp4_mxfp4_scale(amax).bits;
+                rounded_down += fp4_modelopt_mxfp8_sf(amax) != fp4_mxfp8_scale(amax).bits;
+            }
+        }
+    }
+    CHECK(rounded_down > 5000, "only %zu bytes are not the exact ceiling", rounded_down);
+}
+
+Test(modelopt, mx_scales_at_the_ends)
+{
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(0.0f), 0, "zeros");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(host_bits(1)), 0, "2^-149");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(host_bits(0x00c00000u)), 0, "6 * 2^-128");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(6.0f), 127, "6");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(FP4_F32_MAX), 253, "FLT_MAX");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(INFINITY), 255, "infinity");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(NAN), 255, "NaN: undefined in ModelOpt, chosen here");
+    CHECK_EQ(fp4_modelopt_mxfp4_sf(-NAN), 255, "NaN with a sign");
+    CHECK_EQ(fp4_modelopt_mxfp8_sf(0.0f), 0, "zeros");
+    CHECK_EQ(fp4_modelopt_mxfp8_sf(448.0f), 127, "448");
+    CHECK_EQ(fp4_modelopt_mxfp8_sf(FP4_F32_MAX), 247, "FLT_MAX");
+    CHECK_EQ(fp4_modelopt_mxfp8_sf(INFINITY), 254, "infinity");
+    CHECK_EQ(fp4_modelopt_mxfp8_sf(NAN), 0, "NaN");
+}
+
+Test(modelopt, mx_dec_is_a_power_of_two_but_for_byte_0)
+{
+    for (unsigned sf = 1; sf < 255; sf++) {
+        CHECK_EQ(host_bits_of(fp4_modelopt_mx_dec((uint8_t)sf)),
+                 host_bits_of(host_e8m0((uint8_t)sf)), "byte %u", sf);
+    }
+    CHECK_EQ(host_bits_of(fp4_modelopt_mx_dec(0)), 0x003fffffu, "2^-127 - 2^-149");
+    CHECK_EQ(host_bits_of(fp4_modelopt_mx_dec(255)), 0x7f800000u, "infinity");
+}
+
+Test(modelopt, mxfp4_codes_round_ties_toward_zero_and_have_a_sign_unless_positive)
+{
+    static const float tie[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+
+    for (unsigned i = 0; i < 7; i++) {
+        CHECK_EQ(fp4_modelopt_mxfp4_code(tie[i] * 4.0f, 129), i, "%g", (double)tie[i]);
+        CHECK_EQ(fp4_modelopt_mxfp4_code(-tie[i], 127), 8u | i, "-%g", (double)tie[i]);
+        CHECK_EQ(fp4_modelopt_mxfp4_code(nextafterf(tie[i], 9.0f), 127), i + 1u, "above a tie");
+        /* what divides is a little less than 2^-127, so that this is no tie */
+        CHECK_EQ(fp4_modelopt_mxfp4_code((float)((double)tie[i] * oracle_power(-127)), 0), i + 1u,
+                 "%g * 2^-127", (double)tie[i]);
+    }
+    CHECK_EQ(fp4_modelopt_mxfp4_code(0.0f, 127), 8, "0");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(-0.0f, 127), 8, "-0");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(host_bits(1), 127), 0, "2^-149 is positive");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(host_bits(1), 129), 8, "underflows to 0");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(100.0f, 127), 7, "saturates");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(-INFINITY, 127), 15, "-infinity");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(NAN, 127), 8, "NaN");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(FP4_F32_MAX, 255), 8, "in a block with infinity");
+    CHECK_EQ(fp4_modelopt_mxfp4_code(INFINITY, 255), 8, "infinity in its block");
+}
+
+Test(modelopt, mxfp8_codes)
+{
+    CHECK_EQ(fp4_modelopt_mxfp8_code(448.0f, 127), 0x7e, "448");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(-1e9f, 127), 0xfe, "saturates");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(17.0f, 127), 0x58, "a tie, to even: 16");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(19.0f, 127), 0x5a, "a tie, to even: 20");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(0.0f, 0), 0, "0");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(-0.0f, 0), 0x80, "-0");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(1.0f, 0), 0x7e, "1 * 2^127 in a block with NaN");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(NAN, 0), 0x7f, "NaN");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(-NAN, 0), 0x7f, "NaN with a sign");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(INFINITY, 254), 0x7e, "infinity");
+    /* ties, of which the factor of byte 254, a little less than 2^-127, makes none */
+    CHECK_EQ(fp4_modelopt_mxfp8_code(host_bits(0x7f080000u), 253), 0x40, "2.125, to even");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(host_bits(0x7f180000u), 253), 0x42, "2.375, to even");
+    CHECK_EQ(fp4_modelopt_mxfp8_code(host_bits(0x7f180000u), 254), 0x39,
+             "a little less than 1.1875");
+}
+
+/* ---------------------------------------------------------------- whole matrices */
+
+/* ModelOpt's formulas once more, by other means than include/fp4. */
+static uint8_t naive_scale(fp4_format format, float amax, float global_dec)
+{
+    int byte;
+
+    if (fp4_format_is_nvfp4(format)) {
+        const float quotient = host_div(amax, host_mul(6.0f, global_dec));
+        const float bounded = quotient == 0.0f ? 1.0f : fmaxf(quotient, 0.001953125f);
+        return (uint8_t)(isnan(amax) ? 0x7fu : oracle_nearest(oracle_e4m3(), (double)bounded));
+    }
+    if (isnan(amax)) {
+        return format == FP4_MXFP8 ? 0 : 255;
+    }
+    byte = naive_byte(host_mul(amax, host_div(1.0f, format == FP4_MXFP8 ? 448.0f : 6.0f)));
+    return (uint8_t)(format == FP4_MXFP8 && byte > 254 ? 254 : byte);
+}
+
+static float naive_power(int exponent)
+{
+    return exponent == 128    ? INFINITY
+           : exponent == -127 ? (float)(oracle_power(-127) - oracle_power(-149))
+                              : (float)oracle_power(exponent);
+}
+
+static uint8_t naive_code(fp4_format format, float x, uint8_t sf, float global_dec)
+{
+    unsigned code;
+    float y;
+
+    if (fp4_format_is_nvfp4(format)) {
+        y = host_div(x, host_mul(host_e4m3(sf), global_dec));
+        code = isnan(y) ? 7u : oracle_nearest(oracle_e2m1(), fabs((double)y));
+        return (uint8_t)(y < 0.0f ? 8u | code : code);
+    }
+    if (format == FP4_MXFP8) {
+        y = host_mul(x, naive_power(127 - (int)sf));
+        code = isnan(y) ? 0x7fu : oracle_nearest(oracle_e4m3(), fabs((double)y));
+        return (uint8_t)(!isnan(y) && signbit(y) ? 0x80u | code : code);
+    }
+    y = host_div(x, naive_power((int)sf - 127));
+    code = isnan(y) ? 0u : oracle_toward_zero(oracle_e2m1(), fabs((double)y));
+    code += code < 7u &&
+            fabs((double)y) * 2.0 > oracle_value(code, 1, 1) + oracle_value(code + 1u, 1, 1);
+    return (uint8_t)(y > 0.0f ? code : 8u | code);
+}
+
+/* The largest |x|; NaN where there is one. */
+static float naive_amax(const float *x, size_t n)
+{
+    float amax = 0.0f;
+
+    for (size_t i = 0; i < n; i++) {
+        amax = isnan(x[i]) || isnan(amax) ? NAN : fmaxf(amax, fabsf(x[i]));
+    }
+    return amax;
+}
+
+enum { ROWS = 9, COLS = 64, STRIDE = 70, WIDE = 96 };
+
+/* x, quantized into WIDE columns: codes to q, scale bytes row-major to sf. */
+static void naive_quantize(const fp4_matrix *x, float global_dec, fp4_format format, uint8_t *q,
+                           uint8_t *sf)
+{
+    const size_t block = fp4_format_block(format);
+
+    memset(q, 0, ROWS * WIDE);
+    memset(sf, 0, ROWS * WIDE / 16);
+    for (size_t row = 0; row < ROWS; row++) {
+        for (size_t col = 0; col < COLS; col += block) {
+            uint8_t *scale = sf + row * (WIDE / block) + col / block;
+            float v[32];
+            for (size_t i = 0; i < block; i++) {
+                v[i] = host_element(x, row, col + i);
+            }
+            *scale = naive_scale(format, naive_amax(v, block), global_dec);
+            for (size_t i = 0; i < block; i++) {
+                const size_t at = row * WIDE + col + i;
+                const uint8_t code = naive_code(format, v[i], *scale, global_dec);
+                if (format == FP4_MXFP8) {
+                    q[at] = code;
+                } else {
+                    q[at / 2] = (uint8_t)(q[at / 2] | code << (at % 2 * 4));
+                }
+            }
+        }
+    }
+}
+
+static void quantizes(fp4_matrix x, float global_dec, fp4_format format, fp4_layout layout)
+{
+    const char *what = "NVFP4, MXFP4, MXFP8, NVFP4/32 or MXFP4/16";
+    const size_t sf_cols = WIDE / fp4_format_block(format);
+    const host_buffer q = host_buffer_new(fp4_q_bytes(format, ROWS, WIDE), 1);
+    const host_buffer sf = host_buffer_new(host_sf_bytes(layout, ROWS, sf_cols), 3);
+    fp4_tensor t = fp4_tensor_view(format, layout, ROWS, WIDE, q.bytes, q.size, sf.bytes, sf.size);
+    uint8_t expected_q[ROWS * WIDE], linear[ROWS * WIDE / 16], expected_sf[128 * 8];
+
+    naive_quantize(&x, global_dec, format, expected_q, linear);
+    host_place_scales(expected_sf, layout, linear, ROWS, sf_cols);
+    t.global_dec = 77.0f;
+    CHECK_EQ(quantize(x, global_dec, &t), FP4_OK, "format %d, layout %d", format, layout);
+    CHECK_EQ(host_bits_of(t.global_dec),
+             host_bits_of(fp4_format_is_nvfp4(format) ? global_dec : 1.0f), "global_dec");
+    host_expect_bytes(sf.bytes, expected_sf, sf.size, what);
+    host_expect_bytes(q.bytes, expected_q, q.size, what);
+    host_buffer_free(q, "codes");
+    host_buffer_free(sf, "scales");
+}
+
+Test(modelopt, any_format_layout_type_and_data_with_padding_of_zeros)
+{
+    static uint8_t memory[ROWS * STRIDE * 4 + 1];
+    uint64_t state = 4;
+
+    for (int i = 0; i < 5 * 3 * 4 * HOST_DATA; i++) {
+        const fp4_dtype dtype = (fp4_dtype)(i / HOST_DATA % 4);
+        const fp4_matrix x = {memory + 1, dtype,  ROWS,
+                              COLS,       STRIDE, dtype == FP4_E4M3 ? 0.037f : 1.0f};
+        float amax, global_dec;
+        host_fill(memory + 1, x, &state, (host_data)(i % HOST_DATA), 16);
+        amax = host_matrix_amax(&x);
+        global_dec = isinf(amax) || amax == 0.0f ? 0.01f : fp4_modelopt_global_dec(amax, 448.0f);
+        quantizes(x, global_dec, (fp4_format)(i / HOST_DATA / 4 % 5),
+                  (fp4_layout)(i / HOST_DATA / 20));
+    }
+}
+
+/* A block's first six elements, the others being 0, and what PyTorch 2.11 gave on an H200 for
+   ModelOpt's expressions, global_dec being 1. */
+Test(modelopt, nan_and_infinity_in_a_block)
+{
+    static const struct {
+        float x[6];
+        uint8_t sf[3], nvfp4[6], mxfp4[6], mxfp8[6];
+    } block[] = {
+        {{INFINITY, -INFINITY, 1.0f, -1.0f, 0.0f, -0.0f},
+         {0x7e, 255, 254},
+         {7, 15, 0, 8, 0, 0},
+         {8, 8, 8, 8, 8, 8},
+         {0x7e, 0xfe, 0, 0x80, 0, 0x80}},
+        {{INFINITY, -INFINITY, 1.0f, -1.0f, 0.0f, NAN}, /* MXFP4's byte is ours; there it was 0 */
+         {0x7f, 255, 0},
+         {7, 7, 7, 7, 7, 7},
+         {8, 8, 8, 8, 8, 8},
+         {0x7e, 0xfe, 0x7e, 0xfe, 0, 0x7f}},
+        {{NAN, -NAN, 1.0f, -1.0f, 0.0f, -0.0f},
+         {0x7f, 255, 0},
+         {7, 7, 7, 7, 7, 7},
+         {8, 8, 8, 8, 8, 8},
+         {0x7f, 0x7f, 0x7e, 0xfe, 0, 0x80}},
+        {{0.0f, -0.0f, 0.0f, 0.0f, 0.0f, 0.0f},
+         {0x38, 0, 0},
+         {0, 0, 0, 0, 0, 0},
+         {8, 8, 8, 8, 8, 8},
+         {0, 0x80, 0, 0, 0, 0}},
+        {{1.40129846e-45f, -1.40129846e-45f, 0.0f, 0.0f, 0.0f, 0.0f}, /* 2^-149 */
+         {0x38, 0, 0},
+         {0, 8, 0, 0, 0, 0},
+         {0, 8, 8, 8, 8, 8},
+         {0, 0x80, 0, 0, 0, 0}},
+    };
+
+    for (size_t i = 0; i < sizeof block / sizeof block[0]; i++) {
+        float x[32] = {0.0f};
+        fp4_tensor nvfp4 = tensor(FP4_NVFP4_32, 1, 32), mxfp4 = tensor(FP4_MXFP4, 1, 32);
+        fp4_tensor mxfp8 = tensor(FP4_MXFP8, 1, 32);
+        const fp4_matrix m = fp4_matrix_f32(x, 1, 32, 32);
+        memcpy(x, block[i].x, sizeof block[i].x);
+        CHECK_EQ(quantize(m, 1.0f, &nvfp4), FP4_OK, "NVFP4");
+        CHECK_EQ(quantize(m, 1.0f, &mxfp4), FP4_OK, "MXFP4");
+        CHECK_EQ(quantize(m, 1.0f, &mxfp8), FP4_OK, "MXFP8");
+        CHECK_EQ(nvfp4.sf[0], block[i].sf[0], "block %zu, NVFP4", i);
+        CHECK_EQ(mxfp4.sf[0], block[i].sf[1], "block %zu, MXFP4", i);
+        CHECK_EQ(mxfp8.sf[0], block[i].sf[2], "block %zu, MXFP8", i);
+        for (size_t j = 0; j < 6; j++) {
+            const size_t shift = j % 2 * 4;
+            CHECK_EQ(nvfp4.q[j / 2] >> shift & 15, block[i].nvfp4[j], "%zu.%zu, NVFP4", i, j);
+            CHECK_EQ(mxfp4.q[j / 2] >> shift & 15, block[i].mxfp4[j], "%zu.%zu, MXFP4", i, j);
+            CHECK_EQ(mxfp8.q[j], block[i].mxfp8[j], "%zu.%zu, MXFP8", i, j);
+        }
+    }
+}
+
+Test(modelopt, nothing_to_quantize_is_fine)
+{
+    for (int format = 0; format < 5; format++) {
+        fp4_tensor t =
+            fp4_tensor_view((fp4_format)format, FP4_LAYOUT_128X4, 0, 64, NULL, 0, NULL, 0);
+        CHECK_EQ(quantize(fp4_matrix_f32(NULL, 0, 64, 64), 1.0f, &t), FP4_OK, "no rows");
+        t.rows = 5;
+        t.cols = 0;
+        CHECK_EQ(quantize(fp4_matrix_f32(NULL, 5, 0, 0), 1.0f, &t), FP4_OK, "no columns");
+    }
+}
+
+/* ---------------------------------------------------------------- what is refused */
+
+/* Everything that a call can touch, valid, and how it is called. */
+typedef struct world {
+    float x[ROWS * COLS], row_dec[ROWS], global_dec;
+    uint8_t q[ROWS * COLS], sf[512];
+    fp4_tensor t;
+    fp4_matrix m;
+} world;
+
+static void world_reset(world *w, int format)
+{
+    const size_t block = fp4_format_block((fp4_format)format);
+
+    memset(w, 0, sizeof *w);
+    memset(w->q, 0x7f, sizeof w->q);
+    memset(w->sf, 0x7f, sizeof w->sf);
+    w->global_dec = 0.5f;
+    w->m = fp4_matrix_f32(w->x, ROWS, COLS, COLS);
+    w->t = fp4_tensor_view((fp4_format)format, FP4_LAYOUT_128X4, ROWS, COLS, w->q,
+                           fp4_q_bytes((fp4_format)format, ROWS, COLS), w->sf,
+                           host_sf_bytes(FP4_LAYOUT_128X4, ROWS, COLS / block));
+    w->t.global_dec = 77.0f;
+}
+
+/* The call for this format answers `status` and leaves every byte of the world as it was. */
+static void refuses(world *w, int format, fp4_status status, const char *what)
+{
+    const world before = *w;
+    fp4_tensor *t = &w->t;
+
+    CHECK_EQ(format == 0 || format == 3   ? fp4_ref_modelopt_nvfp4_quantize(w->m, w->global_dec, t)
+             : format == 1 || format == 4 ? fp4_ref_modelopt_mxfp4_quantize(w->m, t)
+                                          : fp4_ref_modelopt_mxfp8_quantize(w->m, t),
+             status, "format %d: %s", format, what);
+    CHECK(memcmp(&before, w, sizeof before) == 0, "format %d, %s: was written", format, what);
+}
+
+#define FOR_ALL_FORMATS(w) \
+    for (int format = 0; format < 5; format++) \
+        if (world_reset(&(w), format), 1)
+
+Test(modelopt, bad_shapes_and_strides_are_refused_and_nothing_is_written)
+{
+    static world w;
+
+    FOR_ALL_FORMATS(w)
+    {
+        w.m.cols = w.t.cols = COLS - 8;
+        refuses(&w, format, FP4_BAD_SHAPE, "columns are not whole blocks");
+        w.m.cols = COLS;
+        refuses(&w, format, FP4_BAD_SHAPE, "the tensor is narrower, and not whole blocks");
+        w.t.cols = COLS - 32;
+        refuses(&w, format, FP4_BAD_SHAPE, "the tensor is narrower");
+        w.t.cols = COLS;
+        w.m.rows = ROWS - 1;
+        refuses(&w, format, FP4_BAD_SHAPE, "fewer rows");
+        w.m.rows = w.t.rows = SIZE_MAX;
+        refuses(&w, format, FP4_BAD_SHAPE, "too many rows");
+        w.m.rows = w.t.rows = ROWS;
+        w.m.row_stride = COLS - 1;
+        refuses(&w, format, FP4_BAD_STRIDE, "stride < cols");
+    }
+}
+
+Test(modelopt, null_and_small_buffers_are_refused_and_nothing_is_written)
+{
+    static world w;
+
+    FOR_ALL_FORMATS(w)
+    {
+        w.t.q_bytes--;
+        refuses(&w, format, FP4_SMALL_BUFFER, "one code byte too few");
+        w.t.q_bytes++;
+        w.t.sf_bytes--;
+        refuses(&w, format, FP4_SMALL_BUFFER, "one scale byte too few");
+        w.t.sf_bytes++;
+        w.m.data = NULL;
+        refuses(&w, format, FP4_NULL, "input");
+        w.m.data = w.x;
+        w.t.q = NULL;
+        refuses(&w, format, FP4_NULL, "codes");
+        w.t.q = w.q;
+        w.t.sf = NULL;
+        refuses(&w, format, FP4_NULL, "scales");
+        w.t.sf = w.sf;
+    }
+    CHECK_EQ(fp4_ref_modelopt_nvfp4_quantize(w.m, 1.0f, NULL), FP4_NULL, "tensor");
+    CHECK_EQ(fp4_ref_modelopt_mxfp4_quantize(w.m, NULL), FP4_NULL, "tensor");
+    CHECK_EQ(fp4_ref_modelopt_mxfp8_quantize(w.m, NULL), FP4_NULL, "tensor");
+}
+
+Test(modelopt, bad_scales_are_refused_and_nothing_is_written)
+{
+    static const uint32_t bad[] = {0x00000000u, 0x80000000u, 0xbf800000u, 0x80000001u,
+                                   0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffffffffu};
+    /* a subnormal will do: nothing takes its reciprocal */
+    static const uint32_t good[] = {0x00000001u, 0x00200000u, 0x3f800000u, 0x7f7fffffu};
+    static world w;
+
+    FOR_ALL_FORMATS(w)
+    {
+        for (size_t i = 0; i < 8; i++) {
+            world_reset(&w, format);
+            w.global_dec = host_bits(bad[i]);
+            if (fp4_format_is_nvfp4((fp4_format)format)) {
+                refuses(&w, format, FP4_BAD_SCALE, "global_dec");
+            }
+            world_reset(&w, format);
+            w.m.dtype = FP4_E4M3;
+            w.m.dec = host_bits(bad[i]);
+            refuses(&w, format, FP4_BAD_SCALE, "the input's own scale");
+        }
+        for (size_t i = 0; i < 4; i++) {
+            world_reset(&w, format);
+            CHECK_EQ(quantize(w.m, host_bits(good[i]), &w.t), FP4_OK, "%08x", good[i]);
+        }
+    }
+}
+
+Test(modelopt, unsuitable_types_are_refused_and_nothing_is_written)
+{
+    static const int family[] = {0, 1, 2, 0, 1};
+    static world w;
+
+    FOR_ALL_FORMATS(w)
+    {
+        w.m.dtype = (fp4_dtype)4;
+        refuses(&w, format, FP4_BAD_TYPE, "unknown element type");
+        w.m.dtype = FP4_F32;
+        w.t.layout = (fp4_layout)3;
+        refuses(&w, format, FP4_BAD_TYPE, "unknown layout");
+        w.t.layout = FP4_LAYOUT_128X4;
+        w.t.row_dec = w.row_dec;
+        w.t.row_dec_bytes = sizeof w.row_dec;
+        refuses(&w, format, FP4_BAD_TYPE, "a row_dec that has no use");
+        w.t.row_dec = NULL;
+        for (int other = 0; other < 6; other++) {
+            w.t.format = (fp4_format)other;
+            if (other == 5 || family[other] != family[format]) {
+                refuses(&w, format, FP4_BAD_TYPE, "another format");
+            }
+        }
+    }
 }

@@ -1,21 +1,27 @@
 /*
- * fp4/modelopt.h - the rules of NVIDIA ModelOpt's fake quantization, which are not ours: a block of
- * floats becomes what is left of it after 4 bits, in floats. For comparing with models that were
- * calibrated or trained with them.
+ * fp4/modelopt.h - the rules of NVIDIA ModelOpt, which are not ours. By those of its fake
+ * quantization a block of floats becomes what is left of it after 4 bits, in floats; by those of
+ * its quantized tensors it becomes codes and a scale byte. For comparing with models that were
+ * calibrated, trained or exported with them.
  *
  *     ModelOpt's function               here
  *     compute_fp4_scales                fp4_modelopt_scale; fp4_modelopt_scale_f32 if not quantized
  *     static_blockwise_fp4_cast         fp4_modelopt_cast
  *     static_blockwise_fp4_fake_quant   fp4_modelopt_fake_static
  *     fp4_fake_quant_block              fp4_modelopt_dynamic_scale, fp4_modelopt_fake_dynamic
+ *     NVFP4QTensor.quantize             fp4_modelopt_global_dec, fp4_modelopt_nvfp4_sf, _dec, _code
+ *     MXFP4QTensor.quantize             fp4_modelopt_mxfp4_sf, _code; fp4_modelopt_mx_dec
+ *     MXFP8QTensor.quantize             fp4_modelopt_mxfp8_sf, _code
  *
  * A scale is a float, what codes are multiplied by. Where these differ from each other and from
  * ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5 becomes 1;
  * NaN becomes -6 times the scale; no result is -0; elements are divided by the scale, not
- * multiplied by its reciprocal.
+ * multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole matrices:
+ * host/modelopt.h.
  *
- * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py. Divisions by and
- *          of Python's numbers are multiplications in PyTorch, on GPUs, and so here. The kernels
+ * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py, nvfp4_tensor.py,
+ *          mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and of Python's numbers are
+ *          multiplications in PyTorch, on GPUs, and so here; so are its log2 and exp2. The kernels
  *          are written in Triton, whose division may be an ulp or two off; here it is rounded
  *          correctly. tests/test_modelopt.c compares with what all of them gave on an H200.
  */
@@ -24,6 +30,8 @@
 
 #include <fp4/e2m1.h>
 #include <fp4/scale.h>
+
+/* ---------------------------------------------------------------- fake quantization */
 
 /** The scale of a block from its amax, not quantized: amax / 6. */
 FP4_HD float fp4_modelopt_scale_f32(float amax)
@@ -105,6 +113,164 @@ FP4_HD float fp4_modelopt_dynamic_scale(float amax, float global_amax)
 FP4_HD float fp4_modelopt_fake_dynamic(float x, float scale)
 {
     return fp4_modelopt_fake_(x, scale);
+}
+
+/* ---------------------------------------------------------------- NVFP4QTensor */
+
+/**
+ * The global scale of a tensor from its amax, in decode sense: amax / (6 * fp8_max).
+ *
+ * range    fp8_max: 448; or 256, as for fp4_modelopt_scale. An amax of 0 gives 0, with which every
+ *          scale byte is a NaN (0 / 0), in ModelOpt too; host/modelopt.h refuses it.
+ */
+FP4_HD float fp4_modelopt_global_dec(float amax, float fp8_max)
+{
+    return fp4_mul_rn(amax, fp4_rcp_rn(fp4_mul_rn(FP4_E2M1_MAX, fp8_max)));
+}
+
+/**
+ * The scale byte of a block from its amax.
+ *
+ *     sf = e4m3( amax / (6 * global_dec) )     a quotient of 0 counts as 1, one below 2^-9 as 2^-9
+ *
+ * range    never byte 0; 0x38 for a block of zeros, and where the quotient underflows to 0.
+ *          Saturates at 448, as for amax = inf. NaN gives 0x7f.
+ */
+FP4_HD uint8_t fp4_modelopt_nvfp4_sf(float amax, float global_dec)
+{
+    const float quotient = fp4_div_rn(amax, fp4_mul_rn(FP4_E2M1_MAX, global_dec));
+    const float bounded = quotient < 0.001953125f ? 0.001953125f : quotient; /* 2^-9 */
+
+    return fp4_f32_to_e4m3(quotient == 0.0f ? 1.0f : bounded);
+}
+
+/**
+ * What the elements of a block are divided by, and what its codes are multiplied by:
+ * decode(sf) * global_dec.
+ *
+ * source   NVFP4QTensor.dequantize scales in this order, code * (decode(sf) * global_dec), in f32,
+ *          then rounds to the dtype; code 8 is +0 to it. Ours (fp4_ref_dequantize) and its
+ *          fp4_dequantize have (code * decode(sf)) * global_dec, which may be an ulp off.
+ */
+FP4_HD float fp4_modelopt_nvfp4_dec(uint8_t sf, float global_dec)
+{
+    return fp4_mul_rn(fp4_e4m3_to_f32(sf), global_dec);
+}
+
+/**
+ * The code of an element: e2m1( x / dec ), to nearest, ties to even, saturating.
+ *
+ * range    a quotient that is a zero gives code 0, whatever its sign; one that is negative and
+ *          rounds to zero gives 8. NaN, 0 / 0 and infinity / infinity give 7.
+ */
+FP4_HD uint8_t fp4_modelopt_nvfp4_code(float x, float dec)
+{
+    const float quotient = fp4_div_rn(x, dec);
+    return (uint8_t)(quotient == 0.0f ? 0u : fp4_f32_to_e2m1(quotient));
+}
+
+/* ---------------------------------------------------------------- MXFP4QTensor, MXFP8QTensor */
+
+/*
+ * ceil(log2 x) + 127 for x >= 0, the logarithm being rounded to f32 before it is rounded up; 0 for
+ * all up to 2^-127, 255 for infinity and NaN.
+ *
+ * log2(2^k * (1 + m/2^23)) is k + m/2^23 / ln 2. It rounds to k, so that m is lost, while what is
+ * added is less than half a unit in k's last place: m < 32 ln 2 = 22.2 where 64 <= |k| < 128, and
+ * half as much for each binade that |k| is lower. Where k is negative, what counts is the spacing
+ * on the side of zero, that of |k| - 1. Compared on all 2^31 floats with PyTorch 2.11 on an H200;
+ * in the golden tensors no logarithm is that close.
+ */
+FP4_HD uint32_t fp4_modelopt_ceil_log2_(float x)
+{
+    const uint32_t bits = fp4_f32_bits(x) & 0x7fffffffu;
+    const uint32_t exponent = bits >> 23;
+    const uint32_t k = exponent < 127u ? 126u - exponent : exponent - 127u;
+    const uint32_t lost = k >= 64u   ? 22u
+                          : k >= 32u ? 11u
+                          : k >= 16u ? 5u
+                          : k >= 8u  ? 2u
+                          : k >= 4u  ? 1u
+                                     : 0u;
+    /* Subnormals are 2^-127 * (1 + m/2^22) where it matters: see fp4_f32_to_e8m0_up. */
+    const uint32_t below_next = exponent == 0u ? 0x3fffffu - lost / 2u : 0x7fffffu - lost;
+
+    return fp4_min_u32((bits + below_next) >> 23, 255u);
+}
+
+/**
+ * The scale byte of an MXFP4 block from its amax: ceil(log2(amax * (1/6))) + 127.
+ *
+ *     as fp4_mxfp4_scale, but for products so little above a power of two (22 units in the last
+ *     place at most) that the logarithm rounds to that power's: they stay at it
+ *
+ * range    amax = 0 gives byte 0; infinity 255, which decodes to infinity and has codes of 8
+ *          throughout. NaN is undefined in ModelOpt, which makes an integer of it: 0 on an H200,
+ *          with codes of 8. Here it gives 255, so that the block does not look like numbers.
+ */
+FP4_HD uint8_t fp4_modelopt_mxfp4_sf(float amax)
+{
+    return (uint8_t)fp4_modelopt_ceil_log2_(fp4_mxfp4_scale_f32(amax));
+}
+
+/**
+ * What the elements of an MXFP4 block are divided by, and what the codes of either MX format are
+ * multiplied by: 2^(sf - 127), as PyTorch's exp2 has it on GPUs.
+ *
+ * range    byte 0 gives 2^-127 - 2^-149, a unit in the last place low: CUDA's exp2f squares what
+ *          the GPU has for 2^-63.5. Byte 255 gives infinity.
+ */
+FP4_HD float fp4_modelopt_mx_dec(uint8_t sf)
+{
+    return fp4_bits_f32(sf == 0u ? 0x3fffffu : (uint32_t)sf << 23);
+}
+
+/**
+ * The code of an element of an MXFP4 block: x / fp4_modelopt_mx_dec(sf) to the nearest value of
+ * e2m1, ties toward zero, saturating.
+ *
+ *     |x / dec|   <= .25  <=.75  <=1.25  <=1.75  <=2.5  <=3.5  <=5   >5
+ *     value         0       .5     1      1.5     2      3     4     6
+ *
+ * range    the sign bit is set unless the quotient is positive: every zero has code 8, never 0, and
+ *          so has NaN. A quotient that is positive and rounds to zero has code 0.
+ */
+FP4_HD uint8_t fp4_modelopt_mxfp4_code(float x, uint8_t sf)
+{
+    const float quotient = fp4_div_rn(x, fp4_modelopt_mx_dec(sf));
+    const uint32_t magnitude = fp4_f32_bits(quotient) & 0x7fffffffu;
+    const uint32_t code = (uint32_t)(magnitude > 0x3e800000u)    /* 0.25 -> 0.5 */
+                          + (uint32_t)(magnitude > 0x3f400000u)  /* 0.75 -> 1   */
+                          + (uint32_t)(magnitude > 0x3fa00000u)  /* 1.25 -> 1.5 */
+                          + (uint32_t)(magnitude > 0x3fe00000u)  /* 1.75 -> 2   */
+                          + (uint32_t)(magnitude > 0x40200000u)  /* 2.5  -> 3   */
+                          + (uint32_t)(magnitude > 0x40600000u)  /* 3.5  -> 4   */
+                          + (uint32_t)(magnitude > 0x40a00000u); /* 5    -> 6   */
+
+    return (uint8_t)(magnitude > 0x7f800000u ? 8u : (quotient > 0.0f ? 0u : 8u) | code);
+}
+
+/**
+ * The scale byte of an MXFP8 block from its amax: ceil(log2(amax * (1/448))) + 127.
+ *
+ * range    as for MXFP4, but infinity gives 254, and NaN gives 0.
+ */
+FP4_HD uint8_t fp4_modelopt_mxfp8_sf(float amax)
+{
+    const uint32_t byte = fp4_modelopt_ceil_log2_(fp4_mxfp8_scale_f32(amax));
+    return (uint8_t)(fp4_is_nan(amax) ? 0u : fp4_min_u32(byte, 254u));
+}
+
+/**
+ * The code of an element of an MXFP8 block: e4m3( x * 2^(127 - sf) ), to nearest, ties to even,
+ * saturating.
+ *
+ * range    sf: 0..254. The factor for 254 is 2^-127 as fp4_modelopt_mx_dec has it. -0 gives 0x80,
+ *          NaN 0x7f.
+ */
+FP4_HD uint8_t fp4_modelopt_mxfp8_code(float x, uint8_t sf)
+{
+    return fp4_f32_to_e4m3(fp4_mul_rn(x, fp4_modelopt_mx_dec((uint8_t)(254u - sf))));
 }
 
 #endif /* FP4_MODELOPT_H */

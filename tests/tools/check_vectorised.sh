@@ -5,7 +5,7 @@
 # status 77: cannot tell here. CC is respected.
 include=${1:-include}
 source=$include/fp4/host/quant.h
-functions='fp4_ref_load_ fp4_ref_amax_ fp4_ref_encode_'
+functions='fp4_ref_load_ fp4_ref_amax_ fp4_ref_pack_ fp4_ref_encode_'
 cc=${CC:-gcc}
 
 if [ "$(uname -m)" != x86_64 ] || ! $cc -dM -E -x c /dev/null | grep -q __GNUC__ ||

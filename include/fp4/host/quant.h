@@ -294,6 +294,16 @@ static inline void fp4_ref_scale_blocks_(float *x, uint8_t *sf, size_t n, size_t
     }
 }
 
+/* n codes of e2m1 to n/2 bytes, the even element in the low nibble. */
+static inline void fp4_ref_pack_(uint8_t *q, const uint8_t *code, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n / 2; i++) {
+        q[i] = (uint8_t)(code[2 * i] | code[2 * i + 1] << 4);
+    }
+}
+
 /* n scaled elements to n/2 bytes of e2m1, or n bytes of e4m3. */
 static inline void fp4_ref_encode_(uint8_t *q, const float *x, size_t n, fp4_format format)
 {
@@ -309,9 +319,7 @@ static inline void fp4_ref_encode_(uint8_t *q, const float *x, size_t n, fp4_for
     for (i = 0; i < n; i++) {
         code[i] = fp4_f32_to_e2m1(x[i]);
     }
-    for (i = 0; i < n / 2; i++) {
-        q[i] = (uint8_t)(code[2 * i] | code[2 * i + 1] << 4);
-    }
+    fp4_ref_pack_(q, code, n);
 }
 
 /* n elements into t, from column col of row: codes and scale bytes. Whole blocks of a chunk, which
