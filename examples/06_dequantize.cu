@@ -99,7 +99,7 @@ typedef enum blocks_scale { BLOCKS_E4M3, BLOCKS_E8M0, BLOCKS_F32 } blocks_scale;
  * n e2m1 codes, one after the other, with a scale for each `block` of them: y[i] = (code *
  * sf[i / block]) * global, or the other association. A matrix is that if its rows are whole blocks.
  *
- * shape    n: even; block: any that divides it. q: n / 2 bytes. sf: n / block bytes
+ * shape    n: even; block: any that divides it. q: n / 2 bytes, 8-byte aligned. sf: n / block bytes
  *          or, aligned, floats. y: n elements, aligned to 16 bytes.
  * global   as above; its steps are not used.
  */
@@ -227,42 +227,22 @@ static __device__ float blocks_scale_at(const blocks_args &a, size_t i)
                                       : fp4_e8m0_to_f32(((const uint8_t *)a.sf)[i]);
 }
 
-/* A piece a thread, wherever in its blocks it is. n is even, so a piece has whole bytes. */
-static __global__ void __launch_bounds__(THREADS) dequantize_any(const blocks_args a)
+/* The codes of a piece, of which `here` are there: n is even, so that is whole bytes. */
+static __device__ uint32_t load_some_codes(const uint8_t *q, uint32_t here)
 {
-    enum { BYTES = PIECE / 2 }; /* of its codes */
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * PIECE;
-    const int scales_first = a.association == FP4_SCALES_FIRST;
-    uint8_t *y = (uint8_t *)a.y + first * ELEMENT;
-    fp4_f32x8 x;
     uint32_t v = 0;
 
-    fp4_pdl_wait();
-    if (first >= a.n) {
-        return;
+    if (here == PIECE) {
+        return PIECE == 8 ? *(const uint32_t *)q : *(const uint16_t *)q;
     }
-    const uint32_t here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
-#pragma unroll
-    for (uint32_t i = 0; i < BYTES; i++) {
-        v |= 2 * i < here ? (uint32_t)a.q[first / 2 + i] << 8 * i : 0;
+    for (uint32_t i = 0; 2 * i < here; i++) {
+        v |= (uint32_t)q[i] << 8 * i;
     }
-    const float dec = scale_at(&a.global, 0, 0);
-    size_t at = first / a.block, left = a.block - first % a.block;
-    float scale = blocks_scale_at(a, at);
+    return v;
+}
 
-    fp4_pdl_trigger();
-    x = fp4_e2m1x8_to_f32x8(v);
-#pragma unroll
-    for (uint32_t i = 0; i < PIECE; i++) {
-        if (left == 0 && i < here) {
-            scale = blocks_scale_at(a, ++at);
-            left = a.block;
-        }
-        left--;
-        x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
-                            scales_first ? fp4_mul_rn(scale, dec) : dec);
-    }
-    const fp4_u32x4 w = NARROW(x);
+static __device__ void store_some(uint8_t *y, fp4_u32x4 w, uint32_t here)
+{
     if (here == PIECE) {
         fp4_store_u32x4(y, w);
         return;
@@ -275,6 +255,37 @@ static __global__ void __launch_bounds__(THREADS) dequantize_any(const blocks_ar
             ((uint16_t *)y)[i] = (uint16_t)(w.v[i / 2] >> 16 * (i % 2));
         }
     }
+}
+
+/* Blocks of any length: a piece a thread, wherever in its blocks it is. */
+static __global__ void __launch_bounds__(THREADS)
+    dequantize_any(const blocks_args a, const uint32_t block_log2)
+{
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * PIECE;
+    const int scales_first = a.association == FP4_SCALES_FIRST;
+
+    fp4_pdl_wait();
+    if (first >= a.n) {
+        return;
+    }
+    const uint32_t here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
+    fp4_f32x8 x = fp4_e2m1x8_to_f32x8(load_some_codes(a.q + first / 2, here));
+    const float dec = scale_at(&a.global, 0, 0);
+    size_t at = block_log2 < 64 ? first >> block_log2 : first / a.block;
+    size_t end = (at + 1) * a.block - first; /* of the block, in elements from here on */
+    float scale = blocks_scale_at(a, at);
+
+    fp4_pdl_trigger();
+#pragma unroll
+    for (uint32_t i = 0; i < PIECE; i++) {
+        if (end == i && i < here) {
+            scale = blocks_scale_at(a, ++at);
+            end += a.block;
+        }
+        x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
+                            scales_first ? fp4_mul_rn(scale, dec) : dec);
+    }
+    store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), here);
 }
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -304,7 +315,7 @@ static int is_bad_blocks(const blocks_args *a)
 {
     return a->y == NULL || a->q == NULL || a->sf == NULL || a->block == 0 || a->n % 2 != 0 ||
            a->n % a->block != 0 || (unsigned)a->association > 1 ||
-           (unsigned)a->sf_type > BLOCKS_F32 || (size_t)a->y % 16 != 0 ||
+           (unsigned)a->sf_type > BLOCKS_F32 || (size_t)a->y % 16 != 0 || (size_t)a->q % 8 != 0 ||
            (a->sf_type == BLOCKS_F32 && (size_t)a->sf % 4 != 0) || is_bad_scale(&a->global);
 }
 
@@ -366,8 +377,12 @@ static cudaError_t dequantize(const dequantize_args *a, int pdl, cudaStream_t st
 /** The same for blocks of any length, as above. n = 0 is no error. */
 static cudaError_t dequantize_blocks(const blocks_args *a, int pdl, cudaStream_t stream)
 {
-    void *arguments[] = {(void *)a};
+    uint32_t block_log2 = 0; /* 64: not a power of two */
+    void *arguments[] = {(void *)a, &block_log2};
 
+    while (block_log2 < 64 && (size_t)1 << block_log2 != a->block) {
+        block_log2++;
+    }
     if (a->n == 0) {
         return cudaSuccess;
     }

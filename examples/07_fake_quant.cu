@@ -39,6 +39,9 @@
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
+#define STORE_f32(p, w, left) fp4_store_u32x16_by_four(p, w, left)
+#define STORE_f16(p, w, left) fp4_store_u32x8(p, w)
+#define STORE_bf16(p, w, left) fp4_store_u32x8(p, w)
 #define LANES_nvfp4 1 /* pieces of 16 elements that share a scale */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -79,7 +82,7 @@
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define OUT_WORDS JOIN(WORDS_, OUTPUT, )
 #define NARROW JOIN(NARROW_, OUTPUT, )
-#define STORE JOIN(fp4_store_u32x, OUT_WORDS, )
+#define STORE JOIN(STORE_, OUTPUT, )
 #define FAKE JOIN(FAKE_, RULE, )
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
@@ -125,13 +128,44 @@ typedef struct fake_args {
 
 /* ------------------------------------------------------------------------------ the rules */
 
-/* What a piece is quantized with: the number of its tensor, the amax of its block if that is given;
-   where the amax is not, the pieces of the block are those of `LANES` neighbouring lanes. */
+/* What a piece is quantized with. */
 typedef struct numbers {
-    float global, amax;
-    float fp8_max;
-    int is_static, wants_clipped;
+    float global;             /* of its tensor, row or part of it */
+    fp4_modelopt_level level; /* modelopt: what follows from that */
+    float dynamic_dec;
+    float amax;                           /* of its block, if that is given: is_static */
+    int is_static, wants_clipped, is_f32; /* is_f32: scales are not rounded to e4m3 */
 } numbers;
+
+static __device__ void set_global(numbers *n, const fake_args &a, size_t row)
+{
+    n->global = a.global_device == NULL ? a.global
+                : a.global_rows == 0    ? a.global_device[0]
+                                        : a.global_device[row / a.global_rows];
+    if (IS_MODELOPT) {
+        n->level = fp4_modelopt_level_of(n->global, a.fp8_max == 256.0f ? 256.0f : 448.0f);
+        n->dynamic_dec = fp4_modelopt_dynamic_dec(n->global);
+    }
+}
+
+static __device__ numbers numbers_of(const fake_args &a, size_t row)
+{
+    numbers n = {};
+
+    if (HAS_GLOBAL) {
+        set_global(&n, a, row);
+    }
+    n.is_static = (IS_OURS || IS_MODELOPT) && a.amax != NULL;
+    n.wants_clipped = a.clipped != NULL;
+    n.is_f32 = a.fp8_max == 0.0f;
+    return n;
+}
+
+/* ModelOpt's scale of a block whose amax is given. */
+static __device__ float modelopt_scale(const numbers &n)
+{
+    return n.is_f32 ? fp4_modelopt_scale_f32(n.amax) : fp4_modelopt_scale_at(n.amax, n.level);
+}
 
 /* A piece as it comes out, and its bits. */
 typedef struct faked {
@@ -201,22 +235,14 @@ typedef struct faked {
     return f;
 }
 
-/* The scale of a block whose amax is given. */
-[[maybe_unused]] static __device__ float modelopt_scale(float amax, const numbers &n)
-{
-    return n.fp8_max == 0.0f ? fp4_modelopt_scale_f32(amax)
-                             : fp4_modelopt_scale(amax, n.global, n.fp8_max);
-}
-
 [[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
                                                                        const numbers &n)
 {
-    const float scale = n.is_static ? modelopt_scale(n.amax, n)
-                                    : fp4_modelopt_dynamic_scale(fp4_amax_x16(x), n.global);
+    const float scale = !n.is_static ? fp4_modelopt_dynamic_scale_at(fp4_amax_x16(x), n.dynamic_dec)
+                                     : modelopt_scale(n);
     faked f;
 
-    f.y = fp4_modelopt_fake_static_x16(x, scale); /* a dynamic scale is a positive number too */
-    f.clipped = n.wants_clipped ? fp4_modelopt_clipped_x16(x, fp4_modelopt_divisor(scale)) : 0;
+    f.y = fp4_modelopt_fake_x16(x, scale, n.wants_clipped, &f.clipped);
     return f;
 }
 
@@ -224,8 +250,7 @@ typedef struct faked {
 {
     faked f;
 
-    f.y = fp4_modelopt_fake_dynamic_x16(x, 1.0f);
-    f.clipped = n.wants_clipped ? fp4_clipped_x16(x, 1.0f, FP4_E2M1_MAX) : 0;
+    f.y = fp4_modelopt_fake_x16(x, 1.0f, n.wants_clipped, &f.clipped);
     return f;
 }
 
@@ -235,13 +260,6 @@ typedef struct faked {
 typedef struct fake_grid {
     uint32_t across;
 } fake_grid;
-
-static __device__ float global_at(const fake_args &a, size_t row)
-{
-    return a.global_device == NULL ? a.global
-           : a.global_rows == 0    ? a.global_device[0]
-                                   : a.global_device[row / a.global_rows];
-}
 
 static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, const fake_grid g)
 {
@@ -254,7 +272,6 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
     uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
     const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
     const float *amax = a.amax + (is_col ? col : 0) * (size_t)16 / block;
-    numbers n = {};
     raw v[EACH];
 
     fp4_pdl_wait();
@@ -262,27 +279,25 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
     for (uint32_t j = 0; j < EACH; j++) {
         v[j] = LOAD(x + (row + j < a.rows ? row + j : 0) * x_row);
     }
-    n.global = HAS_GLOBAL ? global_at(a, row < a.rows ? row : 0) : 1.0f;
-    n.fp8_max = a.fp8_max;
-    n.is_static = (IS_OURS || IS_MODELOPT) && a.amax != NULL;
-    n.wants_clipped = a.clipped != NULL;
+    numbers n = numbers_of(a, row < a.rows ? row : 0);
     fp4_pdl_trigger();
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
         const size_t r = row + j;
         const int is_here = r < a.rows && is_col;
         if (HAS_GLOBAL && j > 0 && a.global_rows != 0 && is_here) {
-            n.global = global_at(a, r);
+            set_global(&n, a, r);
         }
         if (n.is_static) {
             n.amax = amax[(r < a.rows ? r : 0) * (a.cols / block)];
         }
         const faked f = FAKE(WIDEN(v[j]), n);
-        if (is_here) {
-            STORE(y + r * y_row, NARROW(f.y));
-            if (n.wants_clipped) {
-                ((uint16_t *)a.clipped)[r * pieces + col] = (uint16_t)f.clipped;
-            }
+        if (is_here ||
+            OUT_ELEMENT == 4) { /* f32: four lanes store together, as many as are there */
+            STORE(y + r * y_row, NARROW(f.y), r < a.rows && four < pieces ? pieces - four : 0);
+        }
+        if (is_here && n.wants_clipped) {
+            ((uint16_t *)a.clipped)[r * pieces + col] = (uint16_t)f.clipped;
         }
     }
 }
@@ -291,7 +306,6 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
 static __global__ void __launch_bounds__(THREADS) fake_any(const fake_args a)
 {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * 8, n = a.rows * a.cols;
-    numbers k = {};
     uint32_t bits = 0;
 
     fp4_pdl_wait();
@@ -299,14 +313,17 @@ static __global__ void __launch_bounds__(THREADS) fake_any(const fake_args a)
     if (first >= n) {
         return;
     }
-    k.fp8_max = a.fp8_max;
+    numbers k = numbers_of(a, first / a.cols);
 #pragma unroll 1
     for (uint32_t i = 0; i < 8 && first + i < n; i++) {
         const float x = JOIN(ONE_, INPUT, )(a.x, first + i);
         float scale = 1.0f;
         if (IS_MODELOPT) {
-            k.global = global_at(a, (first + i) / a.cols);
-            scale = modelopt_scale(a.amax[(first + i) / a.block], k);
+            if (a.global_rows != 0) {
+                set_global(&k, a, (first + i) / a.cols);
+            }
+            k.amax = a.amax[(first + i) / a.block];
+            scale = modelopt_scale(k);
         }
         JOIN(PUT_, OUTPUT, )(a.y, first + i, fp4_modelopt_fake_static(x, scale));
         bits |= (uint32_t)fp4_modelopt_is_clipped(x, fp4_modelopt_divisor(scale)) << i;

@@ -39,22 +39,41 @@ FP4_HD float fp4_modelopt_scale_f32(float amax)
     return fp4_mul_rn(amax, FP4_E2M1_MAX_RECIPROCAL);
 }
 
+/** The second level of fp4_modelopt_scale: factors to and from e4m3. */
+typedef struct fp4_modelopt_level {
+    float to_e4m3, from_e4m3;
+} fp4_modelopt_level;
+
 /**
- * The scale of a block from its amax, through an e4m3 with a second level for the tensor.
+ * The second level of a tensor, for fp4_modelopt_scale_at.
  *
- * range    amax, global_amax (the largest amax): not negative; up to FLT_MAX * 256/448 if fp8_max
- *          is 256, above that NaN. fp8_max: 448; or 256, to leave room for blocks that are scaled
- *          up by 6/4 ("four over six"). The result may be 0.
+ * range    global_amax (the largest amax): not negative; up to FLT_MAX * 256/448 if fp8_max is 256,
+ *          above that NaN. fp8_max: 448; or 256, to leave room for blocks that are scaled up by
+ *          6/4 ("four over six").
  */
-FP4_HD float fp4_modelopt_scale(float amax, float global_amax, float fp8_max)
+FP4_HD fp4_modelopt_level fp4_modelopt_level_of(float global_amax, float fp8_max)
 {
     const float room = fp4_div_rn(448.0f, fp8_max);
     const float most = fp4_mul_rn(fp4_mul_rn(global_amax, room), FP4_E2M1_MAX_RECIPROCAL);
     const float bounded = most <= 5.96046448e-08f ? 1.0f : most; /* 2^-24 */
-    const float to_e4m3 = fp4_mul_rn(fp4_div_rn(1.0f, bounded), 448.0f);
-    const uint8_t sf = fp4_f32_to_e4m3(fp4_mul_rn(fp4_modelopt_scale_f32(amax), to_e4m3));
+    fp4_modelopt_level level;
 
-    return fp4_mul_rn(fp4_e4m3_to_f32(sf), fp4_div_rn(1.0f, to_e4m3));
+    level.to_e4m3 = fp4_mul_rn(fp4_rcp_rn(bounded), 448.0f);
+    level.from_e4m3 = fp4_rcp_rn(level.to_e4m3);
+    return level;
+}
+
+/** The scale of a block from its amax, through an e4m3. It may be 0. */
+FP4_HD float fp4_modelopt_scale_at(float amax, fp4_modelopt_level level)
+{
+    const uint8_t sf = fp4_f32_to_e4m3(fp4_mul_rn(fp4_modelopt_scale_f32(amax), level.to_e4m3));
+    return fp4_mul_rn(fp4_e4m3_to_f32(sf), level.from_e4m3);
+}
+
+/** Both at once. */
+FP4_HD float fp4_modelopt_scale(float amax, float global_amax, float fp8_max)
+{
+    return fp4_modelopt_scale_at(amax, fp4_modelopt_level_of(global_amax, fp8_max));
 }
 
 /* |x| / scale to the nearest value of e2m1, ties to even, times scale, with the sign of x. */
@@ -98,15 +117,26 @@ FP4_HD int fp4_modelopt_is_clipped(float x, float divisor)
     return fp4_div_rn(fp4_bits_f32(fp4_f32_bits(x) & 0x7fffffffu), divisor) > FP4_E2M1_MAX;
 }
 
-/** The scale of a block from its amax and that of the tensor, as the dynamic quantizer has it. */
-FP4_HD float fp4_modelopt_dynamic_scale(float amax, float global_amax)
+/** The second level of the dynamic quantizer, from the largest amax of the tensor. */
+FP4_HD float fp4_modelopt_dynamic_dec(float global_amax)
 {
     const float given = fp4_div_rn(global_amax, 2688.0f);
-    const float global_dec = given <= 0.0f ? 1e-12f : given;
-    const float f32 = fp4_div_rn(amax, fp4_mul_rn(6.0f, global_dec));
-    const float scale = fp4_mul_rn(fp4_e4m3_to_f32(fp4_f32_to_e4m3(f32)), global_dec);
+    return given <= 0.0f ? 1e-12f : given;
+}
+
+/** The scale of a block from its amax and that, as the dynamic quantizer has it. */
+FP4_HD float fp4_modelopt_dynamic_scale_at(float amax, float dynamic_dec)
+{
+    const float f32 = fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
+    const float scale = fp4_mul_rn(fp4_e4m3_to_f32(fp4_f32_to_e4m3(f32)), dynamic_dec);
 
     return scale >= 1e-5f ? scale : 1.0f;
+}
+
+/** Both at once. */
+FP4_HD float fp4_modelopt_dynamic_scale(float amax, float global_amax)
+{
+    return fp4_modelopt_dynamic_scale_at(amax, fp4_modelopt_dynamic_dec(global_amax));
 }
 
 /** An element of a block with such a scale. */

@@ -1,6 +1,6 @@
 /*
  * fp4/device/modelopt.cuh - ModelOpt's fake quantization (modelopt.h) of 16 elements in registers,
- * with packed conversions. Equal to its scalar functions on every input.
+ * with packed conversions and without divisions. Equal to its scalar functions on every input.
  *
  * threads  none needed.
  */
@@ -13,20 +13,26 @@
 
 /*
  * |x| / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
- * is the correctly rounded one; others are on the right side of all of them, or NaN where they
- * overflow. That takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where
- * nothing underflows. tests/exhaustive.cpp compares them for all mantissas of the divisor.
+ * is the correctly rounded one; others are on the right side of all of them. NaN counts as large.
+ * It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where nothing
+ * overflows or underflows. tests/exhaustive.cpp compares them for all mantissas of the divisor.
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {
-    const int is_moderate = divisor >= 1e-18f && divisor <= 1e18f;
     const float reciprocal = fp4_rcp_rn(divisor);
     int i;
 
+    if (divisor >= 1e-18f && divisor <= 1e18f) {
+#pragma unroll
+        for (i = 0; i < 16; i++) {
+            const float a = fp4_ptx_min(fp4_ptx_abs(x.v[i]), 1e20f);
+            x.v[i] = fp4_modelopt_quotient_(a, divisor, reciprocal);
+        }
+        return x;
+    }
 #pragma unroll
     for (i = 0; i < 16; i++) {
-        x.v[i] = is_moderate ? fp4_modelopt_quotient_(fp4_ptx_abs(x.v[i]), divisor, reciprocal)
-                             : fp4_div_rn(fp4_ptx_abs(x.v[i]), divisor);
+        x.v[i] = fp4_div_rn(fp4_ptx_abs(x.v[i]), divisor);
     }
     return x;
 }
@@ -46,38 +52,34 @@ FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float sc
 }
 
 /**
- * 16 elements of a block with a scale as fp4_modelopt_fake_dynamic has them.
+ * 16 elements of a block with a scale, as fp4_modelopt_fake_static has them, which for a scale of
+ * fp4_modelopt_dynamic_scale is fp4_modelopt_fake_dynamic; with 1, fp4_modelopt_cast.
  *
- * range    scale: positive and finite. 1 gives what fp4_modelopt_cast does.
+ * clipped  where wants_clipped bit i is 1 if fp4_modelopt_is_clipped(x[i]); else 0.
  */
-FP4_D fp4_f32x16 fp4_modelopt_fake_dynamic_x16(fp4_f32x16 x, float scale)
+FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float scale, int wants_clipped,
+                                       uint32_t *clipped)
 {
-    const fp4_f32x16 quotients = fp4_modelopt_quotients_(x, scale);
-
-    return fp4_join_x8(fp4_modelopt_fake_x8_(fp4_low_x8(quotients), fp4_low_x8(x), scale),
-                       fp4_modelopt_fake_x8_(fp4_high_x8(quotients), fp4_high_x8(x), scale));
-}
-
-/** 16 elements of a block with a scale as fp4_modelopt_fake_static has them: 0 makes zeros. */
-FP4_D fp4_f32x16 fp4_modelopt_fake_static_x16(fp4_f32x16 x, float scale)
-{
-    const fp4_f32x16 zeros = {};
-
-    return scale == 0.0f ? zeros : fp4_modelopt_fake_dynamic_x16(x, fp4_modelopt_divisor(scale));
-}
-
-/** 1 in bit i where fp4_modelopt_is_clipped(x[i], divisor). */
-FP4_D uint32_t fp4_modelopt_clipped_x16(fp4_f32x16 x, float divisor)
-{
-    const fp4_f32x16 quotients = fp4_modelopt_quotients_(x, divisor);
-    uint32_t bits = 0;
+    const float divisor = fp4_modelopt_divisor(scale);
+    const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor);
+    fp4_f32x16 y = fp4_join_x8(fp4_modelopt_fake_x8_(fp4_low_x8(q), fp4_low_x8(x), divisor),
+                               fp4_modelopt_fake_x8_(fp4_high_x8(q), fp4_high_x8(x), divisor));
     int i;
 
+    *clipped = 0;
+    if (wants_clipped) {
 #pragma unroll
-    for (i = 0; i < 16; i++) {
-        bits |= (uint32_t)(!fp4_is_nan(x.v[i]) && !(quotients.v[i] <= FP4_E2M1_MAX)) << i;
+        for (i = 0; i < 16; i++) {
+            *clipped |= (uint32_t)(q.v[i] > FP4_E2M1_MAX && !fp4_is_nan(x.v[i])) << i;
+        }
     }
-    return bits;
+    if (scale == 0.0f) {
+#pragma unroll
+        for (i = 0; i < 16; i++) {
+            y.v[i] = 0.0f;
+        }
+    }
+    return y;
 }
 
 #endif /* FP4_DEVICE_MODELOPT_CUH */

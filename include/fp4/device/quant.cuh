@@ -511,25 +511,19 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
  * threads  none needed.
  */
 
-/* The cheap conversion where it does for these elements: they may be of another amax. */
-FP4_D fp4_part2 fp4_encode_given_(fp4_f32x16 x, fp4_scale scale)
-{
-    return fp4_needs_care_(fp4_amax_or_nan_x16(x), scale.enc) ? fp4_encode_any_(x, scale)
-                                                              : fp4_encode_known_(x, scale);
-}
-
 /** 16 elements of an NVFP4 block with the scale of `amax`. */
 FP4_D fp4_part2 fp4_nvfp4_quantize_given_x16(fp4_f32x16 x, float amax, float global_enc)
 {
-    return fp4_is_moderate_(global_enc)
-               ? fp4_encode_given_(x, fp4_nvfp4_scale_moderate_(amax, global_enc))
-               : fp4_encode_any_(x, fp4_nvfp4_scale_device_(amax, global_enc));
+    if (!fp4_is_moderate_(global_enc)) {
+        return fp4_encode_any_(x, fp4_nvfp4_scale_device_(amax, global_enc));
+    }
+    return fp4_encode_any_(x, fp4_nvfp4_scale_moderate_(amax, global_enc));
 }
 
 /** 16 elements of an MXFP4 block with the scale of `amax`. */
 FP4_D fp4_part2 fp4_mxfp4_quantize_given_x16(fp4_f32x16 x, float amax)
 {
-    return fp4_encode_given_(x, fp4_mxfp4_scale_device_(amax));
+    return fp4_encode_any_(x, fp4_mxfp4_scale_device_(amax));
 }
 
 /** 16 elements of an MXFP8 block with the scale of `amax`. */
