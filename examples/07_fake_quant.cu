@@ -266,6 +266,7 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
     const uint32_t pieces = (uint32_t)(a.cols / 16);
     const uint32_t col = blockIdx.x % g.across * blockDim.x + threadIdx.x;
     const size_t row = ((size_t)(blockIdx.x / g.across) * blockDim.y + threadIdx.y) * EACH;
+    [[maybe_unused]] const uint32_t four = col / 4 * 4; /* the first of the columns around */
     const int is_col = col < pieces; /* the lanes beside are there for the group */
     const size_t x_row = a.x_stride * ELEMENT, y_row = a.y_stride * OUT_ELEMENT;
     const uint8_t *x = (const uint8_t *)a.x + (is_col ? col : 0) * (size_t)(16 * ELEMENT);
@@ -292,8 +293,7 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
             n.amax = amax[(r < a.rows ? r : 0) * (a.cols / block)];
         }
         const faked f = FAKE(WIDEN(v[j]), n);
-        if (is_here ||
-            OUT_ELEMENT == 4) { /* f32: four lanes store together, as many as are there */
+        if (is_here || OUT_ELEMENT == 4) { /* f32: four lanes store together */
             STORE(y + r * y_row, NARROW(f.y), r < a.rows && four < pieces ? pieces - four : 0);
         }
         if (is_here && n.wants_clipped) {
