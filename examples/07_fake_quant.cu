@@ -272,7 +272,7 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
     const uint8_t *x = (const uint8_t *)a.x + (is_col ? col : 0) * (size_t)(16 * ELEMENT);
     uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
     const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
-    const float *amax = a.amax + (is_col ? col : 0) * (size_t)16 / block;
+    const size_t amax_col = (is_col ? col : 0) * (size_t)16 / block;
     raw v[EACH];
 
     fp4_pdl_wait();
@@ -290,7 +290,7 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
             set_global(&n, a, r);
         }
         if (n.is_static) {
-            n.amax = amax[(r < a.rows ? r : 0) * (a.cols / block)];
+            n.amax = a.amax[(r < a.rows ? r : 0) * (a.cols / block) + amax_col];
         }
         const faked f = FAKE(WIDEN(v[j]), n);
         if (is_here || OUT_ELEMENT == 4) { /* f32: four lanes store together */
