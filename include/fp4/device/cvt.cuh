@@ -243,21 +243,21 @@ FP4_D void fp4_f16x2_to_f32x2(uint32_t h, float *x0, float *x1)
     *x1 = fp4_ptx_f16_to_f32((uint16_t)(h >> 16));
 }
 
-/* What fp4_e2m1x8_to_units_ counts in. */
-FP4_D float fp4_e2m1_unit_(void)
+/* What fp4_e2m1x8_to_units counts in. */
+FP4_D float fp4_e2m1_unit(void)
 {
     return FP4_ARCH_CVT_E2M1 ? 1.0f : 16384.0f; /* 2^14 */
 }
 
 /*
- * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit_(), for callers that multiply by
+ * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit(), for callers that multiply by
  * something else anyway.
  *
  * Without the instruction: a code at bits 3..1 and its sign at bit 7 of the top byte of a half is
  * that value times 2^-14, code 1 as a subnormal, which halves always have. The bytes of `even` and
  * of `odd` are such top bytes.
  */
-FP4_D fp4_f32x8 fp4_e2m1x8_to_units_(uint32_t q)
+FP4_D fp4_f32x8 fp4_e2m1x8_to_units(uint32_t q)
 {
     fp4_f32x8 x;
     int i;
@@ -284,12 +284,12 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_units_(uint32_t q)
 /** Eight e2m1 codes, element i in bits [4i, 4i+4), to eight floats. Exact. */
 FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
 {
-    fp4_f32x8 x = fp4_e2m1x8_to_units_(q);
+    fp4_f32x8 x = fp4_e2m1x8_to_units(q);
     int i;
 
 #pragma unroll
     for (i = 0; i < 8 && !FP4_ARCH_CVT_E2M1; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], fp4_e2m1_unit_());
+        x.v[i] = fp4_mul_rn(x.v[i], fp4_e2m1_unit());
     }
     return x;
 }

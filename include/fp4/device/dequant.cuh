@@ -36,14 +36,14 @@ typedef struct fp4_dec {
 /** The factors of any single scale. */
 FP4_D fp4_dec fp4_dec_of(float scale)
 {
-    const fp4_dec dec = {fp4_e2m1_unit_(), scale};
+    const fp4_dec dec = {fp4_e2m1_unit(), scale};
     return dec;
 }
 
 /** The factors of an NVFP4 block, for the order of the association. */
 FP4_D fp4_dec fp4_nvfp4_dec(uint8_t sf, float global_dec, fp4_association association)
 {
-    const float scale = fp4_cvt_e4m3_to_f32(sf), unit = fp4_e2m1_unit_();
+    const float scale = fp4_cvt_e4m3_to_f32(sf), unit = fp4_e2m1_unit();
     const int scales_first = association == FP4_SCALES_FIRST;
 
     /* scale * unit is exact: an e4m3 has few bits and a small exponent */
@@ -61,7 +61,7 @@ FP4_D fp4_dec fp4_mxfp4_dec(uint8_t sf)
 /** Eight e2m1 codes times their factors. */
 FP4_D fp4_f32x8 fp4_e2m1x8_dequantize(uint32_t q, fp4_dec dec)
 {
-    return fp4_scale_x8(fp4_scale_x8(fp4_e2m1x8_to_units_(q), dec.first), dec.second);
+    return fp4_scale_x8(fp4_scale_x8(fp4_e2m1x8_to_units(q), dec.first), dec.second);
 }
 
 /** Eight e4m3 codes times their scale. */

@@ -40,10 +40,10 @@ FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 /* Eight quotients to values of e2m1 times scale, with the signs of x: NaN is negative, no -0. */
 FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float scale)
 {
-    fp4_f32x8 y = fp4_e2m1x8_to_units_(fp4_f32x8_to_e2m1x8(quotients));
+    fp4_f32x8 y = fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8(quotients));
     int i;
 
-    y = fp4_scale_x8(fp4_scale_x8(y, fp4_e2m1_unit_()), scale);
+    y = fp4_scale_x8(fp4_scale_x8(y, fp4_e2m1_unit()), scale);
 #pragma unroll
     for (i = 0; i < 8; i++) {
         y.v[i] = x.v[i] >= 0.0f ? y.v[i] : fp4_add_rn(-y.v[i], 0.0f);

@@ -105,23 +105,8 @@ static inline void fp4_ref_store_(const fp4_matrix *m, size_t row, size_t col, c
 {
     const size_t size = fp4_dtype_bytes_(m->dtype);
     uint8_t *to = (uint8_t *)(uintptr_t)m->data + (row * m->row_stride + col) * size;
-    uint16_t half[FP4_REF_CHUNK_];
-    size_t i;
 
-    if (m->dtype == FP4_F32) {
-        memcpy(to, x, n * sizeof(float));
-        return;
-    }
-    if (m->dtype == FP4_F16) {
-        for (i = 0; i < n; i++) {
-            half[i] = fp4_f32_to_f16(x[i]);
-        }
-    } else {
-        for (i = 0; i < n; i++) {
-            half[i] = fp4_f32_to_bf16(x[i]);
-        }
-    }
-    memcpy(to, half, n * sizeof(uint16_t));
+    fp4_ref_narrow_(to, m->dtype, x, n);
 }
 
 /* x[i] rounded to a type and back. The halves lie in x meanwhile. */
