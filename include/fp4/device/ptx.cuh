@@ -233,6 +233,31 @@ FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
     return __byte_perm(lo, hi, selector);
 }
 
+/** The same, but where bit 3 of a place of the selector is 1, eight times the sign bit of the byte
+    that it selects. */
+FP4_D uint32_t fp4_ptx_bytes_or_signs(uint32_t lo, uint32_t hi, uint32_t selector)
+{
+    uint32_t d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(lo), "r"(hi), "r"(selector));
+    return d;
+}
+
+/** sum + the products of four signed bytes with four unsigned ones. */
+FP4_D int32_t fp4_ptx_dot_s8u8(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t d;
+    asm("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
+    return d;
+}
+
+/** sum + the products of four signed bytes with four signed ones. */
+FP4_D int32_t fp4_ptx_dot_s8s8(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t d;
+    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
+    return d;
+}
+
 /** Each bit from a where the mask has a 1, from b where it has a 0. */
 FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
 {

@@ -1,57 +1,90 @@
 /*
- * fp4/host/gemv.h - a quantized matrix times a vector: the host twin of examples/09_gemv.cu, which
- * sums in the same order.
+ * fp4/host/gemv.h - a quantized matrix times a vector: the host twin of examples/09_gemv.cu.
  *
  *     y[row] = ( sum over col of x[col] * code * decode(sf) ) * second-level scale
  *
- * The order. A row is cut into pieces of 16 elements; piece p belongs to thread p % FP4_GEMV_THREADS.
- * Each piece: s = fma(code * 2^-14, x, s) in ascending order from +0. Each thread: its pieces in
- * ascending order, sum = fma(s, decode(sf), sum) from +0. Then the threads as row.h has it: lanes of
- * a warp as a butterfly, then the warps. At last (sum * 2^14) * scale. The power of two is what the
- * fastest way to decode leaves; it changes nothing where nothing underflows.
+ * How it is summed. The vector is cut into pieces of 16 elements, each with a unit of its own, a
+ * power of two; an element becomes an integer:
+ *
+ *     unit = 2^(e - 21), e the exponent of the piece's amax (at least -97)
+ *     X    = x / unit, to the nearest integer, ties to even; |X| <= 2^22
+ *
+ * which loses less than the sums of floats do: 2^-22 of the largest element of the piece. With
+ * 2 * code an integer too, the sum over a piece is exact, in whatever order,
+ *
+ *     S    = sum of (2 * code) * X, below 2^31
+ *
+ * and is multiplied, rounded to f32 once, by its scale: sum = fma(S, decode(sf) * (unit / 2), sum).
+ * Piece p belongs to lane p / 4 % 32; each lane adds its pieces in ascending order from +0, then
+ * the lanes add as a butterfly (xor 16, 8, 4, 2, 1). At last sum * second-level scale.
  */
 #ifndef FP4_HOST_GEMV_H
 #define FP4_HOST_GEMV_H
 
 #include <fp4/host/ops.h>
 
-#define FP4_GEMV_THREADS 128 /* that share a row */
+/* A piece of the vector in integers, and half of their unit: NaN where an element is no number. */
+typedef struct fp4_ref_gemv_piece_ {
+    int32_t x[16];
+    float half_unit;
+} fp4_ref_gemv_piece_;
 
-/* The sum over a row, times 2^-14. */
+static inline fp4_ref_gemv_piece_ fp4_ref_gemv_piece_of_(const float *x)
+{
+    const uint32_t amax = fp4_f32_bits(fp4_ref_amax_(x, 16));
+    const uint32_t exponent = fp4_max_u32(amax >> 23, 30u); /* biased by 127 */
+    const float per_unit = fp4_bits_f32((275u - exponent) << 23);
+    fp4_ref_gemv_piece_ p;
+    size_t i;
+
+    p.half_unit = fp4_bits_f32((exponent - 22u) << 23);
+    for (i = 0; i < 16; i++) {
+        /* adding 1.5 * 2^23 rounds to an integer, and leaves it in the mantissa */
+        const float shifted = fp4_fma_rn(x[i], per_unit, 12582912.0f);
+        p.x[i] = (int32_t)(fp4_f32_bits(shifted) - 0x4b400000u);
+        if ((fp4_f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u) {
+            p.half_unit = fp4_bits_f32(0x7fc00000u);
+            p.x[i] = 0;
+        }
+    }
+    return p;
+}
+
+/* The sum over a row. */
 static inline float fp4_ref_gemv_sum_(const fp4_tensor *t, size_t row, const fp4_matrix *x)
 {
     const size_t block = fp4_format_block(t->format), sf_cols = t->cols / block;
     const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
-    float sum[FP4_GEMV_THREADS] = {0.0f}, code[FP4_REF_CHUNK_], v[FP4_REF_CHUNK_];
+    float sum[32] = {0.0f}, v[FP4_REF_CHUNK_];
     size_t col, n, i, piece;
 
     for (col = 0; col < t->cols; col += n) {
         n = fp4_ref_chunk_(t->cols - col);
         fp4_ref_load_(v, x, 0, col, n);
-        fp4_ref_e2m1_(code, q + col / 2, n);
         for (piece = 0; piece < n / 16; piece++) {
-            const size_t sf_col = (col + 16 * piece) / block;
-            const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, sf_col, sf_cols)];
-            float *of_thread = &sum[(col / 16 + piece) % FP4_GEMV_THREADS];
-            float s = 0.0f;
-            for (i = 16 * piece; i < 16 * piece + 16; i++) {
-                s = fp4_fma_rn(fp4_mul_rn(code[i], 6.103515625e-05f /* 2^-14 */), v[i], s);
+            static const int32_t twice[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                              0, -1, -2, -3, -4, -6, -8, -12};
+            const fp4_ref_gemv_piece_ p = fp4_ref_gemv_piece_of_(v + 16 * piece);
+            const size_t at = col / 16 + piece, sf_at = at * 16 / block;
+            const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, sf_at, sf_cols)];
+            const float scale = fp4_mul_rn(fp4_sf_to_f32(t->format, sf), p.half_unit);
+            int32_t s = 0;
+            for (i = 0; i < 16; i++) {
+                s += twice[q[at * 8 + i / 2] >> (4 * (i % 2)) & 15] * p.x[i];
             }
-            *of_thread = fp4_fma_rn(s, fp4_sf_to_f32(t->format, sf), *of_thread);
+            sum[at / 4 % 32] = fp4_fma_rn((float)s, scale, sum[at / 4 % 32]);
         }
     }
-    for (i = 0; i < FP4_GEMV_THREADS / 32; i++) { /* sum[i] has been read by then */
-        sum[i] = fp4_ref_butterfly_(sum + 32 * i, 32);
-    }
-    return fp4_ref_butterfly_(sum, FP4_GEMV_THREADS / 32);
+    return fp4_ref_butterfly_(sum, 32);
 }
 
 /**
  * t times x.
  *
- * shape    t: rows x cols of any FP4 format, scales in any layout. x: 1 x cols of f16 or bf16. y:
- *          rows elements of f32, f16 or bf16, any alignment.
- * range    a NaN among the scale bytes or in x makes its rows NaN; what overflows is infinite.
+ * shape    t: rows x cols of any FP4 format, scales in any layout. x: 1 x cols of f32, f16 or bf16.
+ *          y: rows elements of f32, f16 or bf16, any alignment.
+ * range    a NaN or infinity in x makes all of y NaN, a NaN scale byte its row; what overflows is
+ *          infinite.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE;
  *          nothing written. rows = 0 is fine; cols = 0 gives zeros.
  */
@@ -64,8 +97,7 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
     if (t == NULL) {
         return FP4_NULL;
     }
-    if (t->format == FP4_MXFP8 || (unsigned)dtype >= FP4_E4M3 ||
-        (x.dtype != FP4_F16 && x.dtype != FP4_BF16)) {
+    if (t->format == FP4_MXFP8 || (unsigned)dtype >= FP4_E4M3 || x.dtype == FP4_E4M3) {
         return FP4_BAD_TYPE;
     }
     if (x.rows != 1 || x.cols != t->cols) {
@@ -85,8 +117,7 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
         const float dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
-        const float sum = fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), 16384.0f);
-        const float of_row = fp4_mul_rn(sum, dec);
+        const float of_row = fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), dec);
         fp4_ref_narrow_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
     }
     return FP4_OK;

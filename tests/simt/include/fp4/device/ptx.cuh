@@ -152,6 +152,45 @@ FP4_D float fp4_ptx_rcp_approx(float x)
     return fabsf(r) < 0x1p-126f ? copysignf(0.0f, r) : r;
 }
 
+FP4_D uint32_t fp4_ptx_bytes_or_signs(uint32_t lo, uint32_t hi, uint32_t selector)
+{
+    uint32_t d = 0;
+    int i;
+
+    for (i = 0; i < 4; i++) {
+        const uint32_t place = selector >> (4 * i) & 15u;
+        const uint32_t byte = (place & 4u ? hi : lo) >> (8 * (place & 3u)) & 255u;
+        d |= (place & 8u ? (byte & 128u ? 255u : 0u) : byte) << (8 * i);
+    }
+    return d;
+}
+
+FP4_D int32_t fp4_simt_byte(uint32_t w, int i, int is_signed)
+{
+    const uint32_t byte = w >> (8 * i) & 255u;
+    return (int32_t)byte - (is_signed && byte > 127 ? 256 : 0);
+}
+
+FP4_D int32_t fp4_ptx_dot_s8u8(uint32_t a, uint32_t b, int32_t sum)
+{
+    int i;
+
+    for (i = 0; i < 4; i++) {
+        sum += fp4_simt_byte(a, i, 1) * fp4_simt_byte(b, i, 0);
+    }
+    return sum;
+}
+
+FP4_D int32_t fp4_ptx_dot_s8s8(uint32_t a, uint32_t b, int32_t sum)
+{
+    int i;
+
+    for (i = 0; i < 4; i++) {
+        sum += fp4_simt_byte(a, i, 1) * fp4_simt_byte(b, i, 1);
+    }
+    return sum;
+}
+
 FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
 {
     return (a & mask) | (b & ~mask);
