@@ -358,6 +358,31 @@ FP4_D int fp4_ptx_any(uint32_t mask, int predicate)
     return __any_sync(mask, predicate);
 }
 
+/** *p becomes the larger of *p and x, in one step; global memory. */
+FP4_D void fp4_ptx_atomic_max(uint32_t *p, uint32_t x)
+{
+    atomicMax(p, x);
+}
+
+/** *p becomes *p + 1, or 0 where it was `last` or more, in one step; returns what it was. */
+FP4_D uint32_t fp4_ptx_atomic_inc(uint32_t *p, uint32_t last)
+{
+    return atomicInc(p, last);
+}
+
+/** *p becomes x, in one step; returns what it was. */
+FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
+{
+    return atomicExch(p, x);
+}
+
+/** What this thread has written before is seen by all threads of the GPU before what it writes
+    after. */
+FP4_D void fp4_ptx_fence(void)
+{
+    __threadfence();
+}
+
 /** A barrier for all threads of the CTA. */
 FP4_D void fp4_ptx_barrier(void)
 {

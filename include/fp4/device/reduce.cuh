@@ -7,6 +7,7 @@
  *     warp         all 32 lanes of the warp     all lanes      none (warp shuffles)
  *     cta          all threads of the CTA,      all threads    one; none where the CTA is one warp
  *                  whole warps
+ *     grid         one thread of each CTA       one of them    none (atomic operations)
  *
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
  * to contribute still call, with 0. cta functions take 32 floats of shared memory, which no other
@@ -294,6 +295,29 @@ FP4_D float fp4_cta_max_or_nan_of(float x, uint32_t threads, float *smem)
 FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
 {
     return fp4_cta_sum_(x, threadIdx.x, threads, smem);
+}
+
+/* ------------------------------------------------------------ the grid */
+
+/**
+ * The largest x of the grid. Called by one thread of each CTA with the CTA's x; returns 1 in that
+ * which comes last, with the result in *max, and 0 in all others.
+ *
+ * range    x: not negative, not NaN; infinity is one. The result does not depend on the order.
+ * threads  workspace: two words of global memory that are 0 before the first launch, and 0 again
+ *          after each; launches that share them may not overlap.
+ */
+FP4_D int fp4_grid_max(float x, uint32_t *workspace, float *max)
+{
+    const uint32_t last = gridDim.x * gridDim.y * gridDim.z - 1;
+
+    fp4_ptx_atomic_max(&workspace[0], fp4_f32_bits(x)); /* bits of such floats order as integers */
+    fp4_ptx_fence();
+    if (fp4_ptx_atomic_inc(&workspace[1], last) != last) {
+        return 0;
+    }
+    *max = fp4_bits_f32(fp4_ptx_atomic_exchange(&workspace[0], 0));
+    return 1;
 }
 
 #endif /* FP4_DEVICE_REDUCE_CUH */

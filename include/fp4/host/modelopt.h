@@ -131,4 +131,33 @@ static inline fp4_status fp4_ref_modelopt_mxfp8_quantize(fp4_matrix x, fp4_tenso
     return fp4_ref_modelopt_quantize_(x, 1.0f, t, FP4_MXFP8, FP4_MXFP8);
 }
 
+/**
+ * compute_fp4_scales: n amaxes to scales, by the largest amax of the tensor; fp8_max is 448 or 256,
+ * or 0 for scales that are not rounded to e4m3 (then global_amax is not used).
+ *
+ * errors   FP4_NULL, FP4_BAD_SCALE for another fp8_max, or a global_amax that is negative or NaN;
+ *          nothing written.
+ */
+static inline fp4_status fp4_ref_modelopt_scales(const float *amax, size_t n, float global_amax,
+                                                 float fp8_max, float *scales)
+{
+    fp4_modelopt_level level = {1.0f, 1.0f};
+    size_t i;
+
+    if (fp8_max != 0.0f && ((fp8_max != 448.0f && fp8_max != 256.0f) || !(global_amax >= 0.0f))) {
+        return FP4_BAD_SCALE;
+    }
+    if (n != 0 && (amax == NULL || scales == NULL)) {
+        return FP4_NULL;
+    }
+    if (fp8_max != 0.0f) {
+        level = fp4_modelopt_level_of(global_amax, fp8_max);
+    }
+    for (i = 0; i < n; i++) {
+        scales[i] = fp8_max == 0.0f ? fp4_modelopt_scale_f32(amax[i])
+                                    : fp4_modelopt_scale_at(amax[i], level);
+    }
+    return FP4_OK;
+}
+
 #endif /* FP4_HOST_MODELOPT_H */

@@ -587,6 +587,44 @@ static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
     return FP4_OK;
 }
 
+/**
+ * The amax of each block of `block` elements of a row, any length that divides the columns, NaN left
+ * out: rows * cols / block floats, row-major.
+ */
+static inline fp4_status fp4_ref_block_amax(fp4_matrix x, size_t block, float *amax,
+                                            size_t amax_bytes)
+{
+    const fp4_status status = fp4_ref_check_matrix_(&x);
+    float chunk[FP4_REF_CHUNK_];
+    size_t row, col, at, n;
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (block == 0 || x.cols % block != 0) {
+        return FP4_BAD_SHAPE;
+    }
+    if (x.rows != 0 && x.cols != 0 && amax == NULL) {
+        return FP4_NULL;
+    }
+    if (amax_bytes / sizeof(float) < x.rows * (x.cols / block)) {
+        return FP4_SMALL_BUFFER;
+    }
+    for (row = 0; row < x.rows; row++) {
+        for (col = 0; col < x.cols; col += block) {
+            float all = 0.0f;
+            for (at = 0; at < block; at += n) {
+                n = fp4_ref_chunk_(block - at);
+                fp4_ref_load_(chunk, &x, row, col + at, n);
+                chunk[0] = fp4_ref_amax_(chunk, n);
+                all = all > chunk[0] ? all : chunk[0];
+            }
+            memcpy(amax + (row * x.cols + col) / block, &all, sizeof all);
+        }
+    }
+    return FP4_OK;
+}
+
 /* -------------------------------------------------------------------------------- dequantize */
 
 /* (x[i] * first) * second for a block, each product rounded. */

@@ -280,6 +280,39 @@ FP4_D int fp4_ptx_any(uint32_t mask, int predicate, SIMT_LINE)
     return __any_sync(mask, predicate, file, line);
 }
 
+/* CTAs run one after the other, and a fiber is not interrupted. */
+static inline SIMT_NOT_TRACKED __attribute__((unused)) uint32_t fp4_simt_swap(uint32_t *p,
+                                                                               uint32_t x)
+{
+    const uint32_t before = *p;
+    *p = x;
+    return before;
+}
+
+static inline SIMT_NOT_TRACKED __attribute__((unused)) uint32_t fp4_simt_read(const uint32_t *p)
+{
+    return *p;
+}
+
+FP4_D void fp4_ptx_atomic_max(uint32_t *p, uint32_t x)
+{
+    fp4_simt_swap(p, fp4_max_u32(fp4_simt_read(p), x));
+}
+
+FP4_D uint32_t fp4_ptx_atomic_inc(uint32_t *p, uint32_t last)
+{
+    return fp4_simt_swap(p, fp4_simt_read(p) >= last ? 0 : fp4_simt_read(p) + 1);
+}
+
+FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
+{
+    return fp4_simt_swap(p, x);
+}
+
+FP4_D void fp4_ptx_fence(void)
+{
+}
+
 FP4_D void fp4_ptx_barrier(SIMT_LINE)
 {
     simt_barrier(file, line);
