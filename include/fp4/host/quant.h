@@ -634,8 +634,14 @@ static inline void fp4_ref_store_(void *to, fp4_dtype dtype, const float *x, siz
         memcpy(to, x, n * sizeof(float));
         return;
     }
-    for (i = 0; i < n; i++) {
-        half[i] = dtype == FP4_F16 ? fp4_f32_to_f16(x[i]) : fp4_f32_to_bf16(x[i]);
+    if (dtype == FP4_F16) {
+        for (i = 0; i < n; i++) {
+            half[i] = fp4_f32_to_f16(x[i]);
+        }
+    } else {
+        for (i = 0; i < n; i++) {
+            half[i] = fp4_f32_to_bf16(x[i]);
+        }
     }
     memcpy(to, half, n * sizeof(uint16_t));
 }
