@@ -438,7 +438,7 @@ GPU_TEST(dequantize, what_quantize_has_left)
             gpu_case c =
                 case_of((fp4_dtype)dtype, (fp4_format)(i / 3), (fp4_layout)(i % 3), 133, 288);
             c.pdl = i % 2;
-            c.q_cols += i % 2 * 96; /* zeros on the right */
+            c.q_cols += i % 2 == 0 ? 0 : 96; /* zeros on the right */
             for (int output = FP4_F32; output <= FP4_BF16; output++) {
                 there_and_back(&c, back_unit_of(c.format, (fp4_dtype)output), pool, &state);
             }
