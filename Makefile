@@ -92,11 +92,23 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
+# Examples are compiled for many words: launch_*.cu, and what the words of an object's name define.
+launchers := rows columns rmsnorm silu_mul per_token dequantize fake
+words_rows := INPUT= FORMAT= LAYOUT=FP4_LAYOUT_
+words_columns := $(words_rows)
+words_rmsnorm := INPUT= FORMAT= NORM=
+words_silu_mul := INPUT= FORMAT= ACTIVATION=
+words_per_token := INPUT= FORMAT=
+words_dequantize := FORMAT= OUTPUT=
+words_fake := INPUT= OUTPUT= RULE=
+defines = $(join $(words_$1:%=-D%),$(subst -, ,$*))
+
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
 # two of whose words meet, for all targets; of 01_quantize all combinations, the rest of them for
 # two targets. The fused examples take longer: each combination for one class of targets, those
 # without conversion instructions, with those of e4m3, with all. In 03_rmsnorm any two of input,
-# norm, class and rule of the format meet; in the others every class, input and activation occurs.
+# norm, class and rule of the format meet; in the others every class, input and activation occurs;
+# in 06_dequantize and 07_fake_quant every word, each format and rule for one class.
 gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -110,11 +122,16 @@ device_e4m3 := 89 90 100 120
 device_all := 100a 103a 110a 120a 121a
 fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	f16-mxfp8-layernorm) 04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
-	05_per_token/f32-nvfp4
+	05_per_token/f32-nvfp4 06_dequantize/mxfp4-f32 06_dequantize/mxfp8-bf16 \
+	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt)
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
-	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32
+	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32 \
+	06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
+	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast)
 fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
-	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4
+	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
+	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
+	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt)
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
@@ -380,16 +397,18 @@ build/checks/device/readme/%.ok: README.md build/config tests/tools/device.sh \
 	$(check) sh tests/tools/device.sh frames build/readme/$*/snippet.cu build/device/readme-$* \
 	    $(basename $@)
 
-define device_example # name, what its third word defines
+define device_example # name, launch_*.cu
 build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
 	$$(check) sh tests/tools/device.sh frames $$< build/device/$1/$$* $$(basename $$@) -DNO_MAIN \
-	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    $$(addprefix -D$2,$$(call word_of,3))
+	    $$(call defines,$2)
 endef
-$(foreach e,$(device_examples),$(eval $(call device_example,$e,LAYOUT=FP4_LAYOUT_)))
-$(eval $(call device_example,03_rmsnorm,NORM=))
-$(eval $(call device_example,04_silu_mul,ACTIVATION=))
-$(eval $(call device_example,05_per_token))
+$(eval $(call device_example,01_quantize,rows))
+$(eval $(call device_example,02_quantize_colmajor,columns))
+$(eval $(call device_example,03_rmsnorm,rmsnorm))
+$(eval $(call device_example,04_silu_mul,silu_mul))
+$(eval $(call device_example,05_per_token,per_token))
+$(eval $(call device_example,06_dequantize,dequantize))
+$(eval $(call device_example,07_fake_quant,fake))
 
 # -------------------------------------------------------------------------------- text, consumers
 
@@ -517,10 +536,16 @@ test_gpu_fused := $(foreach input,f32 f16 bf16,\
 	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-$(input)-$(format)-$(norm)) \
 	$(foreach activation,silu gelu_tanh,silu_mul-$(input)-$(format)-$(activation))) \
 	$(foreach format,nvfp4 nvfp4_32,per_token-$(input)-$(format)))
+# FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
+test_gpu_back := $(foreach output,f32 f16 bf16,\
+	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
+	$(foreach input,f32 f16 bf16,\
+	$(foreach rule,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16 modelopt cast,\
+	fake-$(input)-$(output)-$(rule))))
 test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard tests/gpu/*.c))) \
 	$(test_gpu)/tools.o $(test_gpu_parts:%=$(test_gpu)/parts-%.o) \
 	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o) \
-	$(test_gpu_fused:%=$(test_gpu)/%.o)
+	$(test_gpu_fused:%=$(test_gpu)/%.o) $(test_gpu_back:%=$(test_gpu)/%.o)
 test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings \
 	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
@@ -552,17 +577,12 @@ $(test_gpu)/parts-native.o: front := -Itests/gpu/native
 $(test_gpu)/parts-%.o: tests/gpu/parts.cu build/config
 	@mkdir -p $(@D)
 	$(Q)$(test_gpu_nvcc) $(parts_flags) -DPARTS=gpu_parts_$* -c $< -o $@
-define test_gpu_rule # launch_*.cu, what its third word defines
+define test_gpu_rule # launch_*.cu
 $(test_gpu)/$1-%.o: tests/gpu/launch_$1.cu build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(test_gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    $$(addprefix -D$2,$$(call word_of,3)) -c $$< -o $$@
+	$$(Q)$$(test_gpu_nvcc) $$(call defines,$1) -c $$< -o $$@
 endef
-$(eval $(call test_gpu_rule,rows,LAYOUT=FP4_LAYOUT_))
-$(eval $(call test_gpu_rule,columns,LAYOUT=FP4_LAYOUT_))
-$(eval $(call test_gpu_rule,rmsnorm,NORM=))
-$(eval $(call test_gpu_rule,silu_mul,ACTIVATION=))
-$(eval $(call test_gpu_rule,per_token))
+$(foreach l,$(launchers),$(eval $(call test_gpu_rule,$l)))
 # RPATH, which holds for the libraries of libraries too, not RUNPATH.
 $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 	$(Q)$(CXX) -fopenmp $^ $(LDFLAGS) $(if $(test_gpu_rpath),-Wl$(comma)--disable-new-dtags) \
@@ -615,7 +635,7 @@ simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 simt_cu = $(simt_cxx) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall -Werror \
 	-Wno-unused -Wno-unknown-pragmas -Wno-pass-failed -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
-# Of the fused kernels a Latin square, as tests/gpu/launch.h has it.
+# Of the fused kernels a Latin square, as tests/gpu/launch.h has it, and of the way back.
 simt_formats = $1-nvfp4-$2 $1-mxfp4-$3 $1-mxfp8-$4 $1-nvfp4_32-$3 $1-mxfp4_16-$2
 simt_fused := $(addprefix rmsnorm-,$(call simt_formats,f32,rmsnorm,add_rmsnorm,layernorm) \
 	$(call simt_formats,f16,add_rmsnorm,layernorm,rmsnorm) \
@@ -624,8 +644,14 @@ simt_fused := $(addprefix rmsnorm-,$(call simt_formats,f32,rmsnorm,add_rmsnorm,l
 	$(call simt_formats,f16,gelu_tanh,silu,gelu_tanh) \
 	$(call simt_formats,bf16,silu,gelu_tanh,silu)) \
 	$(filter per_token-%,$(test_gpu_fused))
+# Of 07_fake_quant, for each rule, the outputs of f32, f16 and bf16.
+simt_fake = fake-f32-$1-$4 fake-f16-$2-$4 fake-bf16-$3-$4
+simt_back := $(filter dequantize-%,$(test_gpu_back)) \
+	$(foreach rule,nvfp4 mxfp4_16 modelopt,$(call simt_fake,f32,f16,bf16,$(rule))) \
+	$(foreach rule,mxfp4 nvfp4_32,$(call simt_fake,f16,bf16,f32,$(rule))) \
+	$(foreach rule,mxfp8 cast,$(call simt_fake,bf16,f32,f16,$(rule)))
 simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
-	$(simt_fused)
+	$(simt_fused) $(simt_back)
 folders += simt
 .PHONY: test-simt coverage
 
@@ -661,19 +687,20 @@ build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 simt_objects = $(simt_tests:%=build/simt/$1/tests/%.o) \
 	$(simt_$1_machine:%=build/simt/$1/machine/%.o) $(simt_units:%=build/simt/$1/$2/%.o)
 
-define simt_launchers # kind, target, launch_*.cu, what its third word defines, its kernels
-build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu $5 build/config
+define simt_launchers # kind, target, launch_*.cu, its kernels
+build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu build/simt/$4.h build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) \
-	    -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    $$(addprefix -D$4,$$(call word_of,3)) -c $$< -o $$@
+	    $$(call defines,$3) -c $$< -o $$@
 endef
 define simt_program # kind, target
-$(call simt_launchers,$1,$2,rows,LAYOUT=FP4_LAYOUT_,build/simt/01_quantize.h)
-$(call simt_launchers,$1,$2,columns,LAYOUT=FP4_LAYOUT_,build/simt/02_quantize_colmajor.h)
-$(call simt_launchers,$1,$2,rmsnorm,NORM=,build/simt/03_rmsnorm.h)
-$(call simt_launchers,$1,$2,silu_mul,ACTIVATION=,build/simt/04_silu_mul.h)
-$(call simt_launchers,$1,$2,per_token,,build/simt/05_per_token.h)
+$(call simt_launchers,$1,$2,rows,01_quantize)
+$(call simt_launchers,$1,$2,columns,02_quantize_colmajor)
+$(call simt_launchers,$1,$2,rmsnorm,03_rmsnorm)
+$(call simt_launchers,$1,$2,silu_mul,04_silu_mul)
+$(call simt_launchers,$1,$2,per_token,05_per_token)
+$(call simt_launchers,$1,$2,dequantize,06_dequantize)
+$(call simt_launchers,$1,$2,fake,07_fake_quant)
 build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)

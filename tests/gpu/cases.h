@@ -19,7 +19,7 @@ static const launch_function cases_rows[36] = {LAUNCH_EACH(CASES_ROWS_)};
 static const launch_function cases_columns[36] = {LAUNCH_EACH(CASES_COLUMNS_)};
 
 static const char *const cases_dtype[] = {"f32", "f16", "bf16", "e4m3"};
-static const char *const cases_format[] = {"NVFP4", "MXFP4", "MXFP8"};
+static const char *const cases_format[] = {"NVFP4", "MXFP4", "MXFP8", "NVFP4_32", "MXFP4_16"};
 static const char *const cases_layout[] = {"128x4", "8x4", "linear"};
 
 /* ---------------------------------------------------------------- cases */

@@ -11,6 +11,12 @@
  *     launch_norm      examples/03_rmsnorm.cu     rmsnorm, add_rmsnorm, layernorm   45 times
  *     launch_gated     examples/04_silu_mul.cu    silu, gelu_tanh                   30 times
  *     launch_token     examples/05_per_token.cu                                      6 times
+ *
+ * and of those that lead back, for each format and output type, or input type, output type and
+ * rule:
+ *
+ *     launch_dequantize, launch_blocks    examples/06_dequantize.cu     15 times
+ *     launch_fake                         examples/07_fake_quant.cu     63 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
@@ -105,6 +111,88 @@ typedef cudaError_t (*launch_fused_function)(const launch_fused_args *args, int 
     X(f16, nvfp4, token) \
     X(bf16, nvfp4, token) X(f32, nvfp4_32, token) X(f16, nvfp4_32, token) X(bf16, nvfp4_32, token)
 
+/** 06_dequantize's dequantize_args; global.is_dec: not is_enc. */
+typedef struct launch_back_args {
+    void *y;
+    const uint8_t *q, *sf;
+    launch_scale global;
+    int association, layout;
+    size_t batches, rows, cols, row_stride, batch_stride;
+} launch_back_args;
+
+/** Its blocks_args. */
+typedef struct launch_blocks_args {
+    void *y;
+    const uint8_t *q;
+    const void *sf;
+    int sf_type;
+    launch_scale global;
+    int association;
+    size_t n, block;
+} launch_blocks_args;
+
+/** 07_fake_quant's fake_args. */
+typedef struct launch_fake_args {
+    void *y;
+    const void *x;
+    size_t rows, cols, x_stride, y_stride;
+    const float *global_device;
+    size_t global_rows;
+    float global;
+    const float *amax;
+    size_t block;
+    float fp8_max;
+    uint8_t *clipped;
+} launch_fake_args;
+
+typedef cudaError_t (*launch_back_function)(const launch_back_args *args, int pdl,
+                                            cudaStream_t stream);
+typedef cudaError_t (*launch_blocks_function)(const launch_blocks_args *args, int pdl,
+                                              cudaStream_t stream);
+typedef cudaError_t (*launch_fake_function)(const launch_fake_args *args, int pdl,
+                                            cudaStream_t stream);
+
+/* X(format, output), and X(input, output, rule): on the CPU again those in which any two words
+   meet. */
+#define LAUNCH_BACK_(format, output) launch_dequantize_##format##_##output
+#define LAUNCH_BACK(format, output) LAUNCH_BACK_(format, output)
+#define LAUNCH_BLOCKS_(format, output) launch_blocks_##format##_##output
+#define LAUNCH_BLOCKS(format, output) LAUNCH_BLOCKS_(format, output)
+#define LAUNCH_FAKE_(input, output, rule) launch_fake_##input##_##output##_##rule
+#define LAUNCH_FAKE(input, output, rule) LAUNCH_FAKE_(input, output, rule)
+#define LAUNCH_EACH_OUTPUT_(X, format) X(format, f32) X(format, f16) X(format, bf16)
+#define LAUNCH_BACK_EACH(X) \
+    LAUNCH_EACH_OUTPUT_(X, nvfp4) \
+    LAUNCH_EACH_OUTPUT_(X, mxfp4) \
+    LAUNCH_EACH_OUTPUT_(X, mxfp8) LAUNCH_EACH_OUTPUT_(X, nvfp4_32) LAUNCH_EACH_OUTPUT_(X, mxfp4_16)
+/* a, b, c: the outputs of f32, f16 and bf16 */
+#define LAUNCH_RULES_(X, a, b, c, rule) X(f32, a, rule) X(f16, b, rule) X(bf16, c, rule)
+#if defined(FP4_SIMT)
+#define LAUNCH_FAKE_EACH(X) \
+    LAUNCH_RULES_(X, f32, f16, bf16, nvfp4) \
+    LAUNCH_RULES_(X, f16, bf16, f32, mxfp4) \
+    LAUNCH_RULES_(X, bf16, f32, f16, mxfp8) \
+    LAUNCH_RULES_(X, f16, bf16, f32, nvfp4_32) \
+    LAUNCH_RULES_(X, f32, f16, bf16, mxfp4_16) \
+    LAUNCH_RULES_(X, f32, f16, bf16, modelopt) LAUNCH_RULES_(X, bf16, f32, f16, cast)
+#else
+#define LAUNCH_EACH_RULE_(X, a, b, c) \
+    LAUNCH_RULES_(X, a, b, c, nvfp4) \
+    LAUNCH_RULES_(X, a, b, c, mxfp4) \
+    LAUNCH_RULES_(X, a, b, c, mxfp8) \
+    LAUNCH_RULES_(X, a, b, c, nvfp4_32) \
+    LAUNCH_RULES_(X, a, b, c, mxfp4_16) \
+    LAUNCH_RULES_(X, a, b, c, modelopt) LAUNCH_RULES_(X, a, b, c, cast)
+#define LAUNCH_FAKE_EACH(X) \
+    LAUNCH_EACH_RULE_(X, f32, f16, bf16) \
+    LAUNCH_EACH_RULE_(X, f16, bf16, f32) LAUNCH_EACH_RULE_(X, bf16, f32, f16)
+#endif
+
+#define LAUNCH_DECLARE_BACK_(format, output) \
+    cudaError_t LAUNCH_BACK(format, output)(const launch_back_args *, int, cudaStream_t); \
+    cudaError_t LAUNCH_BLOCKS(format, output)(const launch_blocks_args *, int, cudaStream_t);
+#define LAUNCH_DECLARE_FAKE_(input, output, rule) \
+    cudaError_t LAUNCH_FAKE(input, output, rule)(const launch_fake_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_FUSED_(input, format, op) \
     cudaError_t LAUNCH_FUSED(input, format, op)(const launch_fused_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_(input, format, layout) \
@@ -118,6 +206,8 @@ LAUNCH_EACH(LAUNCH_DECLARE_)
 LAUNCH_NORM_EACH(LAUNCH_DECLARE_FUSED_)
 LAUNCH_GATED_EACH(LAUNCH_DECLARE_FUSED_)
 LAUNCH_TOKEN_EACH(LAUNCH_DECLARE_FUSED_)
+LAUNCH_BACK_EACH(LAUNCH_DECLARE_BACK_)
+LAUNCH_FAKE_EACH(LAUNCH_DECLARE_FAKE_)
 #if defined(__cplusplus)
 }
 #endif

@@ -3,6 +3,7 @@
  * as a CPU can: buffers of gigabytes of which few pages are ever touched, and of large grids only
  * the first CTAs and the last (simt_run_only).
  */
+#include "back.h"
 #include "cases.h"
 #include "fused.h"
 #include "simt.h"
@@ -259,5 +260,92 @@ GPU_TEST(simt_large, fused_beyond_2_32)
         c = fused_case_of(c.unit, c.layout, 4090, 64);
         c.x_stride = 1100000;
         run_fused_ends(&c);
+    }
+}
+
+/* ---------------------------------------------------------------- the way back */
+
+/* Rows of matrix `batch`, from a whole tile on, against the host reference. */
+static void compare_back(const back_case *all, const back_device *d, size_t batch, size_t first,
+                         size_t rows)
+{
+    const size_t size = host_dtype_bytes(all->c.dtype);
+    const size_t y_at = (batch * all->c.batch_stride + first * all->c.row_stride) * size;
+    back_case b = *all;
+    back_input in;
+    uint8_t *image;
+
+    b.c.rows = rows;
+    b.c.batches = 1;
+    in.q = d->q.bytes + batch * case_q_bytes(&all->c) +
+           first * fp4_q_bytes(all->c.format, 1, all->c.cols);
+    in.sf = d->sf.bytes + batch * case_sf_bytes(&all->c) +
+            fp4_sf_offset(all->c.layout, first, 0, case_sf_cols(&all->c));
+    image = back_expected(&b, &in, 0);
+    elements_expect(d->y.bytes + y_at, image, case_x_bytes(&b.c) / size, b.c.dtype, back_text(all),
+                    0);
+    free(image);
+}
+
+/* The first tile of rows of the first matrix and the last one of the last. The codes and scale bytes
+   between are zeros that nobody has touched. */
+static void run_back_ends(const back_case *b)
+{
+    const size_t last = (b->c.rows - 1) / ROWS * ROWS, batch = b->c.batches - 1;
+    const size_t q_row = fp4_q_bytes(b->c.format, 1, b->c.cols);
+    const size_t last_q = batch * case_q_bytes(&b->c) + last * q_row;
+    const size_t last_sf =
+        batch * case_sf_bytes(&b->c) + fp4_sf_offset(b->c.layout, last, 0, case_sf_cols(&b->c));
+    back_case small = *b;
+    const back_input none = {(uint8_t *)host_zeros(0), (uint8_t *)host_zeros(0)};
+    uint64_t state = b->c.rows;
+    back_device d;
+
+    small.c.rows = 0;
+    d = back_device_new(&small, &none);
+    gpu_buffer_free(d.y);
+    gpu_buffer_free(d.q);
+    gpu_buffer_free(d.sf);
+    d.y = gpu_buffer_new(case_x_bytes(&b->c), 0);
+    d.q = gpu_buffer_new(back_q_bytes(b), 0);
+    d.sf = gpu_buffer_new(back_sf_bytes(b), 0);
+    d.args.y = d.y.bytes;
+    d.args.q = d.q.bytes;
+    d.args.sf = d.sf.bytes;
+    d.args.rows = b->c.rows;
+    for (size_t i = 0; i < ROWS * q_row; i++) {
+        d.q.bytes[i] = (uint8_t)host_random(&state);
+        d.q.bytes[last_q + i % ((b->c.rows - last) * q_row)] = (uint8_t)host_random(&state);
+    }
+    for (size_t i = 0; i < ROWS * case_sf_cols(&b->c); i++) {
+        d.sf.bytes[i] = (uint8_t)host_random(&state);
+        d.sf.bytes[last_sf + i % (d.sf.size - last_sf)] = (uint8_t)host_random(&state);
+    }
+    simt_run_only(64 + b->c.cols / 4 * ROWS / 4 / 128 * 2);
+    GPU_OK(b->unit->launch(&d.args, 0, 0));
+    simt_run_only(0);
+    compare_back(b, &d, 0, 0, ROWS);
+    compare_back(b, &d, batch, last, b->c.rows - last);
+    back_device_free(d);
+    back_input_free(none);
+}
+
+/* 4,300,808,192 elements: passes 2^32 of them, and of their codes' bytes. Three matrices. Rows far
+   apart. */
+GPU_TEST(simt_large, dequantized_beyond_2_32)
+{
+    static const fp4_format formats[] = {FP4_MXFP8, FP4_NVFP4, FP4_MXFP4_16};
+
+    for (int i = 0; i < 3; i++) {
+        back_case b =
+            back_case_of(back_unit_of(formats[i], (fp4_dtype)i), (fp4_layout)i, 525001, 8192);
+        run_back_ends(&b);
+        b.c.rows = 130000;
+        b.c.batches = 3;
+        b.c.batch_stride = (size_t)130048 * 8192;
+        run_back_ends(&b);
+        b = back_case_of(b.unit, b.c.layout, 4200, 64);
+        b.c.row_stride = 1100000;
+        run_back_ends(&b);
     }
 }

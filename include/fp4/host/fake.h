@@ -158,7 +158,7 @@ static inline void fp4_fake_part_(const fp4_matrix *x, const fp4_fake *f, size_t
     } else {
         fp4_fake_modelopt_(chunk, bits, n, f, amax, global);
     }
-    fp4_ref_narrow_(y, dtype, chunk, n);
+    fp4_ref_store_(y, dtype, chunk, n);
     if (clipped != NULL) {
         fp4_fake_put_bits_(clipped, row * x->cols + col, bits, n);
     }

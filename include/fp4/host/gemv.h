@@ -118,7 +118,7 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
     for (row = 0; row < rows; row++) {
         const float dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
         const float of_row = fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), dec);
-        fp4_ref_narrow_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
+        fp4_ref_store_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
     }
     return FP4_OK;
 }

@@ -100,13 +100,11 @@ static inline float fp4_ref_rsqrt_(float x)
 }
 
 /* n <= FP4_REF_CHUNK_ floats, rounded to the type of m, to a row of it. */
-static inline void fp4_ref_store_(const fp4_matrix *m, size_t row, size_t col, const float *x,
-                                  size_t n)
+static inline void fp4_ref_store_row_(const fp4_matrix *m, size_t row, size_t col, const float *x,
+                                      size_t n)
 {
-    const size_t size = fp4_dtype_bytes_(m->dtype);
-    uint8_t *to = (uint8_t *)(uintptr_t)m->data + (row * m->row_stride + col) * size;
-
-    fp4_ref_narrow_(to, m->dtype, x, n);
+    const size_t at = (row * m->row_stride + col) * fp4_dtype_bytes_(m->dtype);
+    fp4_ref_store_((uint8_t *)(uintptr_t)m->data + at, m->dtype, x, n);
 }
 
 /* x[i] rounded to a type and back. The halves lie in x meanwhile. */
@@ -115,7 +113,7 @@ static inline void fp4_ref_round_(float *x, size_t n, fp4_dtype dtype)
     const fp4_matrix m = fp4_matrix_of_(x, dtype, 1, n, n, 1.0f);
 
     if (dtype != FP4_F32) {
-        fp4_ref_store_(&m, 0, 0, x, n);
+        fp4_ref_store_row_(&m, 0, 0, x, n);
         fp4_ref_load_(x, &m, 0, 0, n);
     }
 }
@@ -132,7 +130,7 @@ static inline void fp4_ref_add_residual_(const fp4_ref_call_ *call, size_t row, 
     for (i = 0; i < n; i++) {
         sum[i] = fp4_ref_add_(sum[i], residual[i]);
     }
-    fp4_ref_store_(&call->residual, row, col, sum, n);
+    fp4_ref_store_row_(&call->residual, row, col, sum, n);
 }
 
 /* n elements of what is normed. */
@@ -283,7 +281,7 @@ static inline void fp4_ref_store_y_(const fp4_ref_call_ *call, size_t row, size_
     for (i = 0; i < n; i++) {
         y[i] = fp4_mul_rn(v[i], mul);
     }
-    fp4_ref_store_(&call->y, row, col, y, n);
+    fp4_ref_store_row_(&call->y, row, col, y, n);
 }
 
 /* One row of everything. The values are computed as often as they are read: a row has any length,

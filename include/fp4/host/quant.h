@@ -196,28 +196,6 @@ static inline void fp4_ref_load_(float *out, const fp4_matrix *x, size_t row, si
     }
 }
 
-/* n <= FP4_REF_CHUNK_ floats to memory of any alignment, rounded to f32, f16 or bf16. */
-static inline void fp4_ref_narrow_(void *to, fp4_dtype dtype, const float *x, size_t n)
-{
-    uint16_t half[FP4_REF_CHUNK_];
-    size_t i;
-
-    if (dtype == FP4_F32) {
-        memcpy(to, x, n * sizeof(float));
-        return;
-    }
-    if (dtype == FP4_F16) {
-        for (i = 0; i < n; i++) {
-            half[i] = fp4_f32_to_f16(x[i]);
-        }
-    } else {
-        for (i = 0; i < n; i++) {
-            half[i] = fp4_f32_to_bf16(x[i]);
-        }
-    }
-    memcpy(to, half, n * sizeof(uint16_t));
-}
-
 /* amax of n elements; n is a constant where it matters. */
 static inline float fp4_ref_amax_(const float *x, size_t n)
 {
@@ -684,6 +662,28 @@ static inline void fp4_ref_decode_(float *out, const fp4_tensor *t, size_t row, 
     }
 }
 
+/* n <= FP4_REF_CHUNK_ floats to memory of any alignment, as dtype. */
+static inline void fp4_ref_store_(void *to, fp4_dtype dtype, const float *x, size_t n)
+{
+    uint16_t half[FP4_REF_CHUNK_];
+    size_t i;
+
+    if (dtype == FP4_F32) {
+        memcpy(to, x, n * sizeof(float));
+        return;
+    }
+    if (dtype == FP4_F16) {
+        for (i = 0; i < n; i++) {
+            half[i] = fp4_f32_to_f16(x[i]);
+        }
+    } else {
+        for (i = 0; i < n; i++) {
+            half[i] = fp4_f32_to_bf16(x[i]);
+        }
+    }
+    memcpy(to, half, n * sizeof(uint16_t));
+}
+
 /* A matrix to write, rows x cols > 0: FP4_OK where it can be. */
 static inline fp4_status fp4_ref_check_output_(const void *y, fp4_dtype dtype, size_t y_bytes,
                                                size_t rows, size_t cols, size_t row_stride)
@@ -745,7 +745,7 @@ static inline fp4_status fp4_ref_dequantize_to(const fp4_tensor *t, fp4_associat
         for (col = 0; col < t->cols; col += n) {
             n = fp4_ref_chunk_(t->cols - col);
             fp4_ref_decode_(chunk, t, (size_t)row, col, n, association);
-            fp4_ref_narrow_(out + col * size, dtype, chunk, n);
+            fp4_ref_store_(out + col * size, dtype, chunk, n);
         }
     }
     return FP4_OK;
@@ -812,7 +812,7 @@ static inline fp4_status fp4_ref_dequantize_blocks(const uint8_t *q, size_t n, s
             fp4_ref_times_scales_(chunk + i, 1, fp4_ref_sf_(sf, sf_type, (at + i) / block),
                                   global_dec, association);
         }
-        fp4_ref_narrow_((uint8_t *)y + at * size, dtype, chunk, here);
+        fp4_ref_store_((uint8_t *)y + at * size, dtype, chunk, here);
     }
     return FP4_OK;
 }
