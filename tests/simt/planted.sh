@@ -26,14 +26,19 @@ plant() {
     third=$(echo "$words" | cut -d- -f3)
     source=$unit
     [ -z "$words" ] || source=launch_$unit
+    first=INPUT second=FORMAT
+    case $unit in
+    dequantize) first=FORMAT second=OUTPUT ;;
+    fake) second=OUTPUT ;;
+    esac
     compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
     [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
     set -f
     # shellcheck disable=SC2086
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
         -I"$copy/tests/simt/include" -Ibuild/simt -I"$copy/include" \
-        -DINPUT="$(echo "$words" | cut -d- -f1)" -DFORMAT="$(echo "$words" | cut -d- -f2)" \
-        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" \
+        -D$first="$(echo "$words" | cut -d- -f1)" -D$second="$(echo "$words" | cut -d- -f2)" \
+        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" -DRULE="$third" \
         -c "$copy/tests/simt/$source.cu" -o "$copy/planted.o"; then
         bad "$name" "does not compile"
         return
@@ -118,6 +123,35 @@ plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ 
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'heap-buffer-overflow'
 plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
     per_token-f16-nvfp4 'launch_token/f16' 'NVFP4: differ in'
+
+back=examples/06_dequantize.cu
+fake=examples/07_fake_quant.cu
+
+plant row_past_the_codes san $back 's/(row + j \* step < a.rows ? j : 0)/j/' \
+    dequantize-mxfp4-bf16 'dequantize/mxfp4' \
+    'heap-buffer-overflow' 'simt: in kernel dequantize_rows of dequantize_mxfp4_bf16' 'load_codes'
+plant row_past_the_end san $back 's/if (r < a.rows) {/if (r < a.rows + 1) {/' \
+    dequantize-nvfp4-f16 'dequantize/nvfp4' 'heap-buffer-overflow' 'fp4_store_u32x4'
+plant scale_of_another_column san $back 's/8 \* (sf_col % 4)/8 * (sf_col % 2)/' \
+    dequantize-nvfp4-f32 'dequantize/nvfp4' 'NVFP4 128x4'
+plant scale_of_the_first_row san $back 's/j > 0 && a.global.row_step != 0/j > 4/' \
+    dequantize-nvfp4_32-bf16 'dequantize/nvfp4_32' 'NVFP4_32' 'global all'
+plant other_association san $back 's/scales_first ? x.v\[i\] :/!scales_first ? x.v[i] :/' \
+    dequantize-nvfp4-f32 'dequantize_blocks/to_f32' 'scales first'
+plant block_one_late san $back 's/end == i \&\& i < here/end == i + 1 \&\& i < here/' \
+    dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_at'
+plant codes_past_the_end san $back 's/2 \* i < here/2 * i <= here/' \
+    dequantize-mxfp8-f16 'dequantize_blocks/to_f16' 'heap-buffer-overflow' 'load_some_codes'
+plant amax_of_the_first_block san $fake 's/(a.cols \/ block) + amax_col/(a.cols \/ block)/' \
+    fake-bf16-f32-mxfp4 'fake/mxfp4' 'mxfp4 of bf16 to f32' 'static'
+plant quads_too_many san $fake 's/r < a.rows \&\& four < pieces ? pieces - four : 0/r < a.rows ? 4 : 0/' \
+    fake-f32-f32-nvfp4 'fake/nvfp4' 'heap-buffer-overflow' 'fp4_store_u32x16_by_four'
+plant number_of_another_row san $fake 's/if (a.global_rows != 0) {/if (a.global_rows > 1) {/' \
+    fake-f16-f16-modelopt 'fake/modelopt*' 'modelopt of f16 to f16'
+plant clipped_at_six san include/fp4/device/modelopt.cuh 's/q.v\[i\] > FP4_E2M1_MAX/q.v[i] >= FP4_E2M1_MAX/' \
+    fake-bf16-bf16-modelopt 'fake/modelopt' 'modelopt of bf16 to bf16' 'clipped'
+plant rounds_to_nothing san include/fp4/device/quant.cuh 's/if (!fp4_is_moderate_(global_enc)) {/if (0) {/' \
+    fake-f16-bf16-nvfp4_32 'fake/nvfp4_32' 'nvfp4_32 of f16'
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
