@@ -360,7 +360,7 @@ static int is_bad_strides(const fake_args *a)
 
 static int is_bad(const fake_args *a)
 {
-    const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? BLOCK
+    const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? (size_t)BLOCK
                          : IS_MODELOPT                               ? a->block
                                                                      : 1;
 
