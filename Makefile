@@ -459,7 +459,7 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
-gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o \
+gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o traffic_back.o \
 	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) $(gpu_fused:%=%.o) \
 	cuda_fp4-bf16-nvfp4-LINEAR.o cuda_fp4-bf16-mxfp4-LINEAR.o)
 gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(gpu_arch) -Iinclude $(CPPFLAGS) \
