@@ -468,18 +468,21 @@ $(bench_programs): build/bench/%: tests/bench/host_bench.c build/config
 	    -Iinclude $(CPPFLAGS) -MMD -MP $< $(LDFLAGS) -lm -o $@
 
 # On the GPU: tests/bench/gpu_KERNEL.cu once for each combination of words, beside kernels that only
-# move the same bytes and a baseline. Compiled for the GPU that is here. Of a fused kernel, whose
-# layout is an argument, one unit has both.
+# move the same bytes and a baseline. Compiled for the GPU that is here. Where the layout is an
+# argument, one unit has all.
 gpu_kernels := quantize quantize_colmajor
 gpu_fused := $(foreach format,nvfp4 mxfp4,\
 	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-bf16-$(format)-$(norm)) \
 	$(foreach activation,silu gelu_tanh,silu_mul-bf16-$(format)-$(activation))) \
 	per_token-bf16-nvfp4
+gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
+	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
-gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o \
-	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) $(gpu_fused:%=%.o) \
+gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o traffic_back.o \
+	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) \
+	$(addsuffix .o,$(gpu_fused) $(gpu_back)) \
 	cuda_fp4-bf16-nvfp4-LINEAR.o cuda_fp4-bf16-mxfp4-LINEAR.o)
 gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(gpu_arch) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror \
@@ -489,17 +492,18 @@ word_of = $(word $1,$(subst -, ,$*))
 build/bench/$(gpu_arch)/%.o: tests/bench/gpu_%.cu build/config
 	@mkdir -p $(@D)
 	$(Q)$(gpu_nvcc) -c $< -o $@
-define gpu_kernel_rule # kernel, what its third word defines
+define gpu_kernel_rule # kernel, what its words define
 build/bench/$(gpu_arch)/$1-%.o: tests/bench/gpu_$1.cu build/config
 	@mkdir -p $$(@D)
-	$$(Q)$$(gpu_nvcc) -DINPUT=$$(call word_of,1) -DFORMAT=$$(call word_of,2) \
-	    $$(addprefix -D$2,$$(call word_of,3)) -c $$< -o $$@
+	$$(Q)$$(gpu_nvcc) $$(join $(addprefix -D,$2),$$(subst -, ,$$*)) -c $$< -o $$@
 endef
 $(foreach kernel,$(gpu_kernels) cuda_fp4,\
-	$(eval $(call gpu_kernel_rule,$(kernel),LAYOUT=FP4_LAYOUT_)))
-$(eval $(call gpu_kernel_rule,rmsnorm,NORM=))
-$(eval $(call gpu_kernel_rule,silu_mul,ACTIVATION=))
-$(eval $(call gpu_kernel_rule,per_token))
+	$(eval $(call gpu_kernel_rule,$(kernel),INPUT= FORMAT= LAYOUT=FP4_LAYOUT_)))
+$(eval $(call gpu_kernel_rule,rmsnorm,INPUT= FORMAT= NORM=))
+$(eval $(call gpu_kernel_rule,silu_mul,INPUT= FORMAT= ACTIVATION=))
+$(eval $(call gpu_kernel_rule,per_token,INPUT= FORMAT=))
+$(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT=))
+$(eval $(call gpu_kernel_rule,fake_quant,INPUT= OUTPUT= RULE=))
 $(gpu_bench): $(gpu_objects)
 	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
 

@@ -23,12 +23,14 @@
  *
  * Every launch, also inside a graph, has an input of its own, cut from 4 GiB of normally
  * distributed values in turn, and outputs of its own, cut from 1 GiB. A residual is cut from
- * 2 GiB; what launches add to it stays there. A check before: two launches over differently
- * poisoned outputs leave the same bytes; two over the same residual the same one, changed.
+ * 2 GiB; what launches add to it stays there. On the way back the input are codes, cut from what
+ * are outputs elsewhere, and the output floats, cut from 4 GiB. A check before: two launches over
+ * differently poisoned outputs leave the same bytes; two over the same residual the same one,
+ * changed.
  *
- * Fused kernels, which work on whole rows, are measured at shapes of their own. They have a second
- * limit: the fastest same-traffic kernel with one barrier between what a CTA loads of a row and
- * what it stores.
+ * Sorts of kernels are measured at shapes of their own. Fused kernels, which work on whole rows,
+ * have a second limit: the fastest same-traffic kernel with one barrier between what a CTA loads of
+ * a row and what it stores. Sums of rows are measured at large shapes only.
  */
 #include "gpu_bench.h"
 
@@ -65,6 +67,7 @@ enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, inst
 
 static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
 static const size_t RESIDUAL_POOL = (size_t)2 << 30;
+static const size_t Y_POOL = (size_t)4 << 30, AMAX_POOL = (size_t)512 << 20;
 static const size_t MOST_ROWS = 65536, LEAST_COLS = 2048, MOST_COLS = 16384;
 static const size_t FLUSH = (size_t)256 << 20;
 
@@ -79,9 +82,9 @@ static void must(cudaError_t error, const char *what)
 /* ------------------------------------------------------------ buffers */
 
 typedef struct pools {
-    uint8_t *x, *residual, *q, *sf, *other; /* other: no part of any input or output */
-    uint8_t *weights;                       /* two vectors of MOST_COLS elements */
-    float *scalars, *token_dec;
+    uint8_t *x, *residual, *q, *sf, *y, *other; /* other: no part of any input or output */
+    uint8_t *weights;                           /* two vectors of MOST_COLS elements */
+    float *amax, *scalars, *token_dec;
     unsigned long long *count;
     cudaStream_t stream;
     size_t turn; /* launches so far: which part of the pools is next */
@@ -124,13 +127,22 @@ static __global__ void fill(void *x, char type, size_t pairs, size_t seed)
     }
 }
 
-/* Weights, evenly from 1/2 to 1: what they are multiplied with stays in its range. */
-static __global__ void fill_weights(void *x, char type, size_t pairs)
+/* Evenly from `least` to twice that. */
+static __global__ void fill_evenly(void *x, char type, size_t pairs, float least)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < pairs) {
-        store_pair(x, type, i, 0.5f + (float)random_word(2 * i) * 1.1641532e-10f,
-                   0.5f + (float)random_word(2 * i + 1) * 1.1641532e-10f);
+        store_pair(x, type, i, least + least * (float)random_word(2 * i) * 2.3283064e-10f,
+                   least + least * (float)random_word(2 * i + 1) * 2.3283064e-10f);
+    }
+}
+
+/* Bytes from that of `least` on, as many different ones as the mask has. */
+static __global__ void fill_bytes(uint32_t *p, size_t words, uint32_t least, uint32_t mask)
+{
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < words) {
+        p[i] = least + (random_word(i) & mask);
     }
 }
 
@@ -178,8 +190,9 @@ static __global__ void nothing(void)
 static pools make_pools(void)
 {
     /* The second-level scale of values up to 6; x_dec; that of products of two such values, one of
-       them through an activation; 1/2688, the base of a scale for each row. */
-    const float scalars[4] = {448.0f, 0.5f, 74.0f, 1.0f / 2688.0f};
+       them through an activation; 1/2688, the base of a scale for each row; what the values go up
+       to. */
+    const float scalars[5] = {448.0f, 0.5f, 74.0f, 1.0f / 2688.0f, 6.0f};
     pools p = {};
     void *at;
 
@@ -191,6 +204,10 @@ static pools make_pools(void)
     p.q = (uint8_t *)at;
     must(cudaMalloc(&at, SF_POOL), "64 MiB of device memory");
     p.sf = (uint8_t *)at;
+    must(cudaMalloc(&at, Y_POOL), "4 GiB of device memory");
+    p.y = (uint8_t *)at;
+    must(cudaMalloc(&at, AMAX_POOL), "512 MiB of device memory");
+    p.amax = (float *)at;
     must(cudaMalloc(&at, FLUSH), "256 MiB of device memory");
     p.other = (uint8_t *)at;
     must(cudaMalloc(&at, 2 * MOST_COLS * sizeof(float)), "device memory");
@@ -206,45 +223,85 @@ static pools make_pools(void)
     return p;
 }
 
+/* Codes: of e2m1 all there are, of e4m3 those of normal values. Scales: from 1/4 to 4 or so. */
+static void fill_codes(pools *p, const char *format)
+{
+    const size_t words = Q_POOL / 4, sf_words = SF_POOL / 4;
+    const bool is_nvfp4 = strcmp(format, "nvfp4") == 0;
+
+    if (strcmp(format, "mxfp8") == 0) {
+        fill<<<(unsigned)(Q_POOL / 512), 256, 0, p->stream>>>(p->q, 'e', Q_POOL / 2, 0);
+    } else {
+        fill_bytes<<<(unsigned)(words / 256), 256, 0, p->stream>>>((uint32_t *)p->q, words, 0,
+                                                                   0xffffffffu);
+    }
+    fill_bytes<<<(unsigned)(sf_words / 256), 256, 0, p->stream>>>(
+        (uint32_t *)p->sf, sf_words, is_nvfp4 ? 0x28282828u : 0x7d7d7d7du,
+        is_nvfp4 ? 0x1f1f1f1fu : 0x03030303u);
+}
+
+/* What is multiplied with weights from 1/2 to 1 stays in its range. Amaxes from 3/2 to 3: some
+   blocks of normal values have more than that. */
 static void fill_input(pools *p, const char *type)
 {
+    const bool is_codes = strstr(type, "fp4") != NULL || strstr(type, "fp8") != NULL;
     const int element = strcmp(type, "f32") == 0 ? 4 : strcmp(type, "e4m3") == 0 ? 1 : 2;
     const char letter = element == 4 ? 's' : element == 1 ? 'e' : type[0] == 'f' ? 'h' : 'b';
     const size_t pairs = X_POOL / (2 * (size_t)element);
     const size_t residual_pairs = RESIDUAL_POOL / (2 * (size_t)element);
 
-    fill<<<(unsigned)(pairs / 256), 256, 0, p->stream>>>(p->x, letter, pairs, 0);
-    fill<<<(unsigned)(residual_pairs / 256), 256, 0, p->stream>>>(p->residual, letter,
-                                                                  residual_pairs, pairs);
-    fill_weights<<<MOST_COLS / 256, 256, 0, p->stream>>>(p->weights, letter, MOST_COLS);
+    fill_evenly<<<MOST_COLS / 256, 256, 0, p->stream>>>(p->weights, letter, MOST_COLS, 0.5f);
+    if (is_codes) {
+        fill_codes(p, type);
+    } else {
+        fill<<<(unsigned)(pairs / 256), 256, 0, p->stream>>>(p->x, letter, pairs, 0);
+        fill<<<(unsigned)(residual_pairs / 256), 256, 0, p->stream>>>(p->residual, letter,
+                                                                      residual_pairs, pairs);
+        fill_evenly<<<(unsigned)(AMAX_POOL / 2048), 256, 0, p->stream>>>(p->amax, 's',
+                                                                         AMAX_POOL / 8, 1.5f);
+    }
     must(cudaStreamSynchronize(p->stream), "fill");
 }
 
+/* Bytes of each; 0: there is none. */
 typedef struct sizes {
-    size_t x, residual, q, sf;
+    size_t x, residual, amax, q, sf, y;
 } sizes;
 
 static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
 {
+    const size_t elements = rows * cols, floats = elements * (size_t)t->element;
     sizes s;
-    s.x = rows * cols * (size_t)t->element * (t->inputs == TRAFFIC_GATED ? 2 : 1);
+
+    s.x = bench_reads_codes(t) ? 0 : floats * (t->inputs == TRAFFIC_GATED ? 2 : 1);
     s.residual = t->inputs == TRAFFIC_RESIDUAL ? s.x : 0;
-    s.q = rows * cols * (size_t)t->code_bits / 8;
-    s.sf = fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
+    s.amax = t->inputs == TRAFFIC_AMAX ? elements / (size_t)t->block * sizeof(float) : 0;
+    s.q = elements * (size_t)t->code_bits / 8;
+    s.sf = t->way == TRAFFIC_FAKE ? 0 : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
+    s.y = t->way == TRAFFIC_TO_CODES ? 0 : t->way == TRAFFIC_SUMS ? rows * sizeof(float) : floats;
     return s;
 }
 
-/* What a launch moves, without weights: each byte once, those of a residual in and out. */
+/* What a launch moves, without weights: each byte once, those of a residual in and out. Padding of
+   the scale buffer is written, but nobody has to read it. */
 static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
 {
     const sizes s = sizes_of(t, rows, cols);
-    return 1e-3 * (double)(s.x + 2 * s.residual + s.q + s.sf);
+    const size_t sf = bench_reads_codes(t) ? rows * cols / (size_t)t->block : s.sf;
+    return 1e-3 * (double)(s.x + 2 * s.residual + s.amax + s.q + sf + s.y);
 }
 
 static bool fits_pools(const bench_traffic *t, size_t rows, size_t cols)
 {
     const sizes s = sizes_of(t, rows, cols);
-    return s.x <= X_POOL && s.residual <= RESIDUAL_POOL && s.q <= Q_POOL && s.sf <= SF_POOL;
+    return s.x <= X_POOL && s.residual <= RESIDUAL_POOL && s.amax <= AMAX_POOL && s.q <= Q_POOL &&
+           s.sf <= SF_POOL && s.y <= Y_POOL;
+}
+
+/* The part of a pool whose turn it is; NULL where nothing is wanted. */
+static uint8_t *part_of(const pools *p, void *pool, size_t pool_bytes, size_t bytes)
+{
+    return bytes == 0 ? NULL : (uint8_t *)pool + p->turn % (pool_bytes / bytes) * bytes;
 }
 
 static bench_buffers buffers(pools *p, const bench_traffic *t, size_t rows, size_t cols)
@@ -252,18 +309,19 @@ static bench_buffers buffers(pools *p, const bench_traffic *t, size_t rows, size
     const sizes s = sizes_of(t, rows, cols);
     bench_buffers b = {};
 
-    b.x = p->x + p->turn % (X_POOL / s.x) * s.x;
-    b.q = p->q + p->turn % (Q_POOL / s.q) * s.q;
-    b.sf = p->sf + p->turn % (SF_POOL / s.sf) * s.sf;
-    if (s.residual != 0) {
-        b.residual = p->residual + p->turn % (RESIDUAL_POOL / s.residual) * s.residual;
-    }
+    b.x = part_of(p, p->x, X_POOL, s.x);
+    b.residual = part_of(p, p->residual, RESIDUAL_POOL, s.residual);
+    b.amax = (const float *)part_of(p, p->amax, AMAX_POOL, s.amax);
+    b.q = part_of(p, p->q, Q_POOL, s.q);
+    b.sf = part_of(p, p->sf, SF_POOL, s.sf);
+    b.y = part_of(p, p->y, Y_POOL, s.y);
     b.weight = p->weights;
     b.bias = p->weights + cols * (size_t)t->element;
     b.token_dec = p->token_dec;
     b.global_enc = p->scalars + (t->inputs == TRAFFIC_GATED ? 2 : 0);
     b.x_dec = p->scalars + 1;
     b.base_dec = p->scalars + 3;
+    b.global_amax = p->scalars + 4;
     b.rows = rows;
     b.cols = cols;
     b.layout = t->layout;
@@ -319,6 +377,38 @@ static void summarize(contender *c)
     c->spread = (us[n * 9 / 10] - us[n / 10]) / (2.0 * us[n / 2]);
 }
 
+/* An output of two launches over the same input, the first of which has its place at the start of a
+   pool, the second half a pool further on. A residual is not one of them. */
+typedef struct output {
+    uint8_t **at; /* in the buffers of a launch */
+    uint8_t *pool;
+    size_t half, bytes;
+} output;
+
+static std::vector<output> outputs_of(const pools *p, const bench_traffic *t, size_t rows,
+                                      size_t cols, bench_buffers *b)
+{
+    const sizes s = sizes_of(t, rows, cols);
+    const output all[] = {{&b->q, p->q, Q_POOL / 2, bench_reads_codes(t) ? 0 : s.q},
+                          {&b->sf, p->sf, SF_POOL / 2, bench_reads_codes(t) ? 0 : s.sf},
+                          {&b->y, p->y, Y_POOL / 2, s.y}};
+    std::vector<output> result;
+
+    for (const output &o : all) {
+        if (o.bytes != 0) {
+            result.push_back(o);
+        }
+    }
+    return result;
+}
+
+static void count_output_differences(const pools *p, const std::vector<output> &outputs)
+{
+    for (const output &o : outputs) {
+        count_differences<<<512, 256, 0, p->stream>>>(o.pool, o.pool + o.half, o.bytes, p->count);
+    }
+}
+
 /* Two launches over poisoned outputs, the second over the complement: what is not written shows. A
    residual is an input too: both are given the same values, from the second half of x's. */
 static void check(pools *p, contender *c, size_t rows, size_t cols)
@@ -327,12 +417,13 @@ static void check(pools *p, contender *c, size_t rows, size_t cols)
     const uint8_t *const before = p->x + X_POOL / 2;
     uint8_t *const residuals[2] = {p->residual, p->residual + RESIDUAL_POOL / 2};
     bench_buffers b = buffers(p, c->traffic, rows, cols);
+    const std::vector<output> outputs = outputs_of(p, c->traffic, rows, cols, &b);
     unsigned long long count = 0;
     cudaError_t error;
 
-    b.x = p->x;
-    b.q = p->q;
-    b.sf = p->sf;
+    if (s.x != 0) {
+        b.x = p->x; /* and not what the residual is */
+    }
     must(cudaMemsetAsync(p->count, 0, sizeof(count), p->stream), "cudaMemset");
     for (int i = 0; i < 2; i++) {
         if (s.residual != 0) {
@@ -341,8 +432,10 @@ static void check(pools *p, contender *c, size_t rows, size_t cols)
                                  p->stream),
                  "cudaMemcpy");
         }
-        must(cudaMemsetAsync(b.q, i ? 0x5a : 0xa5, s.q, p->stream), "cudaMemset");
-        must(cudaMemsetAsync(b.sf, i ? 0x5a : 0xa5, s.sf, p->stream), "cudaMemset");
+        for (const output &o : outputs) {
+            *o.at = o.pool + (i ? o.half : 0);
+            must(cudaMemsetAsync(*o.at, i ? 0x5a : 0xa5, o.bytes, p->stream), "cudaMemset");
+        }
         error = launch(c, &b, p->stream);
         c->refused = error == cudaErrorInvalidValue;
         if (c->refused) {
@@ -350,11 +443,8 @@ static void check(pools *p, contender *c, size_t rows, size_t cols)
             return;
         }
         must(error, name_of(c));
-        b.q += Q_POOL / 2;
-        b.sf += SF_POOL / 2;
     }
-    count_differences<<<512, 256, 0, p->stream>>>(p->q, p->q + Q_POOL / 2, s.q, p->count);
-    count_differences<<<512, 256, 0, p->stream>>>(p->sf, p->sf + SF_POOL / 2, s.sf, p->count);
+    count_output_differences(p, outputs);
     count_differences<<<512, 256, 0, p->stream>>>(residuals[0], residuals[1], s.residual, p->count);
     count_unchanged<<<512, 256, 0, p->stream>>>((const uint4 *)residuals[0], (const uint4 *)before,
                                                 s.residual / 16, p->count);
@@ -373,19 +463,19 @@ static void check(pools *p, contender *c, size_t rows, size_t cols)
 static unsigned long long differences(pools *p, const contender *a, const contender *b)
 {
     const size_t rows = 16384, cols = 8192;
-    const sizes s = sizes_of(a->traffic, rows, cols);
     bench_buffers at = buffers(p, a->traffic, rows, cols);
+    const std::vector<output> outputs = outputs_of(p, a->traffic, rows, cols, &at);
     unsigned long long count = 0;
 
-    at.q = p->q;
-    at.sf = p->sf;
     must(cudaMemsetAsync(p->count, 0, sizeof(count), p->stream), "cudaMemset");
-    must(launch(a, &at, p->stream), name_of(a));
-    at.q += Q_POOL / 2;
-    at.sf += SF_POOL / 2;
-    must(launch(b, &at, p->stream), name_of(b));
-    count_differences<<<512, 256, 0, p->stream>>>(p->q, p->q + Q_POOL / 2, s.q, p->count);
-    count_differences<<<512, 256, 0, p->stream>>>(p->sf, p->sf + SF_POOL / 2, s.sf, p->count);
+    for (int i = 0; i < 2; i++) {
+        const contender *const c = i ? b : a;
+        for (const output &o : outputs) {
+            *o.at = o.pool + (i ? o.half : 0);
+        }
+        must(launch(c, &at, p->stream), name_of(c));
+    }
+    count_output_differences(p, outputs);
     must(cudaMemcpyAsync(&count, p->count, sizeof(count), cudaMemcpyDeviceToHost, p->stream),
          "cudaMemcpy");
     must(cudaStreamSynchronize(p->stream), "comparison");
@@ -664,7 +754,9 @@ static const char *layout_text(fp4_layout layout)
 
 static std::string label(const bench_kernel *k)
 {
-    return text("%s %s %s %s", k->name, k->input, k->format, layout_text(k->traffic.layout));
+    const std::string words = text("%s %s %s", k->name, k->input, k->format);
+    const bool has_layout = k->traffic.way != TRAFFIC_FAKE;
+    return has_layout ? words + " " + layout_text(k->traffic.layout) : words;
 }
 
 /* What a command prints, without the newline. */
@@ -713,15 +805,15 @@ static void say_head(pools *p, int argc, char **argv)
         properties.l2CacheSize / 1e6, runtime / 1000, runtime % 1000 / 10,
         clocks.empty() ? "not known, no nvidia-smi" : clocks.c_str());
     say("The limit is the fastest of several kernels that move the same bytes, padding of the "
-        "scale "
-        "buffer\nincluded, and do nothing else (gpu_traffic.cu). Kernel and limit take turns; "
-        "medians of %d rounds;\nspread is half the distance from the 10th to the 90th percentile. "
-        "Every launch has an input of its\nown, cut in turn from 4 GiB, and the small shapes, "
-        "graphs of %d launches, start on an L2 cache full\nof something else: the input comes from "
-        "memory. GB/s counts input, codes, scale bytes and weights\nonce, a residual twice: in and "
-        "out. Fused kernels (03 and later) have a second limit, in which a CTA\nstores nothing of "
-        "a row before all of it is there: the fastest with such a barrier. Their weights stay\nin "
-        "the L2 cache, and the limit does not read them.\n\n",
+        "scale buffer\nincluded where it is written, and do nothing else (gpu_traffic.cu, "
+        "gpu_traffic_back.cu). Kernel and limit\ntake turns; medians of %d rounds; spread is half "
+        "the distance from the 10th to the 90th percentile. Every\nlaunch has an input of its own, "
+        "cut in turn from 4 GiB, codes from 1 GiB, and the small shapes, graphs of %d\nlaunches, "
+        "start on an L2 cache full of something else: the input comes from memory. GB/s counts "
+        "what is\nread and what is written, weights too, once, a residual twice: in and out. Fused "
+        "kernels (03 to 05) have a\nsecond limit, in which a CTA stores nothing of a row before "
+        "all of it is there: the fastest with such a\nbarrier. Their weights stay in the L2 cache, "
+        "and the limit does not read them.\n\n",
         ROUNDS, GRAPH);
 }
 
@@ -732,16 +824,24 @@ static bool by_label(const bench_kernel *a, const bench_kernel *b)
     return std::make_pair((int)a->baseline, label(a)) < std::make_pair((int)b->baseline, label(b));
 }
 
-/* Kernels of the same traffic, the baseline last; of whole rows or others. */
+/* Sorts of kernels, each with shapes of its own. */
+typedef enum sort { SORT_ELEMENTS, SORT_WHOLE_ROWS, SORT_SUMS } sort;
+
+static sort sort_of(const bench_traffic *t)
+{
+    return t->way == TRAFFIC_SUMS ? SORT_SUMS : t->whole_rows ? SORT_WHOLE_ROWS : SORT_ELEMENTS;
+}
+
+/* Kernels of the same traffic, the baseline last. */
 static std::vector<std::vector<const bench_kernel *>> groups(const char *only, const char *input,
-                                                             bool whole_rows, bool with_baseline)
+                                                             sort which, bool with_baseline)
 {
     std::vector<const bench_kernel *> all;
     std::vector<std::vector<const bench_kernel *>> result;
 
     for (const bench_kernel *k = bench_kernels; k != NULL; k = k->next) {
         if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL &&
-            (k->traffic.whole_rows != 0) == whole_rows && (with_baseline || !k->baseline)) {
+            sort_of(&k->traffic) == which && (with_baseline || !k->baseline)) {
             all.push_back(k);
         }
     }
@@ -760,18 +860,17 @@ static std::vector<std::vector<const bench_kernel *>> groups(const char *only, c
     return result;
 }
 
-static const char *const inputs[] = {"bf16", "f16", "f32", "e4m3"};
+static const char *const inputs[] = {"bf16", "f16", "f32", "e4m3", "nvfp4", "mxfp4", "mxfp8"};
 
 /* One table for a large shape. */
-static void large(pools *p, const char *only, bool whole_rows, size_t rows, size_t cols)
+static void large(pools *p, const char *only, sort which, size_t rows, size_t cols)
 {
     table cells = {{text("%zu x %zu", rows, cols), "us", "spread", "GB/s", "limit", "of limit",
-                    whole_rows ? "of one with a barrier" : "x cuda_fp4.h",
+                    which == SORT_WHOLE_ROWS ? "of one with a barrier" : "x cuda_fp4.h",
                     "fastest same-traffic kernel"}};
 
     for (const char *input : inputs) {
-        const std::vector<std::vector<const bench_kernel *>> all =
-            groups(only, input, whole_rows, true);
+        const std::vector<std::vector<const bench_kernel *>> all = groups(only, input, which, true);
         if (!all.empty()) {
             fill_input(p, input);
         }
@@ -830,11 +929,11 @@ static std::string small_cell(const contender &k, const comparison &c)
 }
 
 /* One table for the small shapes. */
-static void small(pools *p, const char *only, bool whole_rows, const std::vector<size_t> &shapes,
+static void small(pools *p, const char *only, sort which, const std::vector<size_t> &shapes,
                   size_t cols)
 {
-    table cells = {
-        {text("us / limit%s, cols %zu", whole_rows ? ", / limit with a barrier" : "", cols)}};
+    table cells = {{text("us / limit%s, cols %zu",
+                         which == SORT_WHOLE_ROWS ? ", / limit with a barrier" : "", cols)}};
 
     for (size_t rows : shapes) {
         cells[0].push_back(text("%zu row%s", rows, rows == 1 ? "" : "s"));
@@ -842,7 +941,7 @@ static void small(pools *p, const char *only, bool whole_rows, const std::vector
     cells[0].push_back("spread");
     for (const char *input : inputs) {
         const std::vector<std::vector<const bench_kernel *>> all =
-            groups(only, input, whole_rows, false);
+            groups(only, input, which, false);
         if (!all.empty()) {
             fill_input(p, input);
         }
@@ -879,8 +978,14 @@ static cudaError_t launch_nothing(const bench_buffers *, cudaStream_t stream)
 static double empty_launch(pools *p)
 {
     const bench_kernel kernel = {
-        "nothing",      "",  "", {2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0}, 0, 0,
-        launch_nothing, NULL};
+        "nothing",
+        "",
+        "",
+        {TRAFFIC_TO_CODES, 2, 4, 16, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0},
+        0,
+        0,
+        launch_nothing,
+        NULL};
     std::vector<contender> one = {make_contender(&kernel.traffic, &kernel)};
 
     add_graphs(p, &one[0], 1, 4096, GRAPHS, GRAPH);
@@ -902,25 +1007,24 @@ static std::vector<size_t> chosen(const std::vector<size_t> &sizes, size_t size)
 }
 
 /* All tables of one sort of kernels. */
-static void run(pools *p, const options *o, bool whole_rows)
+static void run(pools *p, const options *o, sort which)
 {
-    const std::vector<size_t> large_rows =
-        whole_rows ? std::vector<size_t>{65536, 16384} : std::vector<size_t>{65536, 16384, 4096};
-    const std::vector<size_t> large_cols =
-        whole_rows ? std::vector<size_t>{2048, 4096, 8192, 16384} : std::vector<size_t>{8192};
-    const std::vector<size_t> small_rows =
-        whole_rows ? std::vector<size_t>{1, 8, 32, 128} : std::vector<size_t>{1, 8, 32, 128, SMALL};
+    const std::vector<size_t> large_rows[] = {
+        {65536, 16384, 4096}, {65536, 16384}, {65536, 16384, 8192}};
+    const std::vector<size_t> large_cols[] = {{8192}, {2048, 4096, 8192, 16384}, {8192}};
+    const std::vector<size_t> small_rows[] = {{1, 8, 32, 128, SMALL}, {1, 8, 32, 128}, {}};
 
     if (o->part[0] != 's' && (o->rows == 0 || o->rows > SMALL)) {
-        for (size_t rows : chosen(large_rows, o->rows)) {
-            for (size_t cols : chosen(large_cols, o->cols)) {
-                large(p, o->only, whole_rows, rows, cols);
+        for (size_t rows : chosen(large_rows[which], o->rows)) {
+            for (size_t cols : chosen(large_cols[which], o->cols)) {
+                large(p, o->only, which, rows, cols);
             }
         }
     }
-    if (o->part[0] != 'l' && o->rows <= SMALL) {
+    const std::vector<size_t> rows = chosen(small_rows[which], o->rows);
+    if (o->part[0] != 'l' && o->rows <= SMALL && !rows.empty()) {
         for (size_t cols : chosen({4096, 8192}, o->cols)) {
-            small(p, o->only, whole_rows, chosen(small_rows, o->rows), cols);
+            small(p, o->only, which, rows, cols);
         }
     }
 }
@@ -971,8 +1075,9 @@ int main(int argc, char **argv)
     }
     p = make_pools();
     say_head(&p, argc, argv);
-    run(&p, &o, false);
-    run(&p, &o, true);
+    run(&p, &o, SORT_ELEMENTS);
+    run(&p, &o, SORT_WHOLE_ROWS);
+    run(&p, &o, SORT_SUMS);
     if (o.part[0] != 'l' && o.rows <= SMALL) {
         say("A launch that does nothing takes %.2f us in such a graph.\n", empty_launch(&p));
     }

@@ -78,7 +78,7 @@ static cudaError_t launch_cuda_fp4(const bench_buffers *b, cudaStream_t stream)
 BENCH_KERNELS({"cuda_fp4.h",
                "bf16",
                BENCH_TEXT(FORMAT),
-               {2, 4, BLOCK, BLOCK == 16, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0},
+               {TRAFFIC_TO_CODES, 2, 4, BLOCK, BLOCK == 16, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0},
                0,
                1,
                launch_cuda_fp4,

@@ -9,6 +9,8 @@
  *
  * A piece is what a thread takes at a time: IN bytes of x, and as many of a second input, OUT bytes
  * of codes, and with that a part of a block, a block or two blocks.
+ *
+ * Here are those of what makes codes; gpu_traffic_back.cu has the others.
  */
 #include "gpu_bench.h"
 
@@ -600,6 +602,9 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
 {
     int count = 0;
 
+    if (t->way != TRAFFIC_TO_CODES) {
+        return traffic_back_variants(t, rows, cols, list);
+    }
     for (int i = 0; i < 4 * 4 * 3 * 4 * 8 * 2 * 2 && count < TRAFFIC_MOST; i++) {
         const traffic_variant v = {(traffic_kind)(i / 1536),
                                    4 << i / 384 % 4,
@@ -608,6 +613,8 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
                                    i / 2 % 2,
                                    2 << i / 4 % 8,
                                    i % 2,
+                                   0,
+                                   0,
                                    0,
                                    0};
         if (is_worth_trying(t, &v, rows, cols)) {
@@ -625,7 +632,9 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
                                    is_staged ? 1 << i / 2 % 3 : 1,
                                    i / 540 == 1,
                                    is_staged ? 0 : 1 << i / 2 % 3 * 2,
-                                   i % 2};
+                                   i % 2,
+                                   0,
+                                   0};
         if ((!is_staged || v.run == 1 || v.barrier) && is_worth_trying(t, &v, rows, cols)) {
             list[count++] = v;
         }
@@ -636,6 +645,9 @@ int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
 cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, const bench_buffers *b,
                            cudaStream_t stream)
 {
+    if (t->way != TRAFFIC_TO_CODES) {
+        return traffic_back_launch(t, v, b, stream);
+    }
     const size_t in_row = tile_pieces(t, v, b->cols), rows_in_tile = tile_rows(t, v);
     const bool quarters = v->scales == 16 && t->layout == FP4_LAYOUT_128X4;
     const size_t sf_rows = quarters ? 32 : fp4_sf_rows_padded(t->layout, b->rows);
@@ -686,14 +698,20 @@ cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, con
 
 const char *traffic_text(const traffic_variant *v, char *text, size_t size)
 {
-    static const char *const kinds[] = {"run", "scatter", "staged", "columns", "rows"};
+    static const char *const kinds[] = {"run",  "scatter", "staged", "columns",
+                                        "rows", "fours",   "reduced"};
     int at = snprintf(text, size, "%s, %d x %d elements, %d threads", kinds[v->kind], v->each,
                       v->elements, v->threads);
 
-    if (v->kind == TRAFFIC_ROWS) {
+    if (v->kind == TRAFFIC_REDUCED) {
+        at += snprintf(text + at, size - (size_t)at, ", %d x %d a row", v->run, v->lanes);
+        if (v->stay != 0) {
+            at += snprintf(text + at, size - (size_t)at, ", %d CTAs an SM", v->stay);
+        }
+    } else if (v->kind == TRAFFIC_ROWS) {
         at += snprintf(text + at, size - (size_t)at, ", scales by %d%s", v->scales,
                        v->across ? ", across" : "");
-    } else if (v->kind >= TRAFFIC_STAGED) {
+    } else if (v->kind == TRAFFIC_STAGED || v->kind == TRAFFIC_COLUMNS) {
         at += snprintf(text + at, size - (size_t)at, ", %d rows%s", v->run,
                        v->across ? ", across" : "");
     }

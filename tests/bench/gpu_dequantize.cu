@@ -1,0 +1,61 @@
+/*
+ * gpu_dequantize.cu - examples/06_dequantize.cu as the benchmark launches it; FORMAT, OUTPUT by -D.
+ * To bf16 from all layouts, to others from linear scales; of 4 bits also by the launcher for blocks
+ * of any length.
+ */
+#define NO_MAIN
+#include "../../examples/06_dequantize.cu"
+
+#include "gpu_bench.h"
+
+static cudaError_t bench_rows(const bench_buffers *b, cudaStream_t stream)
+{
+    dequantize_args a = {};
+
+    a.y = b->y;
+    a.q = b->q;
+    a.sf = b->sf;
+    a.global.device = b->global_enc;
+    a.global.is_enc = 1;
+    a.layout = b->layout;
+    a.batches = 1;
+    a.rows = b->rows;
+    a.cols = a.row_stride = b->cols;
+    return dequantize(&a, 0, stream);
+}
+
+static cudaError_t bench_blocks(const bench_buffers *b, cudaStream_t stream)
+{
+    blocks_args a = {};
+
+    a.y = b->y;
+    a.q = b->q;
+    a.sf = b->sf;
+    a.sf_type = IS_NVFP4 ? BLOCKS_E4M3 : BLOCKS_E8M0;
+    a.global.device = IS_NVFP4 ? b->global_enc : NULL;
+    a.global.is_enc = IS_NVFP4;
+    a.global.value = 1.0f;
+    a.n = b->rows * b->cols;
+    a.block = BLOCK;
+    return dequantize_blocks(&a, 0, stream);
+}
+
+static bench_kernel bench_entry(fp4_layout layout, int is_blocks)
+{
+    const bool is_linear = layout == FP4_LAYOUT_LINEAR;
+    bench_kernel k = {};
+
+    k.name = is_blocks ? "06_dequantize blocks" : "06_dequantize";
+    k.input = BENCH_TEXT(FORMAT);
+    k.format = BENCH_TEXT(OUTPUT);
+    k.traffic = {TRAFFIC_FROM_CODES, ELEMENT, BITS, BLOCK, IS_NVFP4, 0, layout, TRAFFIC_ONE, 0};
+    if (is_blocks) {
+        k.launch = BITS == 4 ? bench_blocks : NULL;
+    } else if (is_linear || strcmp(k.format, "bf16") == 0) {
+        k.launch = bench_rows;
+    }
+    return k;
+}
+
+BENCH_KERNELS(bench_entry(FP4_LAYOUT_LINEAR, 0), bench_entry(FP4_LAYOUT_128X4, 0),
+              bench_entry(FP4_LAYOUT_8X4, 0), bench_entry(FP4_LAYOUT_LINEAR, 1));
