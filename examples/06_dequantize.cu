@@ -276,14 +276,19 @@ static __global__ void __launch_bounds__(THREADS)
     float scale = blocks_scale_at(a, at);
 
     fp4_pdl_trigger();
+    if (end >= here) { /* all in one block */
+        x = fp4_scale_x8(scales_first ? x : fp4_scale_x8(x, scale),
+                         scales_first ? fp4_mul_rn(scale, dec) : dec);
+    } else {
 #pragma unroll
-    for (uint32_t i = 0; i < PIECE; i++) {
-        if (end == i && i < here) {
-            scale = blocks_scale_at(a, ++at);
-            end += a.block;
+        for (uint32_t i = 0; i < PIECE; i++) {
+            if (end == i && i < here) {
+                scale = blocks_scale_at(a, ++at);
+                end += a.block;
+            }
+            x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
+                                scales_first ? fp4_mul_rn(scale, dec) : dec);
         }
-        x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
-                            scales_first ? fp4_mul_rn(scale, dec) : dec);
     }
     store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), here);
 }

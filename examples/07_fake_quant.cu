@@ -95,8 +95,13 @@ enum {
     HAS_GLOBAL = JOIN(GLOBAL_, RULE, ),
     IS_MODELOPT = HAS_GLOBAL && !IS_OURS,
     THREADS = 128,
-    EACH = 4 /* rows a thread */
+    EACH = 4 /* rows a thread; one where there are few */
 };
+
+/* Up to so many pieces it is latency that counts; measured on an H200. */
+#if !defined(SMALL)
+#define SMALL (1 << 18)
+#endif
 
 /* ------------------------------------------------------------------------------ arguments */
 
@@ -164,7 +169,7 @@ static __device__ numbers numbers_of(const fake_args &a, size_t row)
 /* ModelOpt's scale of a block whose amax is given. */
 static __device__ float modelopt_scale(const numbers &n)
 {
-    return n.is_f32 ? fp4_modelopt_scale_f32(n.amax) : fp4_modelopt_scale_at(n.amax, n.level);
+    return n.is_f32 ? fp4_modelopt_scale_f32(n.amax) : fp4_modelopt_cvt_scale_at(n.amax, n.level);
 }
 
 /* A piece as it comes out, and its bits. */
@@ -238,8 +243,9 @@ typedef struct faked {
 [[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
                                                                        const numbers &n)
 {
-    const float scale = !n.is_static ? fp4_modelopt_dynamic_scale_at(fp4_amax_x16(x), n.dynamic_dec)
-                                     : modelopt_scale(n);
+    const float scale = !n.is_static
+                            ? fp4_modelopt_cvt_dynamic_scale_at(fp4_amax_x16(x), n.dynamic_dec)
+                            : modelopt_scale(n);
     faked f;
 
     f.y = fp4_modelopt_fake_x16(x, scale, n.wants_clipped, &f.clipped);
@@ -261,11 +267,12 @@ typedef struct fake_grid {
     uint32_t across;
 } fake_grid;
 
-static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, const fake_grid g)
+static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_grid &g,
+                                                 const uint32_t each)
 {
     const uint32_t pieces = (uint32_t)(a.cols / 16);
     const uint32_t col = blockIdx.x % g.across * blockDim.x + threadIdx.x;
-    const size_t row = ((size_t)(blockIdx.x / g.across) * blockDim.y + threadIdx.y) * EACH;
+    const size_t row = ((size_t)(blockIdx.x / g.across) * blockDim.y + threadIdx.y) * each;
     [[maybe_unused]] const uint32_t four = col / 4 * 4; /* the first of the columns around */
     const int is_col = col < pieces; /* the lanes beside are there for the group */
     const size_t x_row = a.x_stride * ELEMENT, y_row = a.y_stride * OUT_ELEMENT;
@@ -273,25 +280,29 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
     uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
     const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
     const size_t amax_col = (is_col ? col : 0) * (size_t)16 / block;
+    float amax[EACH];
     raw v[EACH];
 
     fp4_pdl_wait();
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         v[j] = LOAD(x + (row + j < a.rows ? row + j : 0) * x_row);
     }
     numbers n = numbers_of(a, row < a.rows ? row : 0);
+#pragma unroll
+    for (uint32_t j = 0; j < each; j++) {
+        const size_t r = row + j < a.rows ? row + j : 0;
+        amax[j] = n.is_static ? a.amax[r * (a.cols / block) + amax_col] : 0.0f;
+    }
     fp4_pdl_trigger();
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
+    for (uint32_t j = 0; j < each; j++) {
         const size_t r = row + j;
         const int is_here = r < a.rows && is_col;
         if (HAS_GLOBAL && j > 0 && a.global_rows != 0 && is_here) {
             set_global(&n, a, r);
         }
-        if (n.is_static) {
-            n.amax = a.amax[(r < a.rows ? r : 0) * (a.cols / block) + amax_col];
-        }
+        n.amax = amax[j];
         const faked f = FAKE(WIDEN(v[j]), n);
         if (is_here || OUT_ELEMENT == 4) { /* f32: four lanes store together */
             STORE(y + r * y_row, NARROW(f.y), r < a.rows && four < pieces ? pieces - four : 0);
@@ -300,6 +311,16 @@ static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, c
             ((uint16_t *)a.clipped)[r * pieces + col] = (uint16_t)f.clipped;
         }
     }
+}
+
+static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, const fake_grid g)
+{
+    fake_tile(a, g, EACH);
+}
+
+static __global__ void __launch_bounds__(THREADS) fake_few(const fake_args a, const fake_grid g)
+{
+    fake_tile(a, g, 1);
 }
 
 /* modelopt with blocks of any length, and cast, of a matrix without gaps: 8 elements a thread. */
@@ -407,7 +428,7 @@ static cudaError_t fake_quantize(const fake_args *a, int pdl, cudaStream_t strea
     fake_grid g;
     void *arguments[] = {(void *)a, &g};
     uint32_t width = THREADS;
-    size_t down;
+    size_t down, each = EACH;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -423,10 +444,13 @@ static cudaError_t fake_quantize(const fake_args *a, int pdl, cudaStream_t strea
         width /= 2; /* until no more than an eighth of the columns is wasted */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
-    down = (a->rows + EACH * (THREADS / width) - 1) / (EACH * (THREADS / width));
-    return down > 0x7fffffffu
-               ? cudaErrorInvalidValue
-               : launch((const void *)fake_rows, down * g.across, width, arguments, pdl, stream);
+    if (a->rows * pieces <= SMALL) {
+        each = 1;
+    }
+    down = (a->rows + each * (THREADS / width) - 1) / (each * (THREADS / width));
+    return down > 0x7fffffffu ? cudaErrorInvalidValue
+                              : launch(each == 1 ? (const void *)fake_few : (const void *)fake_rows,
+                                       down * g.across, width, arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */

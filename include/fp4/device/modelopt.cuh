@@ -9,7 +9,24 @@
 
 #include <fp4/device/cvt.cuh>
 #include <fp4/device/fragment.cuh>
+#include <fp4/device/quant.cuh>
 #include <fp4/modelopt.h>
+
+/** fp4_modelopt_scale_at with the target's own e4m3 conversion. */
+FP4_D float fp4_modelopt_cvt_scale_at(float amax, fp4_modelopt_level level)
+{
+    const float f32 = fp4_mul_rn(fp4_modelopt_scale_f32(amax), level.to_e4m3);
+    return fp4_mul_rn(fp4_cvt_e4m3_to_f32(fp4_cvt_f32_to_e4m3(f32)), level.from_e4m3);
+}
+
+/** fp4_modelopt_dynamic_scale_at with the target's own e4m3 conversion. */
+FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
+{
+    const float f32 = fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
+    const float scale = fp4_mul_rn(fp4_cvt_e4m3_to_f32(fp4_cvt_f32_to_e4m3(f32)), dynamic_dec);
+
+    return scale >= 1e-5f ? scale : 1.0f;
+}
 
 /*
  * |x| / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
@@ -19,10 +36,10 @@
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {
-    const float reciprocal = fp4_rcp_rn(divisor);
     int i;
 
     if (divisor >= 1e-18f && divisor <= 1e18f) {
+        const float reciprocal = fp4_rcp_newton_(divisor);
 #pragma unroll
         for (i = 0; i < 16; i++) {
             const float a = fp4_ptx_min(fp4_ptx_abs(x.v[i]), 1e20f);
