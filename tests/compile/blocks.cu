@@ -6,6 +6,7 @@
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
+#include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/requant.cuh>
 #include <fp4/device/row.cuh>
@@ -108,6 +109,7 @@ KERNEL conversions(const float *x, const uint8_t *q, uint32_t *out)
     out[8] = fp4_f32_bits(fp4_rsqrt_rn(h0)) + fp4_f32_bits(h1);
     out[9] = fp4_f32_bits(fp4_sumsq_x8(fp4_bf16x8_to_f32x8(bf16), 0.0f));
     out[10] = fp4_f32_bits(fp4_sumsq_x8(fp4_f16x8_to_f32x8(f16), 0.0f));
+    out[11] = fp4_cvt_f32x2_to_f16x2(v.v[8], v.v[9]);
 }
 
 /* y, in the type of the input. */
@@ -119,6 +121,12 @@ KERNEL narrow(const float *x, uint8_t *y)
     fp4_store_u32x8(y + 32, fp4_f32x16_to_bf16x16(v));
     fp4_store_u32x16(y + 64, fp4_f32x16_to_u32x16(v));
     fp4_store_u32x4(y + 128, fp4_f32x8_to_bf16x8(fp4_low_x8(v)));
+}
+
+KERNEL store_by_four(const float *x, uint32_t count, uint8_t *y)
+{
+    const fp4_f32x16 v = fp4_load_f32x16(x + (size_t)thread() * 16);
+    fp4_store_u32x16_by_four(y + (size_t)thread() * 64, fp4_f32x16_to_u32x16(v), count);
 }
 
 /* ------------------------------------------------------------ loads */
@@ -293,6 +301,32 @@ PIECES(mxfp4_16_piece, 1, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, 
 PIECES(mxfp8_piece, 2, fp4_store_e4m3x16, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, &care),
        fp4_mxfp8_quantize_any_x16(t, 2, mul))
 
+/* A piece with the amax of its block given, and what was clipped. */
+#define GIVEN(name, store, codes, most, quantize) \
+    KERNEL name(const float *x, const float *amaxes, float global_enc, uint8_t *q, uint32_t *bits) \
+    { \
+        const fp4_f32x16 v = fp4_load_f32x16(x + (size_t)thread() * 16); \
+        const float amax = amaxes[thread()]; \
+        const auto p = quantize; \
+        store(q + (size_t)thread() * codes, p.q); \
+        bits[thread()] = fp4_clipped_x16(v, global_enc, most) | (uint32_t)p.sf << 16; \
+    }
+
+GIVEN(nvfp4_given, fp4_store_e2m1x16, 8, FP4_E2M1_MAX,
+      fp4_nvfp4_quantize_given_x16(v, amax, global_enc))
+GIVEN(mxfp4_given, fp4_store_e2m1x16, 8, FP4_E2M1_MAX, fp4_mxfp4_quantize_given_x16(v, amax))
+GIVEN(mxfp8_given, fp4_store_e4m3x16, 16, FP4_E4M3_MAX, fp4_mxfp8_quantize_given_x16(v, amax))
+
+KERNEL modelopt_fake(const float *x, const float *scale, int wants_clipped, uint8_t *y,
+                     uint32_t *bits)
+{
+    const fp4_f32x16 v = fp4_load_f32x16(x + (size_t)thread() * 16);
+    const fp4_f32x16 fake =
+        fp4_modelopt_fake_x16(v, scale[thread()], wants_clipped, &bits[thread()]);
+
+    fp4_store_u32x16(y + (size_t)thread() * 64, fp4_f32x16_to_u32x16(fake));
+}
+
 /* A row of any length, four pieces a thread at a time, or one. */
 #define ROWS(name, number) \
     KERNEL name(const float *x, uint32_t cols, uint32_t rows, float *sum, uint8_t *sf) \
@@ -362,4 +396,18 @@ KERNEL dequantize(const uint32_t *q, const uint8_t *sf, float global_dec, float 
     sumsq[0] = fp4_sumsq_x16(fp4_nvfp4_dequantize(q, sf[0], global_dec), 0.0f);
     sumsq[1] = fp4_sumsq_x32(fp4_mxfp4_dequantize(q + 2, sf[1]), 0.0f);
     sumsq[2] = fp4_sumsq_x32(fp4_mxfp8_dequantize(q + 6, sf[2]), 0.0f);
+}
+
+KERNEL dequantize_parts(const uint32_t *q, const uint8_t *sf, float global_dec, float *sumsq)
+{
+    const fp4_u32x2 codes = {{q[0], q[1]}};
+
+    sumsq[0] = fp4_sumsq_x16(fp4_nvfp4_dequantize_scales_first(q, sf[0], global_dec), 0.0f);
+    sumsq[1] = fp4_sumsq_x16(fp4_mxfp4_dequantize_x16(q + 2, sf[1]), 0.0f);
+    sumsq[2] = fp4_sumsq_x16(fp4_mxfp8_dequantize_x16(q + 4, sf[2]), 0.0f);
+    sumsq[3] = fp4_sumsq_x8(
+        fp4_e2m1x8_dequantize(q[8], fp4_nvfp4_dec(sf[3], global_dec, FP4_SCALES_FIRST)), 0.0f);
+    sumsq[4] = fp4_sumsq_x8(fp4_e2m1x8_dequantize(q[9], fp4_mxfp4_dec(sf[4])), 0.0f);
+    sumsq[5] = fp4_sumsq_x8(fp4_e2m1x8_dequantize(q[10], fp4_dec_of(global_dec)), 0.0f);
+    sumsq[6] = fp4_sumsq_x8(fp4_e4m3x8_dequantize(codes, global_dec), 0.0f);
 }

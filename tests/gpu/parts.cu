@@ -5,6 +5,7 @@
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
+#include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/reduce.cuh>
 #include <fp4/device/requant.cuh>
@@ -148,6 +149,15 @@ ENCODER(to_f16x8, uint16_t)
     halves(fp4_f32x8_to_f16x8(x), c);
 }
 
+ENCODER(to_f16x2, uint16_t)
+{
+    for (int i = 0; i < 8; i += 2) {
+        const uint32_t w = fp4_cvt_f32x2_to_f16x2(x.v[i], x.v[i + 1]);
+        c[i] = (uint16_t)w;
+        c[i + 1] = (uint16_t)(w >> 16);
+    }
+}
+
 ENCODER(to_bf16x8, uint16_t)
 {
     halves(fp4_f32x8_to_bf16x8(x), c);
@@ -271,10 +281,11 @@ static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsig
         encode_by<to_e2m1x8>,       encode_by<to_e2m1x8_below_7>, encode_by<to_e2m1x16_low>,
         encode_by<to_e2m1x16_high>, encode_by<to_e2m1x2>,         encode_by<to_e4m3x8>,
         encode_by<to_e4m3x2>,       encode_by<to_e4m3>,           encode_by<to_e8m0_up>,
-        encode_by<to_f16x8>,        encode_by<to_bf16x8>,         encode_by<to_bf16x2>,
-        encode_by<to_f16x16_low>,   encode_by<to_f16x16_high>,    encode_by<to_bf16x16_low>,
-        encode_by<to_bf16x16_high>, encode_by<to_u32x16_low>,     encode_by<to_u32x16_high>,
-        encode_by<to_rcp_newton>,   encode_by<to_rcp_rn>,         encode_by<to_rsqrt>};
+        encode_by<to_f16x8>,        encode_by<to_f16x2>,          encode_by<to_bf16x8>,
+        encode_by<to_bf16x2>,       encode_by<to_f16x16_low>,     encode_by<to_f16x16_high>,
+        encode_by<to_bf16x16_low>,  encode_by<to_bf16x16_high>,   encode_by<to_u32x16_low>,
+        encode_by<to_u32x16_high>,  encode_by<to_rcp_newton>,     encode_by<to_rcp_rn>,
+        encode_by<to_rsqrt>};
     return by[how](first, count, turn, out);
 }
 
@@ -444,6 +455,22 @@ static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t 
     const kernel to_launch = bits == 32 ? of_words[count / 8] : by[bits / 8][size_of(count)][cs];
 
     GPU_LAUNCH(to_launch, ctas_of(n), THREADS, q, n, out, stride);
+    return cudaGetLastError();
+}
+
+/* Whole warps call; a lane that is not there has zeros. */
+static __global__ void store_by_four_kernel(const uint32_t *w, size_t lanes, uint8_t *out)
+{
+    const size_t i = thread_number(), first = i / 4 * 4;
+    const fp4_u32x16 none = {};
+
+    fp4_store_u32x16_by_four(out + 64 * i, i < lanes ? words_at<fp4_u32x16>(w, i) : none,
+                             first < lanes ? (uint32_t)(lanes - first) : 0);
+}
+
+static cudaError_t store_by_four(const uint32_t *w, size_t lanes, uint8_t *out)
+{
+    GPU_LAUNCH(store_by_four_kernel, ctas_of(lanes), THREADS, w, lanes, out);
     return cudaGetLastError();
 }
 
@@ -859,8 +886,8 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 
-/* Blocks of rows: how many lanes share one, its bytes a lane, the two calls. */
-#define ROW_QUANTIZER(name, lanes, bytes_of_codes, known_call, any_call) \
+/* Blocks of rows: how many lanes share one, its bytes a lane, the calls. */
+#define ROW_QUANTIZER(name, lanes, bytes_of_codes, known_call, any_call, given_call) \
     struct name { \
         enum { LANES = lanes, BYTES = bytes_of_codes }; \
         static __device__ auto known(const fp4_f32x16 &t, float amax, float mul, float enc, \
@@ -874,18 +901,25 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
             (void)enc; \
             return any_call; \
         } \
+        static __device__ auto given(const fp4_f32x16 &t, float amax, float enc) \
+        { \
+            (void)enc; \
+            return given_call; \
+        } \
     };
 
 ROW_QUANTIZER(row_nvfp4, 1, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
-              fp4_nvfp4_quantize_any_x16(t, 1, mul, enc))
+              fp4_nvfp4_quantize_any_x16(t, 1, mul, enc),
+              fp4_nvfp4_quantize_given_x16(t, amax, enc))
 ROW_QUANTIZER(row_nvfp4_32, 2, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
-              fp4_nvfp4_quantize_any_x16(t, 2, mul, enc))
+              fp4_nvfp4_quantize_any_x16(t, 2, mul, enc),
+              fp4_nvfp4_quantize_given_x16(t, amax, enc))
 ROW_QUANTIZER(row_mxfp4, 2, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp4_quantize_any_x16(t, 2, mul))
+              fp4_mxfp4_quantize_any_x16(t, 2, mul), fp4_mxfp4_quantize_given_x16(t, amax))
 ROW_QUANTIZER(row_mxfp4_16, 1, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp4_quantize_any_x16(t, 1, mul))
+              fp4_mxfp4_quantize_any_x16(t, 1, mul), fp4_mxfp4_quantize_given_x16(t, amax))
 ROW_QUANTIZER(row_mxfp8, 2, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp8_quantize_any_x16(t, 2, mul))
+              fp4_mxfp8_quantize_any_x16(t, 2, mul), fp4_mxfp8_quantize_given_x16(t, amax))
 
 /* care: null for any. */
 template <class How>
@@ -938,6 +972,73 @@ static cudaError_t quantize_any(int format, const float *x, const float *global_
     return quantize_known(format, x, global_enc, mul, blocks, q, sf, NULL);
 }
 
+template <class How>
+static __global__ void given_kernel(const float *x, const float *global_enc, const float *amax,
+                                    size_t parts, uint8_t *q, uint8_t *sf)
+{
+    const size_t i = thread_number(), block = i / How::LANES;
+
+    if (i < parts) {
+        put_part<How>(How::given(fragment_at<fp4_f32x16>(x, i), amax[block], global_enc[block]), i,
+                      q, sf);
+    }
+}
+
+template <class How>
+static cudaError_t given_by(const float *x, const float *global_enc, const float *amax,
+                            size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    const size_t parts = blocks * How::LANES;
+
+    GPU_LAUNCH(given_kernel<How>, ctas_of(parts), THREADS, x, global_enc, amax, parts, q, sf);
+    return cudaGetLastError();
+}
+
+static cudaError_t quantize_given(int format, const float *x, const float *global_enc,
+                                  const float *amax, size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
+                                    uint8_t *);
+    static const function by[5] = {given_by<row_nvfp4>, given_by<row_mxfp4>, given_by<row_mxfp8>,
+                                   given_by<row_nvfp4_32>, given_by<row_mxfp4_16>};
+    return by[format](x, global_enc, amax, blocks, q, sf);
+}
+
+static __global__ void clipped_kernel(const float *x, const float *enc, float most, size_t n,
+                                      uint32_t *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        out[i] = fp4_clipped_x16(fragment_at<fp4_f32x16>(x, i), enc[i], most);
+    }
+}
+
+static cudaError_t clipped(const float *x, const float *enc, float most, size_t n, uint32_t *out)
+{
+    GPU_LAUNCH(clipped_kernel, ctas_of(n), THREADS, x, enc, most, n, out);
+    return cudaGetLastError();
+}
+
+static __global__ void modelopt_fake_kernel(const float *x, const float *scale, int wants_clipped,
+                                            size_t n, float *out, uint32_t *bits)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        put_fragment(out, i,
+                     fp4_modelopt_fake_x16(fragment_at<fp4_f32x16>(x, i), scale[i], wants_clipped,
+                                           &bits[i]));
+    }
+}
+
+static cudaError_t modelopt_fake(const float *x, const float *scale, int wants_clipped, size_t n,
+                                 float *out, uint32_t *bits)
+{
+    GPU_LAUNCH(modelopt_fake_kernel, ctas_of(n), THREADS, x, scale, wants_clipped, n, out, bits);
+    return cudaGetLastError();
+}
+
 static __global__ void requantize_kernel(int format, const uint8_t *x, float dec, float global_enc,
                                          size_t lanes, uint8_t *q, uint8_t *sf)
 {
@@ -978,34 +1079,70 @@ static cudaError_t requantize(int format, const uint8_t *x, float dec, float glo
     return cudaGetLastError();
 }
 
-static __global__ void dequantize_kernel(int format, const uint32_t *q, const uint8_t *sf,
-                                         const float *global_dec, size_t blocks, float *out)
+static __global__ void dequantize_kernel(parts_dequantizer how, const uint32_t *q,
+                                         const uint8_t *sf, const float *global_dec, size_t lanes,
+                                         float *out)
 {
     const size_t i = thread_number();
 
-    if (i >= blocks) {
+    if (i >= lanes) {
         return;
     }
-    if (format == FP4_NVFP4) {
-        put_fragment(out, i, fp4_nvfp4_dequantize(q + 2 * i, sf[i], global_dec[i]));
-    } else if (format == FP4_MXFP4) {
+    const float dec = global_dec[i];
+    fp4_dec factors = fp4_dec_of(dec);
+    switch (how) {
+    case DEQUANTIZE_NVFP4:
+        put_fragment(out, i, fp4_nvfp4_dequantize(q + 2 * i, sf[i], dec));
+        return;
+    case DEQUANTIZE_NVFP4_SCALES_FIRST:
+        put_fragment(out, i, fp4_nvfp4_dequantize_scales_first(q + 2 * i, sf[i], dec));
+        return;
+    case DEQUANTIZE_MXFP4:
         put_fragment(out, i, fp4_mxfp4_dequantize(q + 4 * i, sf[i]));
-    } else {
+        return;
+    case DEQUANTIZE_MXFP4_X16:
+        put_fragment(out, i, fp4_mxfp4_dequantize_x16(q + 2 * i, sf[i]));
+        return;
+    case DEQUANTIZE_MXFP8:
         put_fragment(out, i, fp4_mxfp8_dequantize(q + 8 * i, sf[i]));
+        return;
+    case DEQUANTIZE_MXFP8_X16:
+        put_fragment(out, i, fp4_mxfp8_dequantize_x16(q + 4 * i, sf[i]));
+        return;
+    case DEQUANTIZE_MXFP8_X8: {
+        const fp4_u32x2 codes = {{q[2 * i], q[2 * i + 1]}};
+        put_fragment(out, i, fp4_e4m3x8_dequantize(codes, fp4_e8m0_to_f32(sf[i])));
+        return;
     }
+    case DEQUANTIZE_NVFP4_X8:
+        factors = fp4_nvfp4_dec(sf[i], dec, FP4_CODE_FIRST);
+        break;
+    case DEQUANTIZE_NVFP4_SCALES_FIRST_X8:
+        factors = fp4_nvfp4_dec(sf[i], dec, FP4_SCALES_FIRST);
+        break;
+    case DEQUANTIZE_MXFP4_X8:
+        factors = fp4_mxfp4_dec(sf[i]);
+        break;
+    case DEQUANTIZE_E2M1_X8:
+    case PARTS_DEQUANTIZERS:
+        break;
+    }
+    put_fragment(out, i, fp4_e2m1x8_dequantize(q[i], factors));
 }
 
-static cudaError_t dequantize(int format, const uint32_t *q, const uint8_t *sf,
-                              const float *global_dec, size_t blocks, float *out)
+static cudaError_t dequantize(parts_dequantizer how, const uint32_t *q, const uint8_t *sf,
+                              const float *global_dec, size_t lanes, float *out)
 {
-    GPU_LAUNCH(dequantize_kernel, ctas_of(blocks), THREADS, format, q, sf, global_dec, blocks, out);
+    GPU_LAUNCH(dequantize_kernel, ctas_of(lanes), THREADS, how, q, sf, global_dec, lanes, out);
     return cudaGetLastError();
 }
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {
-    TEXT(PARTS),    describe,       encode,     decode,    load,     store,
-    deinterleave,   store_sf_words, sf_words,   pad,       reduce,   reduce_lanes,
-    reduce_cta,     multiply,       row,        combine,   activate, quantize,
-    quantize_known, quantize_any,   requantize, dequantize};
+extern "C" const gpu_parts PARTS = {TEXT(PARTS),    describe,       encode,        decode,
+                                    load,           store,          store_by_four, deinterleave,
+                                    store_sf_words, sf_words,       pad,           reduce,
+                                    reduce_lanes,   reduce_cta,     multiply,      row,
+                                    combine,        activate,       quantize,      quantize_known,
+                                    quantize_any,   quantize_given, clipped,       modelopt_fake,
+                                    requantize,     dequantize};

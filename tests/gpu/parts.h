@@ -30,6 +30,7 @@ typedef enum parts_encoder {
     TO_E4M3,           /* uint8_t */
     TO_E8M0_UP,        /* uint8_t */
     TO_F16X8,          /* uint16_t */
+    TO_F16X2,          /* uint16_t */
     TO_BF16X8,         /* uint16_t */
     TO_BF16X2,         /* uint16_t */
     TO_F16X16_LOW,     /* uint16_t */
@@ -70,6 +71,22 @@ typedef enum parts_quantizer {
     QUANTIZE_MXFP8_SCALED, /* 1 x 32 */
     PARTS_QUANTIZERS
 } parts_quantizer;
+
+/** A function that dequantizes: elements a lane. Those of 8 in two steps, by a factor. */
+typedef enum parts_dequantizer {
+    DEQUANTIZE_NVFP4,                 /* 16 */
+    DEQUANTIZE_NVFP4_SCALES_FIRST,    /* 16 */
+    DEQUANTIZE_NVFP4_X8,              /* 8 */
+    DEQUANTIZE_NVFP4_SCALES_FIRST_X8, /* 8 */
+    DEQUANTIZE_MXFP4,                 /* 32 */
+    DEQUANTIZE_MXFP4_X16,             /* 16 */
+    DEQUANTIZE_MXFP4_X8,              /* 8 */
+    DEQUANTIZE_MXFP8,                 /* 32 */
+    DEQUANTIZE_MXFP8_X16,             /* 16 */
+    DEQUANTIZE_MXFP8_X8,              /* 8 */
+    DEQUANTIZE_E2M1_X8,               /* 8, by global_dec alone */
+    PARTS_DEQUANTIZERS
+} parts_dequantizer;
 
 typedef enum parts_reducer {
     AMAX,
@@ -137,6 +154,9 @@ typedef struct gpu_parts {
     cudaError_t (*store)(int bits, int count, int cs, const uint32_t *q, size_t fragments,
                          uint8_t *out, size_t stride);
 
+    /* fp4_store_u32x16_by_four: lane i stores 64 bytes, behind those of lane i - 1. */
+    cudaError_t (*store_by_four)(const uint32_t *w, size_t lanes, uint8_t *out);
+
     /* Elements of 16 or 32 bits: of each 32 the even ones, then the odd ones. */
     cudaError_t (*deinterleave)(int bits, const uint32_t *x, size_t fragments, uint32_t *out);
 
@@ -194,14 +214,26 @@ typedef struct gpu_parts {
     cudaError_t (*quantize_any)(int format, const float *x, const float *global_enc,
                                 const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
 
+    /* The same formats: blocks with an amax and a global_enc each. */
+    cudaError_t (*quantize_given)(int format, const float *x, const float *global_enc,
+                                  const float *amax, size_t blocks, uint8_t *q,
+                                  uint8_t *sf_of_lanes);
+
+    /* Fragments of 16 with a factor each; their bits. */
+    cudaError_t (*clipped)(const float *x, const float *enc, float most, size_t n, uint32_t *out);
+
+    /* Fragments of 16 with a scale each; their bits, or zeros where nobody wants them. */
+    cudaError_t (*modelopt_fake)(const float *x, const float *scale, int wants_clipped, size_t n,
+                                 float *out, uint32_t *clipped);
+
     /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that
        each CTA makes; the scale byte of every lane. */
     cudaError_t (*requantize)(int format, const uint8_t *x, float dec, float global_enc,
                               size_t lanes, uint8_t *q, uint8_t *sf_of_lanes);
 
-    /* format as fp4_format. Blocks with a scale byte and a global_dec each. */
-    cudaError_t (*dequantize)(int format, const uint32_t *q, const uint8_t *sf,
-                              const float *global_dec, size_t blocks, float *out);
+    /* Lanes with a scale byte and a global_dec each. */
+    cudaError_t (*dequantize)(parts_dequantizer how, const uint32_t *q, const uint8_t *sf,
+                              const float *global_dec, size_t lanes, float *out);
 } gpu_parts;
 
 #if defined(__cplusplus)

@@ -3,6 +3,7 @@
  * can be compiled, against the scalar rules on the host.
  */
 #include <fp4/host/quant.h>
+#include <fp4/modelopt.h>
 
 #include "paths.h"
 #include "values.h"
@@ -68,13 +69,29 @@ static fp4_scale scale_of(fp4_format format, float amax, float global_enc, int f
     return scale;
 }
 
+/* The codes of block i, of its elements times enc. */
+static void expect_codes(const batch *b, size_t i, float enc, int flush)
+{
+    const float *x = b->x + i * b->block;
+    uint8_t *q = b->q + i * b->code_bytes;
+
+    memset(q, 0, b->code_bytes);
+    for (size_t k = 0; k < b->block; k++) {
+        const float scaled = path_mul(x[k], enc, flush);
+        if (b->format == FP4_MXFP8) {
+            q[k] = fp4_f32_to_e4m3(scaled);
+        } else {
+            q[k / 2] |= (uint8_t)(fp4_f32_to_e2m1(scaled) << k % 2 * 4);
+        }
+    }
+}
+
 /* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * mul), the elements
    times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. Where mul makes the amax
    NaN it counts as 0, and a factor that is NaN stays it (host/ops.h). */
 static void expect_block(const batch *b, size_t i, int flush)
 {
     const float *x = b->x + i * b->block;
-    uint8_t *q = b->q + i * b->code_bytes;
     uint32_t key = 0;
     fp4_scale scale;
     float amax, enc;
@@ -88,15 +105,7 @@ static void expect_block(const batch *b, size_t i, int flush)
     enc = path_mul(scale.enc, b->mul[i], flush);
     enc = isnan(enc) ? enc : fp4_min(enc, FP4_F32_MAX);
     b->sf[i] = scale.bits;
-    memset(q, 0, b->code_bytes);
-    for (size_t k = 0; k < b->block; k++) {
-        const float scaled = path_mul(x[k], enc, flush);
-        if (b->format == FP4_MXFP8) {
-            q[k] = fp4_f32_to_e4m3(scaled);
-        } else {
-            q[k / 2] |= (uint8_t)(fp4_f32_to_e2m1(scaled) << k % 2 * 4);
-        }
-    }
+    expect_codes(b, i, enc, flush);
 }
 
 /* The blocks of a list; NVFP4 has two in each. Scales: the caller's to fill. */
@@ -498,6 +507,209 @@ GPU_TEST(blocks, ordinary_ones_want_no_care)
     }
 }
 
+/* ---------------------------------------------------------------- the amax given */
+
+static const quantizer given_of[] = {
+    {PARTS_QUANTIZERS, FP4_NVFP4, 1, 1, "nvfp4_quantize_given_x16"},
+    {PARTS_QUANTIZERS, FP4_MXFP4, 2, 1, "mxfp4_quantize_given_x16"},
+    {PARTS_QUANTIZERS, FP4_MXFP8, 2, 1, "mxfp8_quantize_given_x16"},
+    {PARTS_QUANTIZERS, FP4_NVFP4_32, 2, 1, "nvfp4_32, given"},
+    {PARTS_QUANTIZERS, FP4_MXFP4_16, 1, 1, "mxfp4_16, given"}};
+
+/* An amax for each block, in mul: its own, more, less, the ends; global scales as they come. */
+static void fill_amaxes(const batch *b, size_t round, uint64_t *state)
+{
+    static const float of[] = {1.0f, 0.5f, 2.0f, 0.9f, 0x1p-10f};
+
+    for (size_t i = 0; i < b->blocks; i++) {
+        const uint32_t which = host_below(state, 16);
+        b->mul[i] = which == 0   ? 0.0f
+                    : which == 1 ? INFINITY
+                    : which == 2 ? FP4_F32_MAX
+                    : which == 3 ? host_bits(host_below(state, 0x7f800000u))
+                                 : host_amax(b->x + i * b->block, b->block) * of[which % 5];
+        b->global_enc[i] = round == 0   ? host_random_scale(state, -20, 20)
+                           : round == 1 ? scales[i % SCALES]
+                                        : host_random_scale(state, -127, 127);
+    }
+}
+
+/* Bytes of blocks, and of each of their pieces what was clipped with the block's factor. */
+static void run_given(const batch *b, const gpu_parts *path, int flush)
+{
+    const quantizer *how = &given_of[b->format];
+    const size_t lanes = b->blocks * how->lanes;
+    const float most = b->format == FP4_MXFP8 ? FP4_E4M3_MAX : FP4_E2M1_MAX;
+    float *enc = (float *)host_zeros(lanes * sizeof(float));
+    const gpu_buffer in[3] = {gpu_buffer_of(b->x, b->blocks * b->block * sizeof(float), 0),
+                              gpu_buffer_of(b->global_enc, b->blocks * sizeof(float), 0),
+                              gpu_buffer_of(b->mul, b->blocks * sizeof(float), 0)};
+    const gpu_buffer q = gpu_buffer_new(b->blocks * b->code_bytes, 0);
+    const gpu_buffer sf = gpu_buffer_new(lanes, 0), bits = gpu_buffer_new(lanes * 4, 0);
+    gpu_buffer encs;
+    uint8_t *got_q, *got_sf;
+    uint32_t *got_bits;
+
+    for (size_t i = 0; i < b->blocks; i++) {
+        const fp4_scale scale = scale_of(b->format, b->mul[i], b->global_enc[i], flush);
+        b->sf[i] = scale.bits;
+        expect_codes(b, i, scale.enc, flush);
+        for (size_t lane = 0; lane < how->lanes; lane++) {
+            enc[i * how->lanes + lane] = scale.enc;
+        }
+    }
+    encs = gpu_buffer_of(enc, lanes * sizeof(float), 0);
+    gpu_poison(q, 0x7f);
+    gpu_poison(sf, 0x7f);
+    GPU_OK(path->quantize_given((int)b->format, path_floats(in[0]), path_floats(in[1]),
+                                path_floats(in[2]), b->blocks, q.bytes, sf.bytes));
+    GPU_OK(path->clipped(path_floats(in[0]), path_floats(encs), most, lanes, path_words(bits)));
+    gpu_finish(how->name);
+    got_q = (uint8_t *)gpu_copy_of(q);
+    got_sf = (uint8_t *)gpu_copy_of(sf);
+    got_bits = (uint32_t *)gpu_copy_of(bits);
+    for (size_t i = 0; i < b->blocks; i++) {
+        expect_bytes_of_block(b, i, how, path->name, got_q, got_sf);
+    }
+    for (size_t i = 0; i < lanes; i++) {
+        uint32_t expected = 0;
+        for (size_t k = 0; k < 16; k++) {
+            expected |= (uint32_t)(fabsf(path_mul(b->x[16 * i + k], enc[i], flush)) > most) << k;
+        }
+        CHECK_EQ(got_bits[i], expected, "clipped_x16, %s: piece %zu, enc %a", path->name, i,
+                 (double)enc[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        gpu_buffer_free(in[i]);
+    }
+    gpu_buffer_free(q);
+    gpu_buffer_free(sf);
+    gpu_buffer_free(bits);
+    gpu_buffer_free(encs);
+    free(enc);
+    free(got_q);
+    free(got_sf);
+    free(got_bits);
+}
+
+GPU_TEST(blocks, with_a_given_amax)
+{
+    for (int format = FP4_NVFP4; format <= FP4_MXFP4_16; format++) {
+        values_list list = all_blocks();
+        const batch b = batch_of((fp4_format)format, &list);
+        uint64_t state = 99;
+        for (size_t round = 0; round < (fp4_format_is_nvfp4(b.format) ? 3 : 1); round++) {
+            fill_amaxes(&b, round, &state);
+            for (size_t p = 0; p < PATHS; p++) {
+                run_given(&b, paths[p], p == FAST_MATH);
+            }
+        }
+        batch_free(b);
+        free(list.x);
+    }
+}
+
+/* ---------------------------------------------------------------- ModelOpt's fake quantization */
+
+/* Scales that are 1 to elements, on both sides of what is quick (1e-18 .. 1e18), and at the ends. */
+static const uint32_t odd_scales[] = {0u,          0x80000000u, 1u,          0x00400000u,
+                                      0x007fffffu, 0x00800000u, 0x219392eeu, 0x219392efu,
+                                      0x219392f0u, 0x5d5e0b6au, 0x5d5e0b6bu, 0x5d5e0b6cu,
+                                      0x7f7fffffu, 0x7f800000u, 0x7fc00000u, 0x3f800000u};
+
+/* Pieces of 16 by one path, in both ways, against the scalar rule. */
+static void run_modelopt(const float *x, const float *scale, size_t pieces, const gpu_parts *path)
+{
+    const size_t n = 16 * pieces;
+    const gpu_buffer in = gpu_buffer_of(x, n * sizeof(float), 0);
+    const gpu_buffer in_scale = gpu_buffer_of(scale, pieces * sizeof(float), 0);
+    const gpu_buffer out = gpu_buffer_new(n * sizeof(float), 0);
+    const gpu_buffer bits = gpu_buffer_new(pieces * sizeof(uint32_t), 0);
+    float *expected = (float *)host_zeros(n * sizeof(float));
+
+    for (size_t i = 0; i < n; i++) {
+        expected[i] = fp4_modelopt_fake_static(x[i], scale[i / 16]);
+    }
+    for (int wants = 0; wants < 2; wants++) {
+        uint32_t *got;
+        gpu_poison(out, 0x7f);
+        gpu_poison(bits, 0x7f);
+        GPU_OK(path->modelopt_fake(path_floats(in), path_floats(in_scale), wants, pieces,
+                                   path_floats(out), path_words(bits)));
+        gpu_finish("modelopt_fake_x16");
+        path_expect_floats(out, expected, "modelopt_fake_x16", path->name);
+        got = (uint32_t *)gpu_copy_of(bits);
+        for (size_t i = 0; i < pieces; i++) {
+            uint32_t clipped = 0;
+            for (size_t k = 0; k < 16 && wants; k++) {
+                clipped |=
+                    (uint32_t)fp4_modelopt_is_clipped(x[16 * i + k], fp4_modelopt_divisor(scale[i]))
+                    << k;
+            }
+            CHECK_EQ(got[i], clipped, "modelopt_fake_x16, %s: bits of piece %zu, scale %a",
+                     path->name, i, (double)scale[i]);
+        }
+        free(got);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_scale);
+    gpu_buffer_free(out);
+    gpu_buffer_free(bits);
+    free(expected);
+}
+
+/* Scales that make ties of the elements and of what is next to them, any, and odd ones. */
+GPU_TEST(blocks, modelopt_fake)
+{
+    values_list list = all_blocks();
+    const size_t pieces = 2 * list.blocks;
+    float *scale = (float *)host_zeros(pieces * sizeof(float));
+    uint64_t state = 111;
+
+    for (size_t round = 0; round < (gpu_is_reduced() ? 2 : 6); round++) {
+        for (size_t i = 0; i < pieces; i++) {
+            const float sixth = fp4_modelopt_scale_f32(host_amax(list.x + 16 * i, 16));
+            const uint32_t which = host_below(&state, 4);
+            scale[i] = which == 0   ? host_random_scale(&state, -127, 127)
+                       : which == 1 ? host_bits(odd_scales[host_below(&state, 16)])
+                       : which == 2 ? sixth
+                                    : values_power((int)host_below(&state, 277) - 149);
+        }
+        for (size_t p = 0; p < PATHS; p++) {
+            if (p != FAST_MATH) {
+                run_modelopt(list.x, scale, pieces, paths[p]);
+            }
+        }
+    }
+    free(scale);
+    free(list.x);
+}
+
+/* Quotients at and next to the boundaries of e2m1, and to 6, where x is no product: what the step of
+   Newton's is for. */
+GPU_TEST(blocks, modelopt_fake_next_to_boundaries)
+{
+    static const float boundary[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f};
+    const size_t pieces = gpu_is_reduced() ? 2000 : 1000000;
+    float *x = (float *)host_zeros(16 * pieces * sizeof(float));
+    float *scale = (float *)host_zeros(pieces * sizeof(float));
+    uint64_t state = 112;
+
+    for (size_t i = 0; i < pieces; i++) {
+        scale[i] = host_random_scale(&state, -40, 40);
+        for (size_t k = 0; k < 16; k++) {
+            x[16 * i + k] =
+                values_moved(host_mul(scale[i], boundary[k % 8]), (int)host_below(&state, 7) - 3);
+            x[16 * i + k] = host_below(&state, 2) ? x[16 * i + k] : -x[16 * i + k];
+        }
+    }
+    for (size_t p = 0; p < PATHS; p++) {
+        run_modelopt(x, scale, pieces, paths[p]); /* nothing here is subnormal */
+    }
+    free(x);
+    free(scale);
+}
+
 /* ---------------------------------------------------------------- --use_fast_math */
 
 /* x within 2^-60 .. 2^60, or zero, NaN, or, for NVFP4, infinite: with moderate scales nothing is
@@ -581,48 +793,62 @@ static float code_value(fp4_format format, const uint8_t *q, size_t k)
                                : fp4_e2m1_to_f32((uint8_t)(q[k / 2] >> k % 2 * 4));
 }
 
-/* Every byte of codes at every place of a block with every scale byte, and several global_dec. With
+typedef struct dequantizer {
+    parts_dequantizer how;
+    fp4_format format;
+    size_t elements; /* of a lane */
+    fp4_association association;
+    int has_dec, has_sf;
+    const char *name;
+} dequantizer;
+
+/* (code * scale) * dec or code * (scale * dec), without what a function does not have. */
+static float decoded(const dequantizer *d, float code, float scale, float dec, int flush)
+{
+    if (!d->has_dec || !d->has_sf) {
+        return path_mul(code, d->has_sf ? scale : dec, flush);
+    }
+    return d->association == FP4_SCALES_FIRST ? path_mul(code, path_mul(scale, dec, flush), flush)
+                                              : path_mul(path_mul(code, scale, flush), dec, flush);
+}
+
+/* Every byte of codes at every place of a lane with every scale byte, and several global_dec. With
    --use_fast_math the same with subnormals flushed at each step: decoded e8m0 byte 0, products. */
-static void dequantize_format(fp4_format format)
+static void run_dequantizer(const dequantizer *d)
 {
     static const float decs[] = {1.0f,        1.0f / 2688.0f, 0x1p-149f, 0x1p-126f, 0x1.8p-128f,
                                  FP4_F32_MAX, 0x1p100f,       0.3f,      0x1p-120f};
-    const size_t block = fp4_format_block(format), bytes = fp4_q_bytes(format, 1, block);
-    const size_t blocks = gpu_is_reduced() ? 512 : 65536, n = blocks * block;
-    uint8_t *q = (uint8_t *)host_zeros(blocks * bytes), *sf = (uint8_t *)host_zeros(blocks);
-    float *dec = (float *)host_zeros(blocks * sizeof(float));
+    const size_t bytes = fp4_q_bytes(d->format, 1, d->elements);
+    const size_t lanes = gpu_is_reduced() ? 512 : 65536, n = lanes * d->elements;
+    uint8_t *q = (uint8_t *)host_zeros(lanes * bytes), *sf = (uint8_t *)host_zeros(lanes);
+    float *dec = (float *)host_zeros(lanes * sizeof(float));
     float *expected = (float *)host_zeros(2 * n * sizeof(float)), *flushed = expected + n;
     gpu_buffer in_q, in_sf, in_dec, out = gpu_buffer_new(n * sizeof(float), 0);
     size_t differing = 0;
 
-    for (size_t i = 0; i < blocks; i++) {
-        float scale;
+    for (size_t i = 0; i < lanes; i++) {
         sf[i] = (uint8_t)i;
         dec[i] = decs[i % (sizeof decs / sizeof decs[0])];
-        scale = format == FP4_NVFP4 ? fp4_e4m3_to_f32(sf[i]) : fp4_e8m0_to_f32(sf[i]);
         for (size_t k = 0; k < bytes; k++) {
             q[i * bytes + k] = (uint8_t)(i / 256 + 41 * k);
         }
-        for (size_t k = 0; k < block; k++) {
-            const float code = code_value(format, q + i * bytes, k);
-            for (int flush = 0; flush < 2; flush++) {
-                float *to = (flush ? flushed : expected) + i * block + k;
-                *to = path_mul(code, scale, flush);
-                *to = format == FP4_NVFP4 ? path_mul(*to, dec[i], flush) : *to;
-            }
-            differing +=
-                path_value_bits(expected[i * block + k]) != path_value_bits(flushed[i * block + k]);
+        for (size_t k = i * d->elements; k < (i + 1) * d->elements; k++) {
+            const float code = code_value(d->format, q, k);
+            const float scale = fp4_sf_to_f32(d->format, sf[i]);
+            expected[k] = decoded(d, code, scale, dec[i], 0);
+            flushed[k] = decoded(d, code, scale, dec[i], 1);
+            differing += path_value_bits(expected[k]) != path_value_bits(flushed[k]);
         }
     }
     CHECK(differing > 0, "flushing changes nothing here");
-    in_q = gpu_buffer_of(q, blocks * bytes, 0);
-    in_sf = gpu_buffer_of(sf, blocks, 0);
-    in_dec = gpu_buffer_of(dec, blocks * sizeof(float), 0);
+    in_q = gpu_buffer_of(q, lanes * bytes, 0);
+    in_sf = gpu_buffer_of(sf, lanes, 0);
+    in_dec = gpu_buffer_of(dec, lanes * sizeof(float), 0);
     for (size_t p = 0; p < PATHS; p++) {
         gpu_poison(out, 0x7f);
-        GPU_OK(paths[p]->dequantize((int)format, path_words(in_q), in_sf.bytes, path_floats(in_dec),
-                                    blocks, path_floats(out)));
-        path_expect_floats(out, p == FAST_MATH ? flushed : expected, "dequantize", paths[p]->name);
+        GPU_OK(paths[p]->dequantize(d->how, path_words(in_q), in_sf.bytes, path_floats(in_dec),
+                                    lanes, path_floats(out)));
+        path_expect_floats(out, p == FAST_MATH ? flushed : expected, d->name, paths[p]->name);
     }
     gpu_buffer_free(in_q);
     gpu_buffer_free(in_sf);
@@ -634,17 +860,41 @@ static void dequantize_format(fp4_format format)
     free(expected);
 }
 
+static const dequantizer dequantizers[] = {
+    {DEQUANTIZE_NVFP4, FP4_NVFP4, 16, FP4_CODE_FIRST, 1, 1, "nvfp4_dequantize"},
+    {DEQUANTIZE_NVFP4_SCALES_FIRST, FP4_NVFP4, 16, FP4_SCALES_FIRST, 1, 1,
+     "nvfp4_dequantize_scales_first"},
+    {DEQUANTIZE_NVFP4_X8, FP4_NVFP4, 8, FP4_CODE_FIRST, 1, 1, "e2m1x8_dequantize, nvfp4_dec"},
+    {DEQUANTIZE_NVFP4_SCALES_FIRST_X8, FP4_NVFP4, 8, FP4_SCALES_FIRST, 1, 1,
+     "e2m1x8_dequantize, nvfp4_dec, scales first"},
+    {DEQUANTIZE_MXFP4, FP4_MXFP4, 32, FP4_CODE_FIRST, 0, 1, "mxfp4_dequantize"},
+    {DEQUANTIZE_MXFP4_X16, FP4_MXFP4, 16, FP4_CODE_FIRST, 0, 1, "mxfp4_dequantize_x16"},
+    {DEQUANTIZE_MXFP4_X8, FP4_MXFP4, 8, FP4_CODE_FIRST, 0, 1, "e2m1x8_dequantize, mxfp4_dec"},
+    {DEQUANTIZE_MXFP8, FP4_MXFP8, 32, FP4_CODE_FIRST, 0, 1, "mxfp8_dequantize"},
+    {DEQUANTIZE_MXFP8_X16, FP4_MXFP8, 16, FP4_CODE_FIRST, 0, 1, "mxfp8_dequantize_x16"},
+    {DEQUANTIZE_MXFP8_X8, FP4_MXFP8, 8, FP4_CODE_FIRST, 0, 1, "e4m3x8_dequantize"},
+    {DEQUANTIZE_E2M1_X8, FP4_MXFP4, 8, FP4_CODE_FIRST, 1, 0, "e2m1x8_dequantize, dec_of"}};
+
+static void run_dequantizers(fp4_format format)
+{
+    for (size_t i = 0; i < sizeof dequantizers / sizeof dequantizers[0]; i++) {
+        if (dequantizers[i].format == format) {
+            run_dequantizer(&dequantizers[i]);
+        }
+    }
+}
+
 GPU_TEST(blocks, dequantize_nvfp4)
 {
-    dequantize_format(FP4_NVFP4);
+    run_dequantizers(FP4_NVFP4);
 }
 
 GPU_TEST(blocks, dequantize_mxfp4)
 {
-    dequantize_format(FP4_MXFP4);
+    run_dequantizers(FP4_MXFP4);
 }
 
 GPU_TEST(blocks, dequantize_mxfp8)
 {
-    dequantize_format(FP4_MXFP8);
+    run_dequantizers(FP4_MXFP8);
 }

@@ -213,6 +213,7 @@ GPU_TEST(convert, all_floats_to_e8m0)
 GPU_TEST(convert, all_floats_to_f16)
 {
     static const sweep sweeps[] = {{TO_F16X8, TURNS, "f32x8_to_f16x8"},
+                                   {TO_F16X2, 2, "cvt_f32x2_to_f16x2"},
                                    {TO_F16X16_LOW, 1, "f32x16_to_f16x16, low"},
                                    {TO_F16X16_HIGH, 1, "f32x16_to_f16x16, high"}};
     RUN_SWEEPS(sweeps, as_f16, 2, ALL_FLOATS);

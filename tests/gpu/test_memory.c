@@ -149,6 +149,37 @@ GPU_TEST(memory, stores_of_every_width)
     }
 }
 
+/* Lanes together, as many as there are: none of them writes for one that is not there. */
+GPU_TEST(memory, stores_of_four_lanes)
+{
+    static const size_t lanes[] = {1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 127, 128, 130, 1001};
+
+    for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++) {
+        const size_t size = lanes[i] * 64;
+        uint8_t *w = (uint8_t *)host_zeros(size);
+        const gpu_buffer out = gpu_buffer_new(size, 16);
+        uint64_t state = lanes[i];
+        gpu_buffer in;
+
+        for (size_t k = 0; k < size; k++) {
+            w[k] = (uint8_t)host_random(&state);
+        }
+        in = gpu_buffer_of(w, size, 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            uint8_t *got;
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->store_by_four(path_words(in), lanes[i], out.bytes));
+            got = (uint8_t *)gpu_copy_of(out);
+            host_expect_bytes(got, w, size, "store_u32x16_by_four");
+            gpu_expect_guards(out, "store_u32x16_by_four");
+            free(got);
+        }
+        gpu_buffer_free(in);
+        gpu_buffer_free(out);
+        free(w);
+    }
+}
+
 /* ---------------------------------------------------------------- orders */
 
 GPU_TEST(memory, even_and_odd_elements_part)
