@@ -327,6 +327,36 @@ KERNEL modelopt_fake(const float *x, const float *scale, int wants_clipped, uint
     fp4_store_u32x16(y + (size_t)thread() * 64, fp4_f32x16_to_u32x16(fake));
 }
 
+KERNEL modelopt_scales(const float *amax, const float *global, float *scale)
+{
+    scale[0] = fp4_modelopt_cvt_scale_at(amax[thread()], fp4_modelopt_level_of(global[0], 448.0f));
+    scale[1] = fp4_modelopt_cvt_dynamic_scale_at(amax[thread()], global[1]);
+}
+
+KERNEL modelopt_nvfp4(const float *x, float global_dec, uint8_t *q, uint8_t *sf)
+{
+    const fp4_nvfp4_block b =
+        fp4_modelopt_nvfp4_quantize(fp4_load_f32x16(x + (size_t)thread() * 16), global_dec);
+    fp4_store_e2m1x16(q + (size_t)thread() * 8, b.q);
+    sf[thread()] = b.sf;
+}
+
+KERNEL modelopt_mxfp4(const float *x, uint8_t *q, uint8_t *sf)
+{
+    const fp4_mxfp4_block b =
+        fp4_modelopt_mxfp4_quantize(fp4_load_f32x32(x + (size_t)thread() * 32));
+    fp4_store_e2m1x32(q + (size_t)thread() * 16, b.q);
+    sf[thread()] = b.sf;
+}
+
+KERNEL modelopt_mxfp8(const float *x, uint8_t *q, uint8_t *sf)
+{
+    const fp4_mxfp8_block b =
+        fp4_modelopt_mxfp8_quantize(fp4_load_f32x32(x + (size_t)thread() * 32));
+    fp4_store_e4m3x32(q + (size_t)thread() * 32, b.q);
+    sf[thread()] = b.sf;
+}
+
 /* A row of any length, four pieces a thread at a time, or one. */
 #define ROWS(name, number) \
     KERNEL name(const float *x, uint32_t cols, uint32_t rows, float *sum, uint8_t *sf) \

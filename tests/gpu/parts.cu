@@ -1039,6 +1039,56 @@ static cudaError_t modelopt_fake(const float *x, const float *scale, int wants_c
     return cudaGetLastError();
 }
 
+static __global__ void modelopt_quantize_kernel(int format, const float *x, const float *global_dec,
+                                                size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    const size_t i = thread_number();
+
+    if (i >= blocks) {
+        return;
+    }
+    if (format == FP4_NVFP4) {
+        const fp4_nvfp4_block b =
+            fp4_modelopt_nvfp4_quantize(fragment_at<fp4_f32x16>(x, i), global_dec[i]);
+        fp4_store_e2m1x16(q + 8 * i, b.q);
+        sf[i] = b.sf;
+    } else if (format == FP4_MXFP4) {
+        const fp4_mxfp4_block b = fp4_modelopt_mxfp4_quantize(fragment_at<fp4_f32x32>(x, i));
+        fp4_store_e2m1x32(q + 16 * i, b.q);
+        sf[i] = b.sf;
+    } else {
+        const fp4_mxfp8_block b = fp4_modelopt_mxfp8_quantize(fragment_at<fp4_f32x32>(x, i));
+        fp4_store_e4m3x32(q + 32 * i, b.q);
+        sf[i] = b.sf;
+    }
+}
+
+static cudaError_t modelopt_quantize(int format, const float *x, const float *global_dec,
+                                     size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    GPU_LAUNCH(modelopt_quantize_kernel, ctas_of(blocks), THREADS, format, x, global_dec, blocks, q,
+               sf);
+    return cudaGetLastError();
+}
+
+static __global__ void modelopt_scales_kernel(const float *amax, float global_amax, size_t n,
+                                              float *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        out[i] = fp4_modelopt_cvt_scale_at(amax[i], fp4_modelopt_level_of(global_amax, 448.0f));
+        out[n + i] =
+            fp4_modelopt_cvt_dynamic_scale_at(amax[i], fp4_modelopt_dynamic_dec(global_amax));
+    }
+}
+
+static cudaError_t modelopt_scales(const float *amax, float global_amax, size_t n, float *out)
+{
+    GPU_LAUNCH(modelopt_scales_kernel, ctas_of(n), THREADS, amax, global_amax, n, out);
+    return cudaGetLastError();
+}
+
 static __global__ void requantize_kernel(int format, const uint8_t *x, float dec, float global_enc,
                                          size_t lanes, uint8_t *q, uint8_t *sf)
 {
@@ -1139,10 +1189,31 @@ static cudaError_t dequantize(parts_dequantizer how, const uint32_t *q, const ui
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {TEXT(PARTS),    describe,       encode,        decode,
-                                    load,           store,          store_by_four, deinterleave,
-                                    store_sf_words, sf_words,       pad,           reduce,
-                                    reduce_lanes,   reduce_cta,     multiply,      row,
-                                    combine,        activate,       quantize,      quantize_known,
-                                    quantize_any,   quantize_given, clipped,       modelopt_fake,
-                                    requantize,     dequantize};
+extern "C" const gpu_parts PARTS = {TEXT(PARTS),
+                                    describe,
+                                    encode,
+                                    decode,
+                                    load,
+                                    store,
+                                    store_by_four,
+                                    deinterleave,
+                                    store_sf_words,
+                                    sf_words,
+                                    pad,
+                                    reduce,
+                                    reduce_lanes,
+                                    reduce_cta,
+                                    multiply,
+                                    row,
+                                    combine,
+                                    activate,
+                                    quantize,
+                                    quantize_known,
+                                    quantize_any,
+                                    quantize_given,
+                                    clipped,
+                                    modelopt_fake,
+                                    modelopt_quantize,
+                                    modelopt_scales,
+                                    requantize,
+                                    dequantize};

@@ -226,6 +226,14 @@ typedef struct gpu_parts {
     cudaError_t (*modelopt_fake)(const float *x, const float *scale, int wants_clipped, size_t n,
                                  float *out, uint32_t *clipped);
 
+    /* format as fp4_format: NVFP4, MXFP4, MXFP8. Blocks by ModelOpt's rules; codes and scale bytes
+       as above, the first by the block's global_dec. */
+    cudaError_t (*modelopt_quantize)(int format, const float *x, const float *global_dec,
+                                     size_t blocks, uint8_t *q, uint8_t *sf);
+
+    /* Scales of amaxes by the largest amax of the tensor: static, dynamic. */
+    cudaError_t (*modelopt_scales)(const float *amax, float global_amax, size_t n, float *out);
+
     /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that
        each CTA makes; the scale byte of every lane. */
     cudaError_t (*requantize)(int format, const uint8_t *x, float dec, float global_enc,

@@ -2,8 +2,8 @@
  * tests/gpu/test_blocks.c - every function that quantizes or dequantizes a block, in every way it
  * can be compiled, against the scalar rules on the host.
  */
+#include <fp4/host/modelopt.h>
 #include <fp4/host/quant.h>
-#include <fp4/modelopt.h>
 
 #include "paths.h"
 #include "values.h"
@@ -708,6 +708,103 @@ GPU_TEST(blocks, modelopt_fake_next_to_boundaries)
     }
     free(x);
     free(scale);
+}
+
+/* ---------------------------------------------------------------- ModelOpt's quantized tensors */
+
+static void run_modelopt_tensor(fp4_format format, const values_list *list)
+{
+    const size_t block = fp4_format_block(format), blocks = list->blocks * VALUES_BLOCK / block;
+    const size_t code_bytes = fp4_q_bytes(format, 1, block);
+    const gpu_buffer in = gpu_buffer_of(list->x, blocks * block * sizeof(float), 0);
+    const gpu_buffer q = gpu_buffer_new(blocks * code_bytes, 0), sf = gpu_buffer_new(blocks, 0);
+    uint8_t *expected = (uint8_t *)host_zeros(blocks * (code_bytes + 1));
+    float *dec = (float *)host_zeros(blocks * sizeof(float));
+    gpu_buffer in_dec;
+    uint64_t state = 113;
+
+    for (size_t i = 0; i < blocks; i++) {
+        const fp4_matrix m = fp4_matrix_f32(list->x + i * block, 1, block, block);
+        fp4_tensor t =
+            fp4_tensor_view(format, FP4_LAYOUT_LINEAR, 1, block, expected + i * code_bytes,
+                            code_bytes, expected + blocks * code_bytes + i, 1);
+        dec[i] = host_random_scale(&state, -60, 60);
+        CHECK_EQ(format == FP4_NVFP4   ? fp4_ref_modelopt_nvfp4_quantize(m, dec[i], &t)
+                 : format == FP4_MXFP4 ? fp4_ref_modelopt_mxfp4_quantize(m, &t)
+                                       : fp4_ref_modelopt_mxfp8_quantize(m, &t),
+                 FP4_OK, "block %zu", i);
+    }
+    in_dec = gpu_buffer_of(dec, blocks * sizeof(float), 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        uint8_t *got_q, *got_sf;
+        if (p == FAST_MATH) {
+            continue; /* subnormals */
+        }
+        gpu_poison(q, 0x7f);
+        gpu_poison(sf, 0x7f);
+        GPU_OK(paths[p]->modelopt_quantize((int)format, path_floats(in), path_floats(in_dec),
+                                           blocks, q.bytes, sf.bytes));
+        gpu_finish("modelopt_quantize");
+        got_q = (uint8_t *)gpu_copy_of(q);
+        got_sf = (uint8_t *)gpu_copy_of(sf);
+        host_expect_bytes(got_q, expected, blocks * code_bytes, paths[p]->name);
+        host_expect_bytes(got_sf, expected + blocks * code_bytes, blocks, paths[p]->name);
+        free(got_q);
+        free(got_sf);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_dec);
+    gpu_buffer_free(q);
+    gpu_buffer_free(sf);
+    free(expected);
+    free(dec);
+}
+
+GPU_TEST(blocks, modelopt_quantized_tensors)
+{
+    values_list list = all_blocks();
+
+    run_modelopt_tensor(FP4_NVFP4, &list);
+    run_modelopt_tensor(FP4_MXFP4, &list);
+    run_modelopt_tensor(FP4_MXFP8, &list);
+    free(list.x);
+}
+
+/* Amaxes of all magnitudes, and what next to none of them is: e4m3's ties and ends. */
+GPU_TEST(blocks, modelopt_scales)
+{
+    static const float globals[] = {0.0f, 1e-30f, 0.37f, 6.0f, 2688.0f, 1e30f, INFINITY};
+    enum { N = 20000 };
+    float *amax = (float *)host_zeros(N * sizeof(float));
+    float *expected = (float *)host_zeros(2 * N * sizeof(float));
+    const gpu_buffer out = gpu_buffer_new(2 * N * sizeof(float), 0);
+    uint64_t state = 114;
+
+    for (size_t g = 0; g < sizeof globals / sizeof globals[0]; g++) {
+        const float global = globals[g];
+        gpu_buffer in;
+        for (size_t i = 0; i < N; i++) {
+            const float most = isfinite(global) && global > 0.0f ? global : 1.0f;
+            amax[i] = i == 0       ? 0.0f
+                      : i == 1     ? INFINITY
+                      : i % 2 != 0 ? host_random_scale(&state, -126, 126)
+                                   : host_mul(most, host_random_scale(&state, -12, 1));
+            expected[i] = fp4_modelopt_scale(amax[i], global, 448.0f);
+            expected[N + i] = fp4_modelopt_dynamic_scale(amax[i], global);
+        }
+        in = gpu_buffer_of(amax, N * sizeof(float), 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            if (p != FAST_MATH) {
+                GPU_OK(paths[p]->modelopt_scales(path_floats(in), global, N, path_floats(out)));
+                gpu_finish("modelopt_scales");
+                path_expect_floats(out, expected, "modelopt_scales", paths[p]->name);
+            }
+        }
+        gpu_buffer_free(in);
+    }
+    gpu_buffer_free(out);
+    free(amax);
+    free(expected);
 }
 
 /* ---------------------------------------------------------------- --use_fast_math */

@@ -1,6 +1,10 @@
 /*
- * fp4/device/modelopt.cuh - ModelOpt's fake quantization (modelopt.h) of 16 elements in registers,
- * with packed conversions and without divisions. Equal to its scalar functions on every input.
+ * fp4/device/modelopt.cuh - ModelOpt's rules (modelopt.h) on blocks in registers, equal to its
+ * scalar functions on every input: fake quantization with packed conversions and without divisions,
+ * and the blocks of its quantized tensors, which are not made for speed.
+ *
+ *     fp4_modelopt_fake_x16                                     16 elements with a scale
+ *     fp4_modelopt_nvfp4_quantize, _mxfp4_quantize, _mxfp8_quantize   a block
  *
  * threads  none needed.
  */
@@ -97,6 +101,51 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float scale, int wants_clip
         }
     }
     return y;
+}
+
+/* ------------------------------------------------------------ blocks of quantized tensors */
+
+/** A block of NVFP4QTensor; global_dec: fp4_modelopt_global_dec of the tensor's amax. */
+FP4_D fp4_nvfp4_block fp4_modelopt_nvfp4_quantize(fp4_f32x16 x, float global_dec)
+{
+    const uint8_t sf = fp4_modelopt_nvfp4_sf(fp4_amax_or_nan_x16(x), global_dec);
+    const float dec = fp4_modelopt_nvfp4_dec(sf, global_dec);
+    fp4_nvfp4_block block = {{0, 0}, sf};
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        block.q[i / 8] |= (uint32_t)fp4_modelopt_nvfp4_code(x.v[i], dec) << (4 * (i % 8));
+    }
+    return block;
+}
+
+/** A block of MXFP4QTensor. */
+FP4_D fp4_mxfp4_block fp4_modelopt_mxfp4_quantize(fp4_f32x32 x)
+{
+    const uint8_t sf = fp4_modelopt_mxfp4_sf(fp4_amax_or_nan_x32(x));
+    fp4_mxfp4_block block = {{0, 0, 0, 0}, sf};
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 32; i++) {
+        block.q[i / 8] |= (uint32_t)fp4_modelopt_mxfp4_code(x.v[i], sf) << (4 * (i % 8));
+    }
+    return block;
+}
+
+/** A block of MXFP8QTensor. */
+FP4_D fp4_mxfp8_block fp4_modelopt_mxfp8_quantize(fp4_f32x32 x)
+{
+    const uint8_t sf = fp4_modelopt_mxfp8_sf(fp4_amax_or_nan_x32(x));
+    fp4_mxfp8_block block = {{0, 0, 0, 0, 0, 0, 0, 0}, sf};
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 32; i++) {
+        block.q[i / 4] |= (uint32_t)fp4_modelopt_mxfp8_code(x.v[i], sf) << (8 * (i % 4));
+    }
+    return block;
 }
 
 #endif /* FP4_DEVICE_MODELOPT_CUH */
