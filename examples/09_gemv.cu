@@ -13,9 +13,9 @@
  * of 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into three
  * digits of a byte. The sum over a piece is exact; it is what a scale multiplies.
  *
- * The CTA makes the digits of up to 8192 columns, each thread a piece, in shared memory. Then a warp
- * has two rows; its lanes take four pieces in turn, and load the codes of the next four before they
- * multiply these. host/gemv.h says in which order they add.
+ * A CTA makes the digits of 8192 columns in shared memory, each thread a piece, and then goes over
+ * its rows, two a warp at a time. Lanes take four pieces in turn, and load the codes of the next
+ * four before they multiply these. host/gemv.h says in which order they add.
  */
 #include <fp4/device/cvt.cuh>
 #include <fp4/device/load.cuh>
@@ -35,10 +35,10 @@
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
 #define LANES_mxfp4_16 1
-#define DECODE_nvfp4 fp4_cvt_e4m3_to_f32
-#define DECODE_nvfp4_32 fp4_cvt_e4m3_to_f32
-#define DECODE_mxfp4 fp4_e8m0_to_f32
-#define DECODE_mxfp4_16 fp4_e8m0_to_f32
+#define DECODE_nvfp4 decode_e4m3 /* scale bytes */
+#define DECODE_nvfp4_32 decode_e4m3
+#define DECODE_mxfp4 decode_e8m0
+#define DECODE_mxfp4_16 decode_e8m0
 #define IS_NVFP4_nvfp4 1 /* has a global scale */
 #define IS_NVFP4_nvfp4_32 1
 #define IS_NVFP4_mxfp4 0
@@ -68,7 +68,7 @@ enum {
     ROWS = 2,                       /* of a warp */
     CTA_ROWS = THREADS / 32 * ROWS, /* of a CTA */
     FOUR = 4,                       /* pieces that a lane takes at a time */
-    PIECES = THREADS                /* of the vector, in digits at a time */
+    PIECES = 512                    /* of the vector, in digits at a time */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -94,11 +94,12 @@ typedef struct gemv_args {
 
 /* ------------------------------------------------------------------------------ kernel */
 
-/* Pieces of the vector: x = (digits 0 + 256 * digits 1 + 65536 * digits 2) * unit, 16 bytes of each.
-   The highest digits are signed. */
+/* Pieces of the vector, in integers X = x / unit: three digits, X = d0 + 256 * d1 + 65536 * d2, 16
+   bytes of each, the highest signed; -128 times the sum of X, since codes come with 128 added; half
+   of the unit, as float. */
 typedef struct vector_digits {
     uint4 digits[3][PIECES];
-    float half_unit[PIECES];
+    uint2 rest[PIECES];
 } vector_digits;
 
 /* Where piece i stands: the first of each four together, then the second, and so on, so that
@@ -115,16 +116,19 @@ static __device__ uint32_t digits_of(const uint32_t *x, int digit)
     return fp4_ptx_bytes(fp4_ptx_bytes(x[0], x[1], pair), fp4_ptx_bytes(x[2], x[3], pair), 0x5410u);
 }
 
-static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t piece, fp4_f32x16 x)
+static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t slot, fp4_f32x16 x)
 {
     const uint32_t amax = fp4_f32_bits(fp4_amax_or_nan_x16(x));
     const uint32_t exponent = fp4_max_u32(amax >> 23, 30);
     const float per_unit = fp4_bits_f32((275 - exponent) << 23); /* 2^(148 - exponent) */
-    uint32_t w[16];
+    /* where an element is no number, so is the sum */
+    const uint32_t half_unit = amax >= 0x7f800000u ? 0x7fc00000u : (exponent - 22) << 23;
+    uint32_t w[16], sum = 0;
 
 #pragma unroll
     for (uint32_t i = 0; i < 16; i++) { /* adding 1.5 * 2^23 leaves an integer in the mantissa */
         w[i] = fp4_f32_bits(fp4_fma_rn(x.v[i], per_unit, 12582912.0f));
+        sum += w[i] - 0x4b400000u;
     }
 #pragma unroll
     for (int digit = 0; digit < 3; digit++) {
@@ -137,32 +141,38 @@ static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t pi
                 d[i] |= (d[i] & 0x40404040u) << 1;
             }
         }
-        v->digits[digit][piece] = make_uint4(d[0], d[1], d[2], d[3]);
+        v->digits[digit][slot] = make_uint4(d[0], d[1], d[2], d[3]);
     }
-    /* where an element is no number, so is the sum */
-    v->half_unit[piece] =
-        amax >= 0x7f800000u ? fp4_bits_f32(0x7fc00000u) : fp4_bits_f32((exponent - 22) << 23);
+    v->rest[slot] = make_uint2(sum * (uint32_t)-128, half_unit);
 }
 
-/* The sum of the products of 16 codes with the digits of a piece. */
-static __device__ __forceinline__ int32_t dot(uint32_t q0, uint32_t q1, const uint4 digits[3],
-                                              fp4_s8_table table)
+/* The digits of columns from piece `from` on. All threads call. */
+static __device__ __forceinline__ void make_all_digits(vector_digits *v, const gemv_args &a,
+                                                       uint32_t from)
 {
-    const fp4_u32x2 low = fp4_e2m1x8_to_s8x8(q0, table), high = fp4_e2m1x8_to_s8x8(q1, table);
-    int32_t s[3];
-
-#pragma unroll
-    for (int i = 0; i < 3; i++) {
-        const uint4 d = digits[i];
-        if (i == 2) {
-            s[i] = fp4_ptx_dot_s8s8(low.v[1], d.y, fp4_ptx_dot_s8s8(low.v[0], d.x, 0));
-            s[i] = fp4_ptx_dot_s8s8(high.v[1], d.w, fp4_ptx_dot_s8s8(high.v[0], d.z, s[i]));
-        } else {
-            s[i] = fp4_ptx_dot_s8u8(low.v[1], d.y, fp4_ptx_dot_s8u8(low.v[0], d.x, 0));
-            s[i] = fp4_ptx_dot_s8u8(high.v[1], d.w, fp4_ptx_dot_s8u8(high.v[0], d.z, s[i]));
-        }
+    fp4_ptx_barrier(); /* what stood there has been read */
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < PIECES && from + i < a.cols / 16; i += THREADS) {
+        const uint8_t *x = (const uint8_t *)a.x + (from + i) * (size_t)(4 * WORDS);
+        make_digits(v, digits_at(i), WIDEN(LOAD(x)));
     }
-    return s[0] + 256 * s[1] + 65536 * s[2];
+    fp4_ptx_barrier();
+}
+
+/* The sum of the products of 16 codes with a piece: below 2^31, on the way modulo 2^32. */
+static __device__ __forceinline__ int32_t dot(uint32_t q0, uint32_t q1, const uint4 d[3],
+                                              uint32_t minus_128_sum, uint32_t table)
+{
+    const fp4_u32x2 low = fp4_e2m1x8_to_u8x8(q0, table), high = fp4_e2m1x8_to_u8x8(q1, table);
+    uint32_t s0 = minus_128_sum, s1 = 0, s2 = 0;
+
+    s0 = fp4_ptx_dot_u8u8(low.v[1], d[0].y, fp4_ptx_dot_u8u8(low.v[0], d[0].x, s0));
+    s1 = fp4_ptx_dot_u8u8(low.v[1], d[1].y, fp4_ptx_dot_u8u8(low.v[0], d[1].x, s1));
+    s2 = fp4_ptx_dot_u8s8(low.v[1], d[2].y, fp4_ptx_dot_u8s8(low.v[0], d[2].x, s2));
+    s0 = fp4_ptx_dot_u8u8(high.v[1], d[0].w, fp4_ptx_dot_u8u8(high.v[0], d[0].z, s0));
+    s1 = fp4_ptx_dot_u8u8(high.v[1], d[1].w, fp4_ptx_dot_u8u8(high.v[0], d[1].z, s1));
+    s2 = fp4_ptx_dot_u8s8(high.v[1], d[2].w, fp4_ptx_dot_u8s8(high.v[0], d[2].z, s2));
+    return (int32_t)(s0 + 256 * s1 + 65536 * s2);
 }
 
 /* Codes and scale bytes of four pieces of each of a warp's rows. */
@@ -174,30 +184,10 @@ typedef struct pieces {
 /* Where the rows are. */
 typedef struct places {
     const uint8_t *q[ROWS], *sf[ROWS];
-    uint32_t word_step;
 } places;
 
-static __device__ __forceinline__ pieces load_pieces(const places &at, uint32_t four)
+static __device__ __forceinline__ places places_of(const gemv_args &a, size_t first)
 {
-    pieces p;
-
-#pragma unroll
-    for (uint32_t r = 0; r < ROWS; r++) {
-        p.q[r] = fp4_load_u32x8_cs(at.q[r] + four * (size_t)32);
-        p.sf[r] = LANES == 1
-                      ? *(const uint32_t *)(at.sf[r] + four * at.word_step)
-                      : *(const uint16_t *)(at.sf[r] + four / 2 * at.word_step + four % 2 * 2);
-    }
-    return p;
-}
-
-static __global__ void __launch_bounds__(THREADS, 2) gemv_rows(const gemv_args a)
-{
-    __shared__ vector_digits v;
-    const uint32_t count = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
-    const size_t first = ((size_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32) * ROWS;
-    const fp4_s8_table table = fp4_e2m1_s8_table();
-    float sum[ROWS] = {};
     places at;
 
 #pragma unroll
@@ -206,44 +196,126 @@ static __global__ void __launch_bounds__(THREADS, 2) gemv_rows(const gemv_args a
         at.q[r] = a.q + row * (a.cols / 2);
         at.sf[r] = a.sf + fp4_sf_offset(a.layout, row, 0, a.cols / BLOCK);
     }
-    at.word_step = (uint32_t)fp4_sf_word_step(a.layout);
-    fp4_pdl_wait();
-    pieces next = load_pieces(at, lane < count ? lane : 0);
-    for (uint32_t from = 0; from < count; from += PIECES / FOUR) {
-        const uint32_t end = count - from < PIECES / FOUR ? count : from + PIECES / FOUR;
-        const uint32_t mine = from * FOUR + threadIdx.x;
-        fp4_ptx_barrier(); /* what stood there has been read */
-        if (mine < count * FOUR) {
-            make_digits(&v, digits_at(threadIdx.x),
-                        WIDEN(LOAD((const uint8_t *)a.x + mine * (size_t)(4 * WORDS))));
+    return at;
+}
+
+/* four: which of them in the row. */
+static __device__ __forceinline__ pieces load_pieces(const places &at, uint32_t four,
+                                                     uint32_t word_step)
+{
+    pieces p;
+
+#pragma unroll
+    for (uint32_t r = 0; r < ROWS; r++) {
+        p.q[r] = fp4_load_u32x8_cs(at.q[r] + four * 32);
+        p.sf[r] = LANES == 1 ? *(const uint32_t *)(at.sf[r] + four * word_step)
+                             : *(const uint16_t *)(at.sf[r] + four / 2 * word_step + four % 2 * 2);
+    }
+    return p;
+}
+
+static __device__ float global_of(const gemv_args &a)
+{
+    return !IS_NVFP4 ? 1.0f : a.global_device == NULL ? a.global_dec : *a.global_device;
+}
+
+/* A word of scale bytes to the scales of four blocks. */
+[[maybe_unused]] static __device__ fp4_f32x4 decode_e4m3(uint32_t sf)
+{
+    const fp4_u32x2 bytes = {{sf, 0}};
+    const fp4_f32x8 x = fp4_e4m3x8_to_f32x8(bytes);
+    const fp4_f32x4 four = {{x.v[0], x.v[1], x.v[2], x.v[3]}};
+    return four;
+}
+
+[[maybe_unused]] static __device__ fp4_f32x4 decode_e8m0(uint32_t sf)
+{
+    const fp4_f32x4 four = {{fp4_e8m0_to_f32((uint8_t)sf), fp4_e8m0_to_f32((uint8_t)(sf >> 8)),
+                             fp4_e8m0_to_f32((uint8_t)(sf >> 16)),
+                             fp4_e8m0_to_f32((uint8_t)(sf >> 24))}};
+    return four;
+}
+
+/* Adds the products of four pieces. */
+static __device__ __forceinline__ void
+add_pieces(float sum[ROWS], const pieces &p, const vector_digits &v, uint32_t slot, uint32_t table)
+{
+    fp4_f32x4 scale[ROWS];
+
+#pragma unroll
+    for (uint32_t r = 0; r < ROWS; r++) {
+        scale[r] = DECODE(p.sf[r]);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < FOUR; i++, slot += PIECES / FOUR) {
+        const uint4 digits[3] = {v.digits[0][slot], v.digits[1][slot], v.digits[2][slot]};
+        const uint2 rest = v.rest[slot];
+#pragma unroll
+        for (uint32_t r = 0; r < ROWS; r++) {
+            const int32_t s = dot(p.q[r].v[2 * i], p.q[r].v[2 * i + 1], digits, rest.x, table);
+            sum[r] = fp4_fma_rn((float)s, fp4_mul_rn(scale[r].v[i / LANES], fp4_bits_f32(rest.y)),
+                                sum[r]);
         }
-        fp4_ptx_barrier();
-        for (uint32_t four = from + lane; four < end; four += 32) {
-            const pieces p = next;
-            next = load_pieces(at, four + 32 < count ? four + 32 : four);
+    }
+}
+
+/* What a lane loads next: it is ahead of what the lane adds, from rows to the next rows too. */
+typedef struct cursor {
+    places at;
+    size_t row; /* the first of them */
+    uint32_t four;
+} cursor;
+
+static __device__ __forceinline__ pieces load_next(cursor *c, const gemv_args &a, size_t step)
+{
+    const uint32_t fours = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
+    const pieces p = load_pieces(c->at, c->four, (uint32_t)fp4_sf_word_step(a.layout));
+
+    c->four += 32;
+    if (c->four >= fours) {
+        c->row += step;
+        c->at = places_of(a, c->row);
+        c->four = lane < fours ? lane : 0;
+    }
+    return p;
+}
+
+static __global__ void __launch_bounds__(THREADS, 1) gemv_rows(const gemv_args a)
+{
+    __shared__ vector_digits v;
+    const uint32_t fours = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
+    const uint32_t table = fp4_e2m1_u8_table();
+    const size_t step = (size_t)gridDim.x * CTA_ROWS;
+    size_t row = (size_t)blockIdx.x * CTA_ROWS + threadIdx.x / 32 * ROWS; /* the warp's first */
+    size_t turns = (a.rows - (size_t)blockIdx.x * CTA_ROWS + step - 1) / step;
+    int is_new = 1; /* the vector's digits are still to be made */
+    cursor c = {places_of(a, row), row, lane < fours ? lane : 0};
+
+    fp4_pdl_wait();
+    pieces next = load_next(&c, a, step);
+    for (; turns > 0; turns--, row += step) {
+        float sum[ROWS] = {};
+        for (uint32_t from = 0; from < fours; from += PIECES / FOUR) {
+            const uint32_t end = fours - from < PIECES / FOUR ? fours : from + PIECES / FOUR;
+            if (is_new || fours > PIECES / FOUR) {
+                make_all_digits(&v, a, from * FOUR);
+                is_new = 0;
+            }
+            for (uint32_t four = from + lane; four < end; four += 32) {
+                const pieces p = next;
+                next = load_next(&c, a, step);
+                add_pieces(sum, p, v, four - from, table);
+            }
+        }
 #pragma unroll
-            for (uint32_t i = 0; i < FOUR; i++) {
-                const uint32_t slot = i * (PIECES / FOUR) + four - from;
-                const uint4 digits[3] = {v.digits[0][slot], v.digits[1][slot], v.digits[2][slot]};
-                const float half_unit = v.half_unit[slot];
-#pragma unroll
-                for (uint32_t r = 0; r < ROWS; r++) {
-                    const uint8_t sf = (uint8_t)(p.sf[r] >> 8 * (i / LANES));
-                    const int32_t s = dot(p.q[r].v[2 * i], p.q[r].v[2 * i + 1], digits, table);
-                    sum[r] = fp4_fma_rn((float)s, fp4_mul_rn(DECODE(sf), half_unit), sum[r]);
-                }
+        for (uint32_t r = 0; r < ROWS; r++) {
+            const float all = fp4_warp_sum(sum[r]);
+            if (lane == r && row + r < a.rows) {
+                PUT(a.y, row + r, fp4_mul_rn(all, global_of(a)));
             }
         }
     }
     fp4_pdl_trigger();
-    const float dec = !IS_NVFP4 ? 1.0f : a.global_device == NULL ? a.global_dec : *a.global_device;
-#pragma unroll
-    for (uint32_t r = 0; r < ROWS; r++) {
-        const float all = fp4_warp_sum(sum[r]);
-        if (lane == r && first + r < a.rows) {
-            PUT(a.y, first + r, fp4_mul_rn(all, dec));
-        }
-    }
 }
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -274,6 +346,10 @@ static cudaError_t gemv(const gemv_args *a, int pdl, cudaStream_t stream)
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
+    const size_t groups = (a->rows + CTA_ROWS - 1) / CTA_ROWS;
+    size_t ctas;
+    int device = 0, processors = 0;
+    cudaError_t error;
 
     if (a->rows == 0) {
         return cudaSuccess;
@@ -281,9 +357,17 @@ static cudaError_t gemv(const gemv_args *a, int pdl, cudaStream_t stream)
     if (is_bad(a)) {
         return cudaErrorInvalidValue;
     }
+    error = cudaGetDevice(&device);
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (error != cudaSuccess) {
+        return error;
+    }
+    ctas = (size_t)processors; /* one each, which has rows in turn */
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)((a->rows + CTA_ROWS - 1) / CTA_ROWS));
+    config.gridDim = dim3((unsigned)(groups < ctas ? groups : ctas));
     config.blockDim = dim3(THREADS);
     config.stream = stream;
     config.attrs = &attribute;

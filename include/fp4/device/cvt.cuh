@@ -294,43 +294,35 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
     return x;
 }
 
-/** What fp4_e2m1x8_to_s8x8 looks the first four magnitudes up in, and their negatives. */
-typedef struct fp4_s8_table {
-    uint32_t plus, minus;
-} fp4_s8_table;
-
 /**
- * Makes the table, once for each thread.
+ * The first four magnitudes of e2m1 times two, for fp4_e2m1x8_to_u8x8, once for each thread.
  *
  * threads  of CTAs with at most 1024 in x, as all are: the compiler does not know that adding
- *          threadIdx.x / 1024 changes nothing, and so keeps two words in registers that it would
- *          otherwise make anew for each use.
+ *          threadIdx.x / 1024 changes nothing, and so keeps in a register what it would otherwise
+ *          make anew for each use.
  */
-FP4_D fp4_s8_table fp4_e2m1_s8_table(void)
+FP4_D uint32_t fp4_e2m1_u8_table(void)
 {
-    const uint32_t zero = threadIdx.x >> 10;
-    const fp4_s8_table table = {0x03020100u + zero, 0xfdfeff00u + zero};
-    return table;
+    return 0x03020100u + (threadIdx.x >> 10);
 }
 
 /**
- * Eight e2m1 codes to eight signed bytes, four a word: twice their values, which are integers from
- * -12 to 12. For sums of products in integers (fp4_ptx_dot_s8u8). -0 becomes 0.
+ * Eight e2m1 codes to eight unsigned bytes, four a word: twice their values, which are integers from
+ * -12 to 12, plus 128. For sums of products in integers (fp4_ptx_dot_u8u8). -0 counts as 0.
  *
- * A selector of bytes has three bits and a sign bit in each place, just as e2m1: with the magnitudes
- * as a table of eight bytes, four codes are a selector.
+ * A selector of bytes has three bits and one more in each place, just as e2m1; where that one is set
+ * it gives, of a byte below 128, zero. So the codes select from a table of the magnitudes what is
+ * positive of them, and with their signs turned round what is negative.
  */
-FP4_D fp4_u32x2 fp4_e2m1x8_to_s8x8(uint32_t q, fp4_s8_table table)
+FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, uint32_t table)
 {
-    const uint32_t low = q & 0x77777777u, high = low >> 16, even = q << 4; /* signs at bit 7 */
+    const uint32_t turned = q ^ 0x88888888u;
     fp4_u32x2 w;
 
-    w.v[0] = fp4_ptx_pick_bits(fp4_ptx_bytes_or_signs(even, q, 0xd9c8u),
-                               fp4_ptx_bytes_or_signs(table.minus, 0xf4f8fafcu, low),
-                               fp4_ptx_bytes_or_signs(table.plus, 0x0c080604u, low));
-    w.v[1] = fp4_ptx_pick_bits(fp4_ptx_bytes_or_signs(even, q, 0xfbeau),
-                               fp4_ptx_bytes_or_signs(table.minus, 0xf4f8fafcu, high),
-                               fp4_ptx_bytes_or_signs(table.plus, 0x0c080604u, high));
+    w.v[0] = fp4_ptx_bytes_or_signs(table, 0x0c080604u, q) + 0x80808080u -
+             fp4_ptx_bytes_or_signs(table, 0x0c080604u, turned);
+    w.v[1] = fp4_ptx_bytes_or_signs(table, 0x0c080604u, q >> 16) + 0x80808080u -
+             fp4_ptx_bytes_or_signs(table, 0x0c080604u, turned >> 16);
     return w;
 }
 

@@ -242,19 +242,19 @@ FP4_D uint32_t fp4_ptx_bytes_or_signs(uint32_t lo, uint32_t hi, uint32_t selecto
     return d;
 }
 
-/** sum + the products of four signed bytes with four unsigned ones. */
-FP4_D int32_t fp4_ptx_dot_s8u8(uint32_t a, uint32_t b, int32_t sum)
+/** sum + the products of four unsigned bytes with four unsigned ones, modulo 2^32. */
+FP4_D uint32_t fp4_ptx_dot_u8u8(uint32_t a, uint32_t b, uint32_t sum)
 {
-    int32_t d;
-    asm("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
+    uint32_t d;
+    asm("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
     return d;
 }
 
-/** sum + the products of four signed bytes with four signed ones. */
-FP4_D int32_t fp4_ptx_dot_s8s8(uint32_t a, uint32_t b, int32_t sum)
+/** sum + the products of four unsigned bytes with four signed ones, modulo 2^32. */
+FP4_D uint32_t fp4_ptx_dot_u8s8(uint32_t a, uint32_t b, uint32_t sum)
 {
-    int32_t d;
-    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
+    uint32_t d;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(sum));
     return d;
 }
 

@@ -165,28 +165,22 @@ FP4_D uint32_t fp4_ptx_bytes_or_signs(uint32_t lo, uint32_t hi, uint32_t selecto
     return d;
 }
 
-FP4_D int32_t fp4_simt_byte(uint32_t w, int i, int is_signed)
-{
-    const uint32_t byte = w >> (8 * i) & 255u;
-    return (int32_t)byte - (is_signed && byte > 127 ? 256 : 0);
-}
-
-FP4_D int32_t fp4_ptx_dot_s8u8(uint32_t a, uint32_t b, int32_t sum)
+FP4_D uint32_t fp4_ptx_dot_u8u8(uint32_t a, uint32_t b, uint32_t sum)
 {
     int i;
 
-    for (i = 0; i < 4; i++) {
-        sum += fp4_simt_byte(a, i, 1) * fp4_simt_byte(b, i, 0);
+    for (i = 0; i < 32; i += 8) {
+        sum += (a >> i & 255u) * (b >> i & 255u);
     }
     return sum;
 }
 
-FP4_D int32_t fp4_ptx_dot_s8s8(uint32_t a, uint32_t b, int32_t sum)
+FP4_D uint32_t fp4_ptx_dot_u8s8(uint32_t a, uint32_t b, uint32_t sum)
 {
     int i;
 
-    for (i = 0; i < 4; i++) {
-        sum += fp4_simt_byte(a, i, 1) * fp4_simt_byte(b, i, 1);
+    for (i = 0; i < 32; i += 8) {
+        sum += (a >> i & 255u) * (uint32_t)(int8_t)(b >> i);
     }
     return sum;
 }
