@@ -123,21 +123,14 @@ static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t pi
     uint32_t w[16];
 
 #pragma unroll
-    for (uint32_t i = 0; i < 16; i++) { /* adding 1.5 * 2^23 leaves an integer in the mantissa */
-        w[i] = fp4_f32_bits(fp4_fma_rn(x.v[i], per_unit, 12582912.0f));
+    for (uint32_t i = 0; i < 16; i++) {
+        /* adding 1.5 * 2^23 leaves an integer in the mantissa, from -2^22 to 2^22 with both */
+        w[i] = fp4_f32_bits(fp4_fma_rn(x.v[i], per_unit, 12582912.0f)) - 0x4b400000u;
     }
 #pragma unroll
     for (int digit = 0; digit < 3; digit++) {
-        uint32_t d[4];
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            d[i] = digits_of(&w[4 * i], digit);
-            if (digit == 2) { /* 7 bits, 64 too much: to a signed byte */
-                d[i] ^= 0x40404040u;
-                d[i] |= (d[i] & 0x40404040u) << 1;
-            }
-        }
-        v->digits[digit][piece] = make_uint4(d[0], d[1], d[2], d[3]);
+        v->digits[digit][piece] = make_uint4(digits_of(&w[0], digit), digits_of(&w[4], digit),
+                                             digits_of(&w[8], digit), digits_of(&w[12], digit));
     }
     /* where an element is no number, so is the sum */
     v->half_unit[piece] =
@@ -184,9 +177,10 @@ static __device__ __forceinline__ pieces load_pieces(const places &at, uint32_t 
 #pragma unroll
     for (uint32_t r = 0; r < ROWS; r++) {
         p.q[r] = fp4_load_u32x8_cs(at.q[r] + four * (size_t)32);
-        p.sf[r] = LANES == 1
-                      ? *(const uint32_t *)(at.sf[r] + four * at.word_step)
-                      : *(const uint16_t *)(at.sf[r] + four / 2 * at.word_step + four % 2 * 2);
+        p.sf[r] =
+            LANES == 1
+                ? *(const uint32_t *)(at.sf[r] + four * (size_t)at.word_step)
+                : *(const uint16_t *)(at.sf[r] + four / 2 * (size_t)at.word_step + four % 2 * 2);
     }
     return p;
 }
