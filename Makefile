@@ -93,7 +93,7 @@ san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
 # Examples are compiled for many words: launch_*.cu, and what the words of an object's name define.
-launchers := rows columns rmsnorm silu_mul per_token dequantize fake
+launchers := rows columns rmsnorm silu_mul per_token dequantize fake amax gemv
 words_rows := INPUT= FORMAT= LAYOUT=FP4_LAYOUT_
 words_columns := $(words_rows)
 words_rmsnorm := INPUT= FORMAT= NORM=
@@ -101,6 +101,8 @@ words_silu_mul := INPUT= FORMAT= ACTIVATION=
 words_per_token := INPUT= FORMAT=
 words_dequantize := FORMAT= OUTPUT=
 words_fake := INPUT= OUTPUT= RULE=
+words_amax := INPUT=
+words_gemv := INPUT= FORMAT= OUTPUT=
 defines = $(join $(words_$1:%=-D%),$(subst -, ,$*))
 
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
@@ -108,7 +110,7 @@ defines = $(join $(words_$1:%=-D%),$(subst -, ,$*))
 # two targets. The fused examples take longer: each combination for one class of targets, those
 # without conversion instructions, with those of e4m3, with all. In 03_rmsnorm any two of input,
 # norm, class and rule of the format meet; in the others every class, input and activation occurs;
-# in 06_dequantize and 07_fake_quant every word, each format and rule for one class.
+# in 06_dequantize, 07_fake_quant and 09_gemv every word, each format and rule for one class.
 gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -123,15 +125,18 @@ device_all := 100a 103a 110a 120a 121a
 fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	f16-mxfp8-layernorm) 04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
 	05_per_token/f32-nvfp4 06_dequantize/mxfp4-f32 06_dequantize/mxfp8-bf16 \
-	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt)
+	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
+	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
 	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32 \
 	06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
-	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast)
+	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
+	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16
 fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
 	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
 	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
-	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt)
+	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
+	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
@@ -409,6 +414,8 @@ $(eval $(call device_example,04_silu_mul,silu_mul))
 $(eval $(call device_example,05_per_token,per_token))
 $(eval $(call device_example,06_dequantize,dequantize))
 $(eval $(call device_example,07_fake_quant,fake))
+$(eval $(call device_example,08_amax,amax))
+$(eval $(call device_example,09_gemv,gemv))
 
 # -------------------------------------------------------------------------------- text, consumers
 
@@ -540,6 +547,10 @@ test_gpu_fused := $(foreach input,f32 f16 bf16,\
 	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-$(input)-$(format)-$(norm)) \
 	$(foreach activation,silu gelu_tanh,silu_mul-$(input)-$(format)-$(activation))) \
 	$(foreach format,nvfp4 nvfp4_32,per_token-$(input)-$(format)))
+# INPUT, and INPUT-FORMAT-OUTPUT, of those that read and do not quantize.
+test_gpu_read := $(foreach input,f32 f16 bf16,amax-$(input) \
+	$(foreach format,nvfp4 mxfp4 nvfp4_32 mxfp4_16,\
+	$(foreach output,f32 f16 bf16,gemv-$(input)-$(format)-$(output))))
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
@@ -549,7 +560,8 @@ test_gpu_back := $(foreach output,f32 f16 bf16,\
 test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard tests/gpu/*.c))) \
 	$(test_gpu)/tools.o $(test_gpu_parts:%=$(test_gpu)/parts-%.o) \
 	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o) \
-	$(test_gpu_fused:%=$(test_gpu)/%.o) $(test_gpu_back:%=$(test_gpu)/%.o)
+	$(test_gpu_fused:%=$(test_gpu)/%.o) $(test_gpu_back:%=$(test_gpu)/%.o) \
+	$(test_gpu_read:%=$(test_gpu)/%.o)
 test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings \
 	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
@@ -654,8 +666,13 @@ simt_back := $(filter dequantize-%,$(test_gpu_back)) \
 	$(foreach rule,nvfp4 mxfp4_16 modelopt,$(call simt_fake,f32,f16,bf16,$(rule))) \
 	$(foreach rule,mxfp4 nvfp4_32,$(call simt_fake,f16,bf16,f32,$(rule))) \
 	$(foreach rule,mxfp8 cast,$(call simt_fake,bf16,f32,f16,$(rule)))
+# Of 09_gemv, for each format, the outputs of the same.
+simt_gemv = gemv-f32-$1-$2 gemv-f16-$1-$3 gemv-bf16-$1-$4
+simt_read := $(filter amax-%,$(test_gpu_read)) $(call simt_gemv,nvfp4,f32,f16,bf16) \
+	$(call simt_gemv,mxfp4,f16,bf16,f32) $(call simt_gemv,nvfp4_32,bf16,f32,f16) \
+	$(call simt_gemv,mxfp4_16,f32,f16,bf16)
 simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
-	$(simt_fused) $(simt_back)
+	$(simt_fused) $(simt_back) $(simt_read)
 folders += simt
 .PHONY: test-simt coverage
 
@@ -705,6 +722,8 @@ $(call simt_launchers,$1,$2,silu_mul,04_silu_mul)
 $(call simt_launchers,$1,$2,per_token,05_per_token)
 $(call simt_launchers,$1,$2,dequantize,06_dequantize)
 $(call simt_launchers,$1,$2,fake,07_fake_quant)
+$(call simt_launchers,$1,$2,amax,08_amax)
+$(call simt_launchers,$1,$2,gemv,09_gemv)
 build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)

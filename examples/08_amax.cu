@@ -19,6 +19,9 @@
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
 #endif
+#if !defined(ENOUGH)
+#define ENOUGH 2048 /* CTAs; more than these have nothing to add but atomic operations */
+#endif
 
 /* What the word stands for. */
 #define JOIN_(a, b, c) a##b##c
@@ -39,8 +42,7 @@ typedef JOIN(fp4_u32x, WORDS, ) raw;
 enum {
     ELEMENT = WORDS / 4, /* bytes of an element */
     THREADS = 256,
-    EACH = 4,     /* rows a thread at a time: loads in flight */
-    ENOUGH = 2048 /* CTAs; more than these have nothing to add but atomic operations */
+    EACH = 4 /* rows a thread at a time: loads in flight */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -208,6 +210,7 @@ static int is_bad_scales(const scales_args *a)
     return a->scales == NULL || a->amax == NULL ||
            (a->fp8_max != 0.0f && a->fp8_max != 448.0f && a->fp8_max != 256.0f) ||
            (a->fp8_max != 0.0f && a->global_device == NULL && !(a->global >= 0.0f)) ||
+           ((size_t)a->scales | (size_t)a->amax | (size_t)a->global_device) % 4 != 0 ||
            a->n > (size_t)0x7fffffff * THREADS;
 }
 

@@ -17,6 +17,12 @@
  *
  *     launch_dequantize, launch_blocks    examples/06_dequantize.cu     15 times
  *     launch_fake                         examples/07_fake_quant.cu     63 times
+ *
+ * and of those that read and do not quantize, for each input type, or input type, format and output
+ * type:
+ *
+ *     launch_amax, launch_scales    examples/08_amax.cu     3 times
+ *     launch_gemv                   examples/09_gemv.cu    36 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
@@ -188,6 +194,73 @@ typedef cudaError_t (*launch_fake_function)(const launch_fake_args *args, int pd
     LAUNCH_EACH_RULE_(X, f16, bf16, f32) LAUNCH_EACH_RULE_(X, bf16, f32, f16)
 #endif
 
+/** 08_amax's amax_args. */
+typedef struct launch_amax_args {
+    const void *x;
+    size_t rows, cols, x_stride;
+    float *block_amax;
+    size_t block;
+    float *amax, *global_enc, *global_dec;
+    uint32_t *workspace;
+} launch_amax_args;
+
+/** Its scales_args. */
+typedef struct launch_scales_args {
+    float *scales;
+    const float *amax;
+    size_t n;
+    const float *global_device;
+    float global, fp8_max;
+} launch_scales_args;
+
+/** 09_gemv's gemv_args. */
+typedef struct launch_gemv_args {
+    void *y;
+    const uint8_t *q, *sf;
+    const void *x;
+    size_t rows, cols;
+    int layout;
+    const float *global_device;
+    float global_dec;
+} launch_gemv_args;
+
+typedef cudaError_t (*launch_amax_function)(const launch_amax_args *args, int pdl,
+                                            cudaStream_t stream);
+typedef cudaError_t (*launch_scales_function)(const launch_scales_args *args, int pdl,
+                                              cudaStream_t stream);
+typedef cudaError_t (*launch_gemv_function)(const launch_gemv_args *args, int pdl,
+                                            cudaStream_t stream);
+
+/* X(input), and X(input, format, output); on the CPU those in which any two words meet. */
+#define LAUNCH_AMAX_(input) launch_amax_##input
+#define LAUNCH_AMAX(input) LAUNCH_AMAX_(input)
+#define LAUNCH_SCALES_(input) launch_scales_##input
+#define LAUNCH_SCALES(input) LAUNCH_SCALES_(input)
+#define LAUNCH_GEMV_(input, format, output) launch_gemv_##input##_##format##_##output
+#define LAUNCH_GEMV(input, format, output) LAUNCH_GEMV_(input, format, output)
+#define LAUNCH_AMAX_EACH(X) X(f32) X(f16) X(bf16)
+/* a, b, c: the outputs of f32, f16 and bf16 */
+#define LAUNCH_TIMES_(X, format, a, b, c) X(f32, format, a) X(f16, format, b) X(bf16, format, c)
+#if defined(FP4_SIMT)
+#define LAUNCH_GEMV_EACH(X) \
+    LAUNCH_TIMES_(X, nvfp4, f32, f16, bf16) \
+    LAUNCH_TIMES_(X, mxfp4, f16, bf16, f32) \
+    LAUNCH_TIMES_(X, nvfp4_32, bf16, f32, f16) LAUNCH_TIMES_(X, mxfp4_16, f32, f16, bf16)
+#else
+#define LAUNCH_EACH_TIMES_(X, a, b, c) \
+    LAUNCH_TIMES_(X, nvfp4, a, b, c) \
+    LAUNCH_TIMES_(X, mxfp4, a, b, c) \
+    LAUNCH_TIMES_(X, nvfp4_32, a, b, c) LAUNCH_TIMES_(X, mxfp4_16, a, b, c)
+#define LAUNCH_GEMV_EACH(X) \
+    LAUNCH_EACH_TIMES_(X, f32, f16, bf16) \
+    LAUNCH_EACH_TIMES_(X, f16, bf16, f32) LAUNCH_EACH_TIMES_(X, bf16, f32, f16)
+#endif
+
+#define LAUNCH_DECLARE_AMAX_(input) \
+    cudaError_t LAUNCH_AMAX(input)(const launch_amax_args *, int, cudaStream_t); \
+    cudaError_t LAUNCH_SCALES(input)(const launch_scales_args *, int, cudaStream_t);
+#define LAUNCH_DECLARE_GEMV_(input, format, output) \
+    cudaError_t LAUNCH_GEMV(input, format, output)(const launch_gemv_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_BACK_(format, output) \
     cudaError_t LAUNCH_BACK(format, output)(const launch_back_args *, int, cudaStream_t); \
     cudaError_t LAUNCH_BLOCKS(format, output)(const launch_blocks_args *, int, cudaStream_t);
@@ -208,6 +281,8 @@ LAUNCH_GATED_EACH(LAUNCH_DECLARE_FUSED_)
 LAUNCH_TOKEN_EACH(LAUNCH_DECLARE_FUSED_)
 LAUNCH_BACK_EACH(LAUNCH_DECLARE_BACK_)
 LAUNCH_FAKE_EACH(LAUNCH_DECLARE_FAKE_)
+LAUNCH_AMAX_EACH(LAUNCH_DECLARE_AMAX_)
+LAUNCH_GEMV_EACH(LAUNCH_DECLARE_GEMV_)
 #if defined(__cplusplus)
 }
 #endif
