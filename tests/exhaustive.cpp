@@ -12,8 +12,8 @@
  *     NVIDIA       the host code of cuda_fp4.h, cuda_fp8.h, cuda_fp16.h and cuda_bf16.h, where a
  *                  CUDA toolkit (12.8 or later) is on the include path
  *
- * Last comes a quotient that needs to be right only where it decides about a code: for every mantissa
- * of the divisor, what lies next to each boundary.
+ * Last comes a quotient that needs to be right only where it decides about a code: for every
+ * mantissa of the divisor, what lies next to each boundary.
  *
  * Built with -Ofast as well, it shows that the conversions hold there too, with subnormals flushed
  * and NaNs declared absent. NVIDIA's code is not made for that and is left out of such a build; the
@@ -236,8 +236,8 @@ CONVERT(oracle_f16_value, signed_value(bits & 0xffffu, 10, 15, 0x8000u, 0x7bffu,
 CONVERT(oracle_bf16_value, signed_value(bits & 0xffffu, 7, 127, 0x8000u, 0x7f7fu, 0x7f800000u))
 
 #if !defined(__FAST_MATH__) /* which may divide by what is nearly the reciprocal */
-/* Quotients. Input i is divisor 1 + m/2^23, m = i / 104, and a number up to 6 units in the last place
-   from its product with a boundary between values of e2m1, or with 6. */
+/* Quotients. Input i is divisor 1 + m/2^23, m = i / 104, and a number up to 6 units in the last
+   place from its product with a boundary between values of e2m1, or with 6. */
 
 struct division {
     float a, divisor;
