@@ -12,6 +12,9 @@
  *     NVIDIA       the host code of cuda_fp4.h, cuda_fp8.h, cuda_fp16.h and cuda_bf16.h, where a
  *                  CUDA toolkit (12.8 or later) is on the include path
  *
+ * Last comes a quotient that needs to be right only where it decides about a code: for every
+ * mantissa of the divisor, what lies next to each boundary.
+ *
  * Built with -Ofast as well, it shows that the conversions hold there too, with subnormals flushed
  * and NaNs declared absent. NVIDIA's code is not made for that and is left out of such a build; the
  * oracle, which the other build compared with it, stands for both.
@@ -20,6 +23,7 @@
  * status 1 where any failed or none ran.
  */
 #include <fp4/fp4.h>
+#include <fp4/modelopt.h>
 
 #include "oracle.h"
 
@@ -231,6 +235,46 @@ CONVERT(oracle_e8m0_enc, oracle_f32_bits(oracle_power(127 - static_cast<int>(bit
 CONVERT(oracle_f16_value, signed_value(bits & 0xffffu, 10, 15, 0x8000u, 0x7bffu, 0x7f800000u))
 CONVERT(oracle_bf16_value, signed_value(bits & 0xffffu, 7, 127, 0x8000u, 0x7f7fu, 0x7f800000u))
 
+#if !defined(__FAST_MATH__) /* which may divide by what is nearly the reciprocal */
+/* Quotients. Input i is divisor 1 + m/2^23, m = i / 104, and a number up to 6 units in the last
+   place from its product with a boundary between values of e2m1, or with 6. */
+
+struct division {
+    float a, divisor;
+};
+
+static const uint64_t divisions = 104ull << 23;
+
+static inline division division_of(uint32_t i)
+{
+    static const float boundary[8] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f};
+    const float divisor = fp4_bits_f32(0x3f800000u + i / 104u);
+    const float at = fp4_mul_rn(divisor, boundary[i % 104u / 13u]);
+    const division d = {fp4_bits_f32(fp4_f32_bits(at) + i % 13u - 6u), divisor};
+    return d;
+}
+
+/* The code of a quotient, and whether it is more than 6. */
+static inline uint32_t decided(float quotient)
+{
+    return fp4_f32_to_e2m1(quotient) | static_cast<uint32_t>(quotient > 6.0f) << 4;
+}
+
+static inline uint32_t our_division(division d)
+{
+    return decided(fp4_modelopt_quotient_(d.a, d.divisor, fp4_rcp_rn(d.divisor)));
+}
+
+/* 53 bits of a quotient of two numbers of 24 are more than enough to round it correctly. */
+static inline uint32_t true_division(division d)
+{
+    return decided(static_cast<float>(static_cast<double>(d.a) / static_cast<double>(d.divisor)));
+}
+
+CONVERT(our_quotient, our_division(division_of(bits)))
+CONVERT(oracle_quotient, true_division(division_of(bits)))
+#endif
+
 struct sweep {
     const char *name;
     uint64_t inputs; /* 0 .. inputs - 1 */
@@ -256,6 +300,9 @@ static const sweep sweeps[] = {
     {"f32 to e8m0, toward zero", all, our_e8m0_rz, oracle_e8m0_rz_block, NVIDIA(e8m0_rz)},
     {"f32 to f16, nearest", all, our_f16, oracle_f16_block, NVIDIA(f16)},
     {"f32 to bf16, nearest", all, our_bf16, oracle_bf16_block, NVIDIA(bf16)},
+#if !defined(__FAST_MATH__)
+    {"quotients that decide", divisions, our_quotient, oracle_quotient, nullptr},
+#endif
 };
 
 /* ---------------------------------------------------------------- comparing */

@@ -1,8 +1,8 @@
 /*
- * fp4/host/fake.h: by the rules of the formats, fake quantization is what fp4_ref_dequantize_to makes
- * of fp4_ref_..._quantize, byte for byte; with amaxes given, and bits for what was clipped, it is
- * compared with the naive quantizer of host_util.h. ModelOpt's rules: with modelopt.h, element by
- * element (what ModelOpt itself gave: test_modelopt.c).
+ * fp4/host/fake.h: by the rules of the formats, fake quantization is what fp4_ref_dequantize_to
+ * makes of fp4_ref_..._quantize, byte for byte; with amaxes given, and bits for what was clipped,
+ * it is compared with the naive quantizer of host_util.h. ModelOpt's rules: with modelopt.h,
+ * element by element (what ModelOpt itself gave: test_modelopt.c).
  */
 #include <fp4/host/fake.h>
 

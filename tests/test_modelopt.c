@@ -2,6 +2,7 @@
  * fp4/modelopt.h and fp4/host/modelopt.h: byte for byte what ModelOpt itself gave on an H200
  * (golden/README.md), and where its rules have corners that those tensors do not reach.
  */
+#include <fp4/host/fake.h>
 #include <fp4/host/modelopt.h>
 
 #include <math.h>
@@ -135,6 +136,46 @@ Test(modelopt, static_fakes_are_those_of_static_blockwise_fp4_fake_quant)
 Test(modelopt, dynamic_fakes_are_those_of_fp4_fake_quant_block)
 {
     for_each_input(see_dynamic);
+}
+
+/* The same by whole matrices, with bits for what was more than the largest code. */
+static void expect_fake_matrix(const input *in, const char *name, int is_dynamic)
+{
+    const npy expected =
+        golden_load(golden_path("%s/modelopt.%s.%s.npy", in->folder, in->dtype, name), in->type);
+    const size_t size = expected.item, cols = in->matrix.cols;
+    uint8_t *y = golden_memory(in->n * size, 0x7f), *clipped = golden_memory(in->n / 8, 0x7f);
+    fp4_fake f;
+
+    memset(&f, 0, sizeof f);
+    f.rule = FP4_FAKE_MODELOPT;
+    f.global = in->global_amax;
+    f.amax = is_dynamic ? NULL : in->amax;
+    f.block = BLOCK;
+    f.fp8_max = 448.0f;
+    CHECK_EQ(fp4_ref_fake_quantize(in->matrix, &f, in->matrix.dtype, y, in->n * size, cols, clipped,
+                                   in->n / 8),
+             FP4_OK, "%s %s %s", in->folder, in->dtype, name);
+    host_expect_bytes(y, (const uint8_t *)expected.data, in->n * size, name);
+    for (size_t i = 0; i < in->n; i++) {
+        const float amax = in->amax[i / BLOCK];
+        const float scale = is_dynamic ? fp4_modelopt_dynamic_scale(amax, in->global_amax)
+                                       : fp4_modelopt_scale(amax, in->global_amax, 448.0f);
+        const float divisor = scale > 0.0f && !isinf(scale) ? scale : 1.0f;
+        CHECK_EQ(clipped[i / 8] >> (i % 8) & 1u, host_div(fabsf(in->x[i]), divisor) > 6.0f,
+                 "%s %s %s, bit %zu", in->folder, in->dtype, name, i);
+    }
+}
+
+static void see_fake_matrices(const input *in)
+{
+    expect_fake_matrix(in, "static_fake_quant", 0);
+    expect_fake_matrix(in, "fake_quant_block", 1);
+}
+
+Test(modelopt, fakes_of_whole_matrices_are_theirs)
+{
+    for_each_input(see_fake_matrices);
 }
 
 /* A tensor to quantize into. Its memory is 0x7f throughout, so that a byte left out shows. */
@@ -298,6 +339,95 @@ Test(modelopt, small_scales)
     CHECK_EQ(host_bits_of(fp4_modelopt_scale(3e-7f, 3e-7f, 448.0f)),
              host_bits_of(fp4_modelopt_scale(3e-7f, 6.0f, 448.0f)), "an amax up to 2^-24 * 6");
     CHECK_EQ(host_bits_of(fp4_modelopt_scale_f32(6.0f)), host_bits_of(1.0f), "6");
+}
+
+/* A scale that is no number to divide by counts as 1; any other divides, subnormals too. */
+Test(modelopt, divisors)
+{
+    static const uint32_t ones[] = {0u,          0x80000000u, 0x7f800000u, 0xff800000u,
+                                    0x7fc00000u, 0xffc00000u, 0x7f800001u, 0xbf800000u};
+    static const uint32_t themselves[] = {1u, 0x007fffffu, 0x00800000u, 0x3f800000u, 0x7f7fffffu};
+
+    for (size_t i = 0; i < sizeof ones / sizeof ones[0]; i++) {
+        CHECK_EQ(host_bits_of(fp4_modelopt_divisor(host_bits(ones[i]))), 0x3f800000u, "%08x",
+                 ones[i]);
+    }
+    for (size_t i = 0; i < sizeof themselves / sizeof themselves[0]; i++) {
+        CHECK_EQ(host_bits_of(fp4_modelopt_divisor(host_bits(themselves[i]))), themselves[i],
+                 "%08x", themselves[i]);
+    }
+}
+
+Test(modelopt, clipped_is_more_than_six)
+{
+    static const float divisors[] = {1.0f, 0.3f, 0x1p-140f, 0x1p-149f, 3e38f, 7.0f};
+
+    for (size_t i = 0; i < sizeof divisors / sizeof divisors[0]; i++) {
+        const float divisor = divisors[i], six = host_mul(6.0f, divisor);
+        for (int ulps = -3; ulps <= 3; ulps++) {
+            const float x =
+                isinf(six) ? FP4_F32_MAX : host_bits(host_bits_of(six) + (uint32_t)ulps);
+            const int expected = host_div(x, divisor) > 6.0f;
+            CHECK_EQ(fp4_modelopt_is_clipped(x, divisor), expected, "%a / %a", (double)x,
+                     (double)divisor);
+            CHECK_EQ(fp4_modelopt_is_clipped(-x, divisor), expected, "-%a / %a", (double)x,
+                     (double)divisor);
+        }
+        CHECK_EQ(fp4_modelopt_is_clipped(NAN, divisor), 0, "NaN");
+        CHECK_EQ(fp4_modelopt_is_clipped(-INFINITY, divisor), 1, "infinity");
+        CHECK_EQ(fp4_modelopt_is_clipped(-0.0f, divisor), 0, "-0");
+    }
+}
+
+/* A rule in two steps is the rule at once, and each step is what its formula says. */
+Test(modelopt, scales_in_two_steps)
+{
+    static const float most[] = {448.0f, 256.0f};
+    uint64_t state = 12;
+
+    for (int i = 0; i < 200000; i++) {
+        const float global = host_random_scale(&state, -40, 60);
+        const float amax = i % 5 == 0 ? global : global * host_random_scale(&state, -20, 2);
+        const fp4_modelopt_level level = fp4_modelopt_level_of(global, most[i % 2]);
+        const float dec = fp4_modelopt_dynamic_dec(global);
+        float largest =
+            host_mul(host_mul(global, host_div(448.0f, most[i % 2])), host_div(1.0f, 6.0f));
+        largest = largest <= 0x1p-24f ? 1.0f : largest;
+        CHECK_EQ(host_bits_of(level.to_e4m3),
+                 host_bits_of(host_mul(host_div(1.0f, largest), 448.0f)), "level of %a",
+                 (double)global);
+        CHECK_EQ(host_bits_of(level.from_e4m3), host_bits_of(host_div(1.0f, level.to_e4m3)),
+                 "level of %a", (double)global);
+        CHECK_EQ(host_bits_of(fp4_modelopt_scale_at(amax, level)),
+                 host_bits_of(fp4_modelopt_scale(amax, global, most[i % 2])), "%a of %a",
+                 (double)amax, (double)global);
+        CHECK_EQ(host_bits_of(dec), host_bits_of(host_div(global, 2688.0f)), "%a", (double)global);
+        CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale_at(amax, dec)),
+                 host_bits_of(fp4_modelopt_dynamic_scale(amax, global)), "dynamic, %a of %a",
+                 (double)amax, (double)global);
+    }
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_dec(0.0f)), host_bits_of(1e-12f), "zeros");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_dec(0x1p-149f)), host_bits_of(1e-12f),
+             "underflows to 0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_level_of(0.0f, 448.0f).to_e4m3), host_bits_of(448.0f),
+             "zeros");
+}
+
+/* A dynamic scale is one that the rule for given scales takes as it is. */
+Test(modelopt, dynamic_fakes_are_static_ones_of_a_dynamic_scale)
+{
+    uint64_t state = 13;
+
+    for (int i = 0; i < 200000; i++) {
+        const float global = i % 50 == 0 ? INFINITY : host_random_scale(&state, -60, 126);
+        const float amax = i % 7 == 0 ? 0.0f : host_random_scale(&state, -60, 126);
+        const float scale = fp4_modelopt_dynamic_scale(amax, global);
+        const float x = i % 9 == 0 ? NAN : host_random_scale(&state, -60, 126);
+        const float one = fp4_modelopt_fake_dynamic(x, scale);
+        const float other = fp4_modelopt_fake_static(x, scale);
+        CHECK(host_bits_of(one) == host_bits_of(other) && scale > 0.0f && !isinf(scale),
+              "%a, scale %a: %a, %a", (double)x, (double)scale, (double)one, (double)other);
+    }
 }
 
 /* ---------------------------------------------------------------- corners of quantized tensors */

@@ -611,7 +611,7 @@ GPU_TEST(blocks, with_a_given_amax)
 
 /* ---------------------------------------------------------------- ModelOpt's fake quantization */
 
-/* Scales that are 1 to elements, on both sides of what is quick (1e-18 .. 1e18), and at the ends. */
+/* Scales that count as 1, on both sides of what is quick (1e-18 .. 1e18), and at the ends. */
 static const uint32_t odd_scales[] = {0u,          0x80000000u, 1u,          0x00400000u,
                                       0x007fffffu, 0x00800000u, 0x219392eeu, 0x219392efu,
                                       0x219392f0u, 0x5d5e0b6au, 0x5d5e0b6bu, 0x5d5e0b6cu,
@@ -685,8 +685,8 @@ GPU_TEST(blocks, modelopt_fake)
     free(list.x);
 }
 
-/* Quotients at and next to the boundaries of e2m1, and to 6, where x is no product: what the step of
-   Newton's is for. */
+/* Quotients at and next to the boundaries of e2m1, and to 6, where x is no product: what the step
+   of Newton's is for. */
 GPU_TEST(blocks, modelopt_fake_next_to_boundaries)
 {
     static const float boundary[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f};

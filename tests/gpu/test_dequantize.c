@@ -1,7 +1,7 @@
 /*
  * tests/gpu/test_dequantize.c - the launchers of 06_dequantize: every format, output type and
- * layout, over a grid of shapes, with options drawn as in test_launch.c; every code with every scale
- * byte; blocks of any length; and what 01_quantize has left.
+ * layout, over a grid of shapes, with options drawn as in test_launch.c; every code with every
+ * scale byte; blocks of any length; and what 01_quantize has left.
  */
 #include "back.h"
 

@@ -1,8 +1,8 @@
 /*
  * tests/gpu/test_dequantize_errors.c - what the launchers of 06_dequantize refuse:
  * cudaErrorInvalidValue, nothing launched, nothing written, no error left behind; and that there is
- * nothing to do for sizes of 0. Each call is captured into a graph, which shows whether anything was
- * launched.
+ * nothing to do for sizes of 0. Each call is captured into a graph, which shows whether anything
+ * was launched.
  */
 #include "back.h"
 

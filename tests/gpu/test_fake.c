@@ -179,7 +179,7 @@ GPU_TEST(fake, modelopt_with_blocks_of_any_length)
     }
 }
 
-/* Every number at the end of a range, on the host and on the device, found amaxes and given ones. */
+/* Every number at the end of a range, on the host and on the device, amaxes found and given. */
 GPU_TEST(fake, globals_at_the_ends_of_their_range)
 {
     uint64_t state = 32;

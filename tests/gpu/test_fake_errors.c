@@ -1,7 +1,7 @@
 /*
  * tests/gpu/test_fake_errors.c - what the launcher of 07_fake_quant refuses: cudaErrorInvalidValue,
- * nothing launched, nothing written, no error left behind; and that there is nothing to do for sizes
- * of 0. Each call is captured into a graph, which shows whether anything was launched.
+ * nothing launched, nothing written, no error left behind; and that there is nothing to do for
+ * sizes of 0. Each call is captured into a graph, which shows whether anything was launched.
  */
 #include "fake.h"
 

@@ -1,8 +1,8 @@
 /*
  * tests/gpu/test_fake_stream.c - the launcher of 07_fake_quant between other kernels, as
- * test_launch_stream.c has it: behind a producer that starts it at once and writes x, the amaxes and
- * the global number late, in front of a consumer that spoils x and reads late; in place; and in a
- * CUDA graph.
+ * test_launch_stream.c has it: behind a producer that starts it at once and writes x, the amaxes
+ * and the global number late, in front of a consumer that spoils x and reads late; in place; and in
+ * a CUDA graph.
  */
 #include "fake.h"
 

@@ -5,6 +5,7 @@
  */
 #include "back.h"
 #include "cases.h"
+#include "fake.h"
 #include "fused.h"
 #include "simt.h"
 
@@ -287,8 +288,8 @@ static void compare_back(const back_case *all, const back_device *d, size_t batc
     free(image);
 }
 
-/* The first tile of rows of the first matrix and the last one of the last. The codes and scale bytes
-   between are zeros that nobody has touched. */
+/* The first tile of rows of the first matrix and the last one of the last. The codes and scale
+   bytes between are zeros that nobody has touched. */
 static void run_back_ends(const back_case *b)
 {
     const size_t last = (b->c.rows - 1) / ROWS * ROWS, batch = b->c.batches - 1;
@@ -347,5 +348,61 @@ GPU_TEST(simt_large, dequantized_beyond_2_32)
         b = back_case_of(b.unit, b.c.layout, 4200, 64);
         b.c.row_stride = 1100000;
         run_back_ends(&b);
+    }
+}
+
+/* The first rows and the last of a matrix of zeros that nobody has touched. */
+static void run_fake_ends(const fake_case *c)
+{
+    const size_t x_row = c->x_stride * host_dtype_bytes(c->unit->input);
+    const size_t y_row = c->y_stride * host_dtype_bytes(c->unit->output);
+    const size_t ends[] = {0, c->rows - 4};
+    fake_case four = *c;
+    fake_operands o[2];
+    fake_device d;
+    gpu_buffer x, y;
+    uint64_t state = c->rows;
+
+    four.rows = 4;
+    x = gpu_buffer_new(fake_x_bytes(c), 0);
+    y = gpu_buffer_new(fake_y_bytes(c), 0);
+    for (size_t i = 0; i < 2; i++) {
+        o[i] = fake_operands_random(&four, &state);
+        memcpy(x.bytes + ends[i] * x_row, o[i].x, fake_x_bytes(&four));
+    }
+    d = fake_device_new(&four, &o[0]);
+    d.args.x = x.bytes;
+    d.args.y = y.bytes;
+    d.args.rows = c->rows;
+    simt_run_only(4 + c->cols / 128);
+    GPU_OK(c->unit->launch(&d.args, 0, 0));
+    simt_run_only(0);
+    for (size_t i = 0; i < 2; i++) {
+        const fake_expected e = fake_expect(&four, &o[i], 0);
+        elements_expect(y.bytes + ends[i] * y_row, e.y,
+                        fake_y_bytes(&four) / host_dtype_bytes(c->unit->output), c->unit->output,
+                        fake_text(c), 0);
+        fake_expected_free(e);
+        fake_operands_free(o[i]);
+    }
+    gpu_buffer_free(x);
+    gpu_buffer_free(y);
+    fake_device_free(d);
+}
+
+/* 4.3 * 10^9 elements, and few far apart. Of cast with a column more the kernel that takes them one
+   by one. */
+GPU_TEST(simt_large, faked_beyond_2_32)
+{
+    for (size_t u = 0; u < FAKE_UNITS; u += 2) {
+        fake_case c = fake_case_of(&fake_units[u], 525004, 8192);
+        run_fake_ends(&c);
+        c = fake_case_of(&fake_units[u], 4204, 64);
+        c.x_stride = c.y_stride = 1100000;
+        run_fake_ends(&c);
+        if (c.unit->rule == FP4_FAKE_CAST) {
+            c = fake_case_of(&fake_units[u], 525004, 8193);
+            run_fake_ends(&c);
+        }
     }
 }

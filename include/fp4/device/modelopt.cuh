@@ -33,10 +33,11 @@ FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
 }
 
 /*
- * |x| / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
- * is the correctly rounded one; others are on the right side of all of them. NaN counts as large.
- * It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where nothing
- * overflows or underflows. tests/exhaustive.cpp compares them for all mantissas of the divisor.
+ * |x| / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near
+ * 6, is the correctly rounded one; others are on the right side of all of them. NaN counts as
+ * large. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where
+ * nothing overflows or underflows. tests/exhaustive.cpp compares them for all mantissas of the
+ * divisor.
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {

@@ -532,7 +532,7 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_given_x16(fp4_f32x16 x, float amax)
     return fp4_encode_e4m3_(x, fp4_mxfp8_scale_device_(amax));
 }
 
-/** 1 in bit i where |x[i] * enc| > most: what an encoder with that factor and largest value clips. */
+/** 1 in bit i where |x[i] * enc| > most: what an encoder with that factor and maximum clips. */
 FP4_D uint32_t fp4_clipped_x16(fp4_f32x16 x, float enc, float most)
 {
     uint32_t bits = 0;
