@@ -483,7 +483,8 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 	$(foreach activation,silu gelu_tanh,silu_mul-bf16-$(format)-$(activation))) \
 	per_token-bf16-nvfp4
 gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
-	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4
+	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
+	gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
@@ -511,6 +512,7 @@ $(eval $(call gpu_kernel_rule,silu_mul,INPUT= FORMAT= ACTIVATION=))
 $(eval $(call gpu_kernel_rule,per_token,INPUT= FORMAT=))
 $(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT=))
 $(eval $(call gpu_kernel_rule,fake_quant,INPUT= OUTPUT= RULE=))
+$(eval $(call gpu_kernel_rule,gemv,INPUT= FORMAT= OUTPUT=))
 $(gpu_bench): $(gpu_objects)
 	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
 

@@ -557,17 +557,3 @@ cudaError_t traffic_back_launch(const bench_traffic *t, const traffic_variant *v
     return cudaLaunchKernel(kernel_of(t, v), dim3((unsigned)ctas), dim3((unsigned)v->threads),
                             arguments, 0, stream);
 }
-
-/* ------------------------------------------------------------ sums as a kernel */
-
-/* Until an example makes sums of rows, one of these kernels has its line in the tables, so that
-   they have a limit to show. */
-static const bench_traffic sums = {TRAFFIC_SUMS, 2, 4, 16, 1, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0};
-
-static cudaError_t launch_a_warp_a_row(const bench_buffers *b, cudaStream_t stream)
-{
-    const traffic_variant v = {TRAFFIC_REDUCED, 32, 8, 128, 0, 1, 0, 0, 0, 32, 0};
-    return traffic_back_launch(&sums, &v, b, stream);
-}
-
-BENCH_KERNELS({"09_gemv traffic", "nvfp4", "f32", sums, 0, 0, launch_a_warp_a_row, NULL});
