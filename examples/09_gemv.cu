@@ -9,8 +9,8 @@
  *
  * How it works: a multiprocessor has about four instructions a code to spend before that takes
  * longer than reading it, which is not enough for floats: a conversion and a product for each. So
- * it multiplies in integers, four at a time (dp4a): twice a code is one, from -12 to 12, and a piece
- * of 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into three
+ * it multiplies integers, four at a time (dp4a): twice a code is one, from -12 to 12, and a piece of
+ * 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into three
  * digits of a byte. The sum over a piece is exact; it is what a scale multiplies.
  *
  * A CTA makes the digits of 8192 columns in shared memory, each thread a piece, and then goes over
@@ -76,8 +76,8 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows, cols
- *          / BLOCK) bytes. x: cols elements. y: rows elements.
+ * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows,
+ *          cols / BLOCK) bytes. x: cols elements. y: rows elements.
  *          q, x: 16-byte aligned. sf: 4-byte aligned.
  * global   NVFP4: what the sums are multiplied by; 0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.

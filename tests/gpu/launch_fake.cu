@@ -3,8 +3,8 @@
  * RULE, under a name of its own (launch.h).
  */
 #define NO_MAIN
-/* The launcher has another kernel for more than SMALL pieces. Here that comes earlier, so that small
-   matrices reach it. */
+/* The launcher has another kernel for more than SMALL pieces. Here that comes earlier, so that
+   small matrices reach it. */
 #define SMALL (1 << 9)
 #include "../../examples/07_fake_quant.cu"
 

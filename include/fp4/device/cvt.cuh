@@ -307,12 +307,12 @@ FP4_D uint32_t fp4_e2m1_u8_table(void)
 }
 
 /**
- * Eight e2m1 codes to eight unsigned bytes, four a word: twice their values, which are integers from
- * -12 to 12, plus 128. For sums of products in integers (fp4_ptx_dot_u8u8). -0 counts as 0.
+ * Eight e2m1 codes to eight unsigned bytes, four a word: twice their values, which are integers
+ * from -12 to 12, plus 128. For sums of products of integers (fp4_ptx_dot_u8u8). -0 counts as 0.
  *
- * A selector of bytes has three bits and one more in each place, just as e2m1; where that one is set
- * it gives, of a byte below 128, zero. So the codes select from a table of the magnitudes what is
- * positive of them, and with their signs turned round what is negative.
+ * A selector of bytes has three bits and one more in each place, just as e2m1; where that one is
+ * set it gives, of a byte below 128, zero. So the codes select from a table of the magnitudes what
+ * is positive of them, and with their signs turned round what is negative.
  */
 FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, uint32_t table)
 {
