@@ -276,17 +276,19 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
     [[maybe_unused]] const uint32_t four = col / 4 * 4; /* the first of the columns around */
     const int is_col = col < pieces; /* the lanes beside are there for the group */
     const size_t x_row = a.x_stride * ELEMENT, y_row = a.y_stride * OUT_ELEMENT;
-    const uint8_t *x = (const uint8_t *)a.x + (is_col ? col : 0) * (size_t)(16 * ELEMENT);
+    const uint8_t *x = (const uint8_t *)a.x + col * (size_t)(16 * ELEMENT);
     uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
     const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
     const size_t amax_col = (is_col ? col : 0) * (size_t)16 / block;
     float amax[EACH];
-    raw v[EACH];
+    raw v[EACH] = {}; /* not what is anybody else's: in place it may be written by now */
 
     fp4_pdl_wait();
 #pragma unroll
     for (uint32_t j = 0; j < each; j++) {
-        v[j] = LOAD(x + (row + j < a.rows ? row + j : 0) * x_row);
+        if (is_col && row + j < a.rows) {
+            v[j] = LOAD(x + (row + j) * x_row);
+        }
     }
     numbers n = numbers_of(a, row < a.rows ? row : 0);
 #pragma unroll

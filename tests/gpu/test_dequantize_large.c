@@ -148,57 +148,60 @@ GPU_TEST(launch_large, dequantized_wide_rows)
     }
 }
 
-/* Blocks of 24, and of 32, in one run of 2.1 * 10^9 codes. */
-GPU_TEST(launch_large, dequantized_blocks_beyond_2_31)
+/* n codes in one run, of which every so many are the same. */
+static void run_large_blocks(size_t n, size_t period, size_t block)
 {
     const back_unit *unit = back_unit_of(FP4_NVFP4, FP4_F16);
-    const size_t n = (size_t)262401 * 8192, period = (size_t)PERIOD * 8192;
+    uint8_t *q = (uint8_t *)host_zeros(period / 2), *sf = (uint8_t *)host_zeros(period / block);
+    uint8_t *y = (uint8_t *)host_zeros(period * 2);
+    const gpu_buffer found = gpu_differences_new(1), out = gpu_buffer_new(n * 2, 0);
+    gpu_buffer in_q, in_sf, expected;
+    launch_blocks_args a;
+    gpu_difference difference;
+    uint64_t state = block;
 
-    for (size_t block = 24; block <= 32; block += 8) {
-        uint8_t *q = (uint8_t *)host_zeros(period / 2), *sf = (uint8_t *)host_zeros(period / block);
-        uint8_t *y = (uint8_t *)host_zeros(period * 2);
-        const gpu_buffer found = gpu_differences_new(1), out = gpu_buffer_new(n * 2, 0);
-        gpu_buffer in_q, in_sf, expected;
-        launch_blocks_args a;
-        gpu_difference difference;
-        uint64_t state = block;
-
-        for (size_t i = 0; i < period / 2; i++) {
-            q[i] = (uint8_t)host_random(&state);
-        }
-        for (size_t i = 0; i < period / block; i++) {
-            sf[i] = (uint8_t)host_random(&state);
-        }
-        cr_assert(fp4_ref_dequantize_blocks(q, period, block, sf, FP4_SF_E4M3, 0.3f, FP4_CODE_FIRST,
-                                            FP4_F16, y) == FP4_OK);
-        in_q = repeated(q, period / 2, n / 2);
-        in_sf = repeated(sf, period / block, n / block);
-        expected = gpu_buffer_of(y, period * 2, 0);
-        gpu_poison(out, 0x7f);
-        memset(&a, 0, sizeof a);
-        a.y = out.bytes;
-        a.q = in_q.bytes;
-        a.sf = in_sf.bytes;
-        a.sf_type = FP4_SF_E4M3;
-        a.global.value = 0.3f;
-        a.global.is_dec = 1;
-        a.n = n;
-        a.block = block;
-        GPU_OK(unit->launch_blocks(&a, 0, 0));
-        gpu_finish("blocks");
-        GPU_OK(gpu_compare(out.bytes, expected.bytes, n * 2, period * 2, 0,
-                           gpu_difference_at(found, 0)));
-        gpu_download(&difference, found);
-        CHECK_EQ(difference.count, 0, "blocks of %zu, the first difference in element %zu", block,
-                 (size_t)difference.first / 2);
-        gpu_expect_guards(out, "blocks");
-        gpu_buffer_free(found);
-        gpu_buffer_free(out);
-        gpu_buffer_free(in_q);
-        gpu_buffer_free(in_sf);
-        gpu_buffer_free(expected);
-        free(q);
-        free(sf);
-        free(y);
+    for (size_t i = 0; i < period / 2; i++) {
+        q[i] = (uint8_t)host_random(&state);
     }
+    for (size_t i = 0; i < period / block; i++) {
+        sf[i] = (uint8_t)host_random(&state);
+    }
+    cr_assert(fp4_ref_dequantize_blocks(q, period, block, sf, FP4_SF_E4M3, 0.3f, FP4_CODE_FIRST,
+                                        FP4_F16, y) == FP4_OK);
+    in_q = repeated(q, period / 2, n / 2);
+    in_sf = repeated(sf, period / block, n / block);
+    expected = gpu_buffer_of(y, period * 2, 0);
+    gpu_poison(out, 0x7f);
+    memset(&a, 0, sizeof a);
+    a.y = out.bytes;
+    a.q = in_q.bytes;
+    a.sf = in_sf.bytes;
+    a.sf_type = FP4_SF_E4M3;
+    a.global.value = 0.3f;
+    a.global.is_dec = 1;
+    a.n = n;
+    a.block = block;
+    GPU_OK(unit->launch_blocks(&a, 0, 0));
+    gpu_finish("blocks");
+    GPU_OK(
+        gpu_compare(out.bytes, expected.bytes, n * 2, period * 2, 0, gpu_difference_at(found, 0)));
+    gpu_download(&difference, found);
+    CHECK_EQ(difference.count, 0, "blocks of %zu, the first difference in element %zu", block,
+             (size_t)difference.first / 2);
+    gpu_expect_guards(out, "blocks");
+    gpu_buffer_free(found);
+    gpu_buffer_free(out);
+    gpu_buffer_free(in_q);
+    gpu_buffer_free(in_sf);
+    gpu_buffer_free(expected);
+    free(q);
+    free(sf);
+    free(y);
+}
+
+/* 2,149,588,992 codes. */
+GPU_TEST(launch_large, dequantized_blocks_beyond_2_31)
+{
+    run_large_blocks((size_t)262401 * 8192, (size_t)PERIOD * 8192, 24);
+    run_large_blocks((size_t)262401 * 8192, (size_t)PERIOD * 8192, 32);
 }
