@@ -121,6 +121,20 @@ KERNEL narrow(const float *x, uint8_t *y)
     fp4_store_u32x4(y + 128, fp4_f32x8_to_bf16x8(fp4_low_x8(v)));
 }
 
+/* Codes as integers, and in the units of the target. */
+KERNEL integers(const uint32_t *q, int32_t *dots, float *sumsq)
+{
+    const fp4_u32x2 s8 = fp4_e2m1x8_to_s8x8(q[thread()], fp4_e2m1_s8_table());
+
+    dots[thread()] = fp4_ptx_dot_s8s8(s8.v[0], q[0], fp4_ptx_dot_s8u8(s8.v[1], q[1], 0));
+    *sumsq = fp4_mul_rn(fp4_sumsq_x8(fp4_e2m1x8_to_units(q[2]), 0.0f), fp4_e2m1_unit());
+}
+
+KERNEL of_grid(const float *x, uint32_t *workspace, float *max)
+{
+    fp4_grid_max(x[blockIdx.x], workspace, max);
+}
+
 /* ------------------------------------------------------------ loads */
 
 #define LOADS(type, hint) \
