@@ -81,9 +81,13 @@ static void expect_scales(const input *in, float fp8_max)
     const char *path = golden_path("%s/modelopt.%s.compute_fp4_scales_%.0f.npy", in->folder,
                                    in->dtype, (double)fp8_max);
     const float *expected = (const float *)golden_data(path, "<f4", in->n / BLOCK);
+    static float all[MOST / BLOCK];
 
+    CHECK_EQ(fp4_ref_modelopt_scales(in->amax, in->n / BLOCK, in->global_amax, fp8_max, all),
+             FP4_OK, "%s %s", in->folder, in->dtype);
     for (size_t i = 0; i < in->n / BLOCK; i++) {
         const float got = fp4_modelopt_scale(in->amax[i], in->global_amax, fp8_max);
+        CHECK_EQ(host_bits_of(all[i]), host_bits_of(got), "all at once, block %zu", i);
         CHECK(isnan(expected[i]) ? isnan(got) : host_bits_of(got) == host_bits_of(expected[i]),
               "%s %s, %.0f, block %zu: %a, not %a", in->folder, in->dtype, (double)fp8_max, i,
               (double)got, (double)expected[i]);
@@ -99,6 +103,41 @@ static void see_scales(const input *in)
 Test(modelopt, scales_are_those_of_compute_fp4_scales)
 {
     for_each_input(see_scales);
+}
+
+Test(modelopt, scales_that_are_not_quantized)
+{
+    static const float amax[] = {0.0f, 1.0f, 6.0f, 0x1p-149f, FP4_F32_MAX, INFINITY};
+    float scales[6];
+
+    CHECK_EQ(fp4_ref_modelopt_scales(amax, 6, NAN, 0.0f, scales), FP4_OK, "no global");
+    for (size_t i = 0; i < 6; i++) {
+        CHECK_EQ(host_bits_of(scales[i]), host_bits_of(host_mul(amax[i], 0x1.555556p-3f)), "%a",
+                 (double)amax[i]);
+    }
+}
+
+Test(modelopt, scales_of_bad_levels_are_refused)
+{
+    static const float bad_most[] = {447.0f, -448.0f, 1.0f, INFINITY, NAN};
+    static const float bad_global[] = {-1.0f, -0x1p-149f, -INFINITY, NAN};
+    const float amax = 1.0f;
+    float scale = 2.0f;
+
+    for (size_t i = 0; i < 5; i++) {
+        CHECK_EQ(fp4_ref_modelopt_scales(&amax, 1, 1.0f, bad_most[i], &scale), FP4_BAD_SCALE,
+                 "fp8_max %a", (double)bad_most[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_EQ(fp4_ref_modelopt_scales(&amax, 1, bad_global[i], 448.0f, &scale), FP4_BAD_SCALE,
+                 "global %a", (double)bad_global[i]);
+        CHECK_EQ(fp4_ref_modelopt_scales(&amax, 1, bad_global[i], 256.0f, &scale), FP4_BAD_SCALE,
+                 "global %a", (double)bad_global[i]);
+    }
+    CHECK_EQ(fp4_ref_modelopt_scales(NULL, 1, 1.0f, 448.0f, &scale), FP4_NULL, "no amaxes");
+    CHECK_EQ(fp4_ref_modelopt_scales(&amax, 1, 1.0f, 448.0f, NULL), FP4_NULL, "no scales");
+    CHECK(scale == 2.0f, "written: %a", (double)scale);
+    CHECK_EQ(fp4_ref_modelopt_scales(NULL, 0, 1.0f, 448.0f, NULL), FP4_OK, "none");
 }
 
 static void expect_fakes(const input *in, const char *name, int is_dynamic)

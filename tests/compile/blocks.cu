@@ -129,6 +129,20 @@ KERNEL store_by_four(const float *x, uint32_t count, uint8_t *y)
     fp4_store_u32x16_by_four(y + (size_t)thread() * 64, fp4_f32x16_to_u32x16(v), count);
 }
 
+/* Codes as integers, and in the units of the target. */
+KERNEL integers(const uint32_t *q, uint32_t *dots, float *sumsq)
+{
+    const fp4_u32x2 u8 = fp4_e2m1x8_to_u8x8(q[thread()], fp4_e2m1_u8_table());
+
+    dots[thread()] = fp4_ptx_dot_u8s8(u8.v[0], q[0], fp4_ptx_dot_u8u8(u8.v[1], q[1], 0));
+    *sumsq = fp4_mul_rn(fp4_sumsq_x8(fp4_e2m1x8_to_units(q[2]), 0.0f), fp4_e2m1_unit());
+}
+
+KERNEL of_grid(const float *x, uint32_t *workspace, float *max)
+{
+    fp4_grid_max(x[blockIdx.x], workspace, max);
+}
+
 /* ------------------------------------------------------------ loads */
 
 #define LOADS(type, hint) \

@@ -293,11 +293,21 @@ static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsig
 
 static __device__ fp4_f32x8 decode_eight(parts_decoder how, const uint32_t *w)
 {
-    const fp4_u32x2 two = {{w[0], how == FROM_E2M1X8 ? 0 : w[1]}};
+    const fp4_u32x2 two = {{w[0], how <= FROM_E2M1X8_U8 ? 0 : w[1]}};
     fp4_f32x8 x;
 
     if (how == FROM_E2M1X8) {
         return fp4_e2m1x8_to_f32x8(w[0]);
+    }
+    if (how == FROM_E2M1X8_UNITS) {
+        return fp4_scale_x8(fp4_e2m1x8_to_units(w[0]), fp4_e2m1_unit());
+    }
+    if (how == FROM_E2M1X8_U8) {
+        const fp4_u32x2 u8 = fp4_e2m1x8_to_u8x8(w[0], fp4_e2m1_u8_table());
+        for (int i = 0; i < 8; i++) {
+            x.v[i] = (float)(uint8_t)(u8.v[i / 4] >> (8 * (i % 4)));
+        }
+        return x;
     }
     if (how == FROM_E4M3X8) {
         return fp4_e4m3x8_to_f32x8(two);
@@ -315,7 +325,7 @@ static __device__ fp4_f32x8 decode_eight(parts_decoder how, const uint32_t *w)
 static __global__ void decode_kernel(parts_decoder how, const uint32_t *words, size_t eights,
                                      float *out)
 {
-    const size_t i = thread_number(), each = how == FROM_E2M1X8 ? 1 : how <= FROM_E4M3 ? 2 : 4;
+    const size_t i = thread_number(), each = how <= FROM_E2M1X8_U8 ? 1 : how <= FROM_E4M3 ? 2 : 4;
 
     if (i < eights) {
         const fp4_f32x8 x = decode_eight(how, words + each * i);
@@ -328,6 +338,24 @@ static __global__ void decode_kernel(parts_decoder how, const uint32_t *words, s
 static cudaError_t decode(parts_decoder how, const uint32_t *words, size_t eights, float *out)
 {
     GPU_LAUNCH(decode_kernel, ctas_of(eights), THREADS, how, words, eights, out);
+    return cudaGetLastError();
+}
+
+static __global__ void dot_kernel(int is_signed, const uint32_t *a, const uint32_t *b,
+                                  const uint32_t *sum, size_t n, uint32_t *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        out[i] =
+            is_signed ? fp4_ptx_dot_u8s8(a[i], b[i], sum[i]) : fp4_ptx_dot_u8u8(a[i], b[i], sum[i]);
+    }
+}
+
+static cudaError_t dot(int is_signed, const uint32_t *a, const uint32_t *b, const uint32_t *sum,
+                       size_t n, uint32_t *out)
+{
+    GPU_LAUNCH(dot_kernel, ctas_of(n), THREADS, is_signed, a, b, sum, n, out);
     return cudaGetLastError();
 }
 
@@ -694,6 +722,23 @@ static __global__ void cta_kernel(const float *x, float *out)
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)
 {
     GPU_LAUNCH(cta_kernel, ctas, dim_of(cta), x, out);
+    return cudaGetLastError();
+}
+
+static __global__ void grid_max_kernel(const float *x, uint32_t *workspace, float *max,
+                                       uint32_t *last)
+{
+    const size_t cta = blockIdx.x + (size_t)gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+
+    if (threadIdx.x == 0 && fp4_grid_max(x[cta], workspace, max)) {
+        *last += 1;
+    }
+}
+
+static cudaError_t grid_max(const unsigned grid[3], const float *x, uint32_t *workspace, float *max,
+                            uint32_t *last)
+{
+    GPU_LAUNCH(grid_max_kernel, dim3(grid[0], grid[1], grid[2]), 32, x, workspace, max, last);
     return cudaGetLastError();
 }
 
@@ -1189,31 +1234,13 @@ static cudaError_t dequantize(parts_dequantizer how, const uint32_t *q, const ui
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {TEXT(PARTS),
-                                    describe,
-                                    encode,
-                                    decode,
-                                    load,
-                                    store,
-                                    store_by_four,
-                                    deinterleave,
-                                    store_sf_words,
-                                    sf_words,
-                                    pad,
-                                    reduce,
-                                    reduce_lanes,
-                                    reduce_cta,
-                                    multiply,
-                                    row,
-                                    combine,
-                                    activate,
-                                    quantize,
-                                    quantize_known,
-                                    quantize_any,
-                                    quantize_given,
-                                    clipped,
-                                    modelopt_fake,
-                                    modelopt_quantize,
-                                    modelopt_scales,
-                                    requantize,
-                                    dequantize};
+extern "C" const gpu_parts PARTS = {TEXT(PARTS),     describe,      encode,
+                                    decode,          dot,           load,
+                                    store,           store_by_four, deinterleave,
+                                    store_sf_words,  sf_words,      pad,
+                                    reduce,          reduce_lanes,  reduce_cta,
+                                    grid_max,        multiply,      row,
+                                    combine,         activate,      quantize,
+                                    quantize_known,  quantize_any,  quantize_given,
+                                    clipped,         modelopt_fake, modelopt_quantize,
+                                    modelopt_scales, requantize,    dequantize};

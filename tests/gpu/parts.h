@@ -47,11 +47,13 @@ typedef enum parts_encoder {
 
 /** To f32: eight elements from so many words. */
 typedef enum parts_decoder {
-    FROM_E2M1X8, /* 1 word */
-    FROM_E4M3X8, /* 2 words */
-    FROM_E4M3,   /* 2 words, a byte at a time */
-    FROM_F16X8,  /* 4 words */
-    FROM_BF16X8, /* 4 words */
+    FROM_E2M1X8,       /* 1 word */
+    FROM_E2M1X8_UNITS, /* 1 word; times the unit */
+    FROM_E2M1X8_U8,    /* 1 word; bytes, twice the values, plus 128 */
+    FROM_E4M3X8,       /* 2 words */
+    FROM_E4M3,         /* 2 words, a byte at a time */
+    FROM_F16X8,        /* 4 words */
+    FROM_BF16X8,       /* 4 words */
     PARTS_DECODERS
 } parts_decoder;
 
@@ -145,6 +147,10 @@ typedef struct gpu_parts {
     /* x: eights of elements. */
     cudaError_t (*decode)(parts_decoder how, const uint32_t *words, size_t eights, float *out);
 
+    /* n results of fp4_ptx_dot_u8u8, or where b is signed of fp4_ptx_dot_u8s8. */
+    cudaError_t (*dot)(int is_signed, const uint32_t *a, const uint32_t *b, const uint32_t *sum,
+                       size_t n, uint32_t *out);
+
     /* dtype as fp4_dtype, count 8, 16, 32, or 0: 16 by way of fp4_load_u32xN and
        fp4_<type>x16_to_f32x16. Fragments follow each other, in x as in out. */
     cudaError_t (*load)(int dtype, int count, int cs, const void *x, size_t fragments, float *out);
@@ -183,6 +189,11 @@ typedef struct gpu_parts {
     /* CTAs of this shape: everything of parts_cta, to out[what * n + i] of thread i of n. Those
        that are told the number of threads only in one dimension; else they leave 0. */
     cudaError_t (*reduce_cta)(const unsigned cta[3], unsigned ctas, const float *x, float *out);
+
+    /* fp4_grid_max, x[i] that of CTA i, by one thread of each. Which CTAs were the last to come:
+       *last counts them. */
+    cudaError_t (*grid_max)(const unsigned grid[3], const float *x, uint32_t *workspace, float *max,
+                            uint32_t *last);
 
     /* f32 fragments of 32: (x * y) * factor by fp4_mul_xN and fp4_scale_xN, N = 8, 16, 32. */
     cudaError_t (*multiply)(int count, const float *x, const float *y, float factor, size_t n,

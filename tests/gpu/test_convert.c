@@ -324,7 +324,10 @@ static float decoded(parts_decoder how, uint32_t code)
 {
     switch (how) {
     case FROM_E2M1X8:
+    case FROM_E2M1X8_UNITS:
         return fp4_e2m1_to_f32((uint8_t)code);
+    case FROM_E2M1X8_U8:
+        return 2.0f * fp4_e2m1_to_f32((uint8_t)code) + 128.0f;
     case FROM_E4M3X8:
     case FROM_E4M3:
         return fp4_e4m3_to_f32((uint8_t)code);
@@ -340,11 +343,11 @@ static float decoded(parts_decoder how, uint32_t code)
 /* Every code at each of the eight places, all other places changing with it. */
 GPU_TEST(convert, every_code_at_every_place_to_f32)
 {
-    static const decoder decoders[] = {{FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},
-                                       {FROM_E4M3X8, 8, "e4m3x8_to_f32x8"},
-                                       {FROM_E4M3, 8, "cvt_e4m3_to_f32"},
-                                       {FROM_F16X8, 16, "f16x8_to_f32x8"},
-                                       {FROM_BF16X8, 16, "bf16x8_to_f32x8"}};
+    static const decoder decoders[] = {
+        {FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},   {FROM_E2M1X8_UNITS, 4, "e2m1x8_to_units"},
+        {FROM_E2M1X8_U8, 4, "e2m1x8_to_u8x8"}, {FROM_E4M3X8, 8, "e4m3x8_to_f32x8"},
+        {FROM_E4M3, 8, "cvt_e4m3_to_f32"},     {FROM_F16X8, 16, "f16x8_to_f32x8"},
+        {FROM_BF16X8, 16, "bf16x8_to_f32x8"}};
     const size_t eights = gpu_is_reduced() ? 300 : 65536;
     const gpu_buffer out = gpu_buffer_new(eights * 8 * sizeof(float), 0);
     float *expected = (float *)host_zeros(eights * 8 * sizeof(float));
@@ -375,6 +378,97 @@ GPU_TEST(convert, every_code_at_every_place_to_f32)
         free(codes);
     }
     gpu_buffer_free(out);
+    free(expected);
+}
+
+/* All groups of four codes in the lower half and in the upper one. */
+GPU_TEST(convert, every_four_codes_in_either_half_to_f32)
+{
+    static const decoder decoders[] = {{FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},
+                                       {FROM_E2M1X8_UNITS, 4, "e2m1x8_to_units"},
+                                       {FROM_E2M1X8_U8, 4, "e2m1x8_to_u8x8"}};
+    enum { EIGHTS = 65536 };
+    uint32_t *words = (uint32_t *)host_zeros(EIGHTS * sizeof(uint32_t));
+    float *expected = (float *)host_zeros(EIGHTS * 8 * sizeof(float));
+    const gpu_buffer out = gpu_buffer_new(EIGHTS * 8 * sizeof(float), 0);
+    gpu_buffer in;
+
+    for (uint32_t i = 0; i < EIGHTS; i++) {
+        words[i] = i | (i * 0x9e37u + 0x1234u) << 16; /* odd: a permutation */
+    }
+    in = gpu_buffer_of(words, EIGHTS * sizeof(uint32_t), 0);
+    for (size_t k = 0; k < sizeof decoders / sizeof decoders[0]; k++) {
+        for (size_t i = 0; i < EIGHTS * 8; i++) {
+            expected[i] = decoded(decoders[k].how, words[i / 8] >> (4 * (i % 8)) & 15u);
+        }
+        for (size_t p = 0; p < PATHS; p++) {
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->decode(decoders[k].how, path_words(in), EIGHTS, path_floats(out)));
+            path_expect_floats(out, expected, decoders[k].name, paths[p]->name);
+        }
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(out);
+    free(words);
+    free(expected);
+}
+
+/* ---------------------------------------------------------------- sums of products of bytes */
+
+/* Byte i of a word. */
+static int byte_of(uint32_t word, int i, int is_signed)
+{
+    const uint32_t byte = word >> (8 * i) & 255u;
+    return is_signed ? (int)(int8_t)byte : (int)byte;
+}
+
+/* Bytes of all kinds and such as are largest, sums on top of others. */
+GPU_TEST(convert, dot_products_of_bytes)
+{
+    enum { DOTS = 20000 };
+    static const uint32_t ends[] = {0x00000000u, 0x7f7f7f7fu, 0x80808080u,
+                                    0xffffffffu, 0x01010101u, 0x807fff01u};
+    uint32_t *a = (uint32_t *)host_zeros(DOTS * 4), *b = (uint32_t *)host_zeros(DOTS * 4);
+    uint32_t *sum = (uint32_t *)host_zeros(DOTS * 4), *expected = (uint32_t *)host_zeros(DOTS * 4);
+    const gpu_buffer out = gpu_buffer_new(DOTS * 4, 0);
+    gpu_buffer as, bs, sums;
+    uint64_t state = 17;
+
+    for (size_t i = 0; i < DOTS; i++) {
+        a[i] = i < 36 ? ends[i / 6] : host_random(&state);
+        b[i] = i < 36 ? ends[i % 6] : host_random(&state);
+        sum[i] = host_random(&state);
+    }
+    as = gpu_buffer_of(a, DOTS * 4, 0);
+    bs = gpu_buffer_of(b, DOTS * 4, 0);
+    sums = gpu_buffer_of(sum, DOTS * 4, 0);
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        for (size_t i = 0; i < DOTS; i++) {
+            expected[i] = sum[i];
+            for (int k = 0; k < 4; k++) {
+                expected[i] += (uint32_t)(byte_of(a[i], k, 0) * byte_of(b[i], k, is_signed));
+            }
+        }
+        for (size_t p = 0; p < PATHS; p++) {
+            uint32_t *got;
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->dot(is_signed, path_words(as), path_words(bs), path_words(sums), DOTS,
+                                 (uint32_t *)out.bytes));
+            got = (uint32_t *)gpu_copy_of(out);
+            for (size_t i = 0; i < DOTS; i++) {
+                CHECK_EQ(got[i], expected[i], "%s: %08x * %08x, signed %d", paths[p]->name, a[i],
+                         b[i], is_signed);
+            }
+            free(got);
+        }
+    }
+    gpu_buffer_free(as);
+    gpu_buffer_free(bs);
+    gpu_buffer_free(sums);
+    gpu_buffer_free(out);
+    free(a);
+    free(b);
+    free(sum);
     free(expected);
 }
 

@@ -368,6 +368,59 @@ GPU_TEST(reduce, ctas_of_every_number_of_warps)
     }
 }
 
+/* ---------------------------------------------------------------- grids */
+
+/* Grids of every dimension, the largest anywhere, launch after launch with one workspace, which is
+   0 again each time; one CTA is the last. */
+GPU_TEST(reduce, grids)
+{
+    static const unsigned grids[][3] = {{1, 1, 1}, {7, 1, 1}, {3, 5, 2}, {1, 1, 33}, {1000, 1, 1}};
+    static const float special[] = {0.0f, INFINITY, 0x1p-126f, FLT_MAX};
+    enum { MOST_CTAS = 1000, ROUNDS = 8 };
+    static const uint32_t zeros[2] = {0, 0};
+    const gpu_buffer workspace = gpu_buffer_of(zeros, sizeof zeros, 8);
+    const gpu_buffer max = gpu_buffer_new(sizeof(float), 4), last = gpu_buffer_new(4, 4);
+    uint64_t state = 51;
+
+    for (size_t i = 0; i < ROUNDS * sizeof grids / sizeof grids[0]; i++) {
+        const unsigned *grid = grids[i / ROUNDS];
+        const size_t ctas = (size_t)grid[0] * grid[1] * grid[2];
+        float x[MOST_CTAS], expected = 0.0f, got;
+        gpu_buffer in;
+        for (size_t cta = 0; cta < ctas; cta++) {
+            x[cta] = i % ROUNDS == 1 ? 0.0f : host_random_scale(&state, -12, 12);
+        }
+        if (i % 2 == 0) {
+            x[host_below(&state, (uint32_t)ctas)] = special[i / 2 % 4];
+        }
+        for (size_t cta = 0; cta < ctas; cta++) {
+            expected = fmaxf(expected, x[cta]);
+        }
+        in = gpu_buffer_of(x, ctas * sizeof(float), 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            uint32_t words[2], count;
+            gpu_poison(max, 0x7f);
+            gpu_poison(last, 0);
+            GPU_OK(paths[p]->grid_max(grid, path_floats(in), path_words(workspace),
+                                      path_floats(max), path_words(last)));
+            gpu_finish(paths[p]->name);
+            gpu_download(&got, max);
+            gpu_download(words, workspace);
+            gpu_download(&count, last);
+            CHECK_EQ(host_bits_of(got), host_bits_of(expected), "%s, %zu CTAs, round %zu",
+                     paths[p]->name, ctas, i % ROUNDS);
+            CHECK_EQ(words[0] | words[1], 0, "%s, %zu CTAs: the workspace", paths[p]->name, ctas);
+            CHECK_EQ(count, 1, "%s, %zu CTAs: which are the last", paths[p]->name, ctas);
+        }
+        gpu_buffer_free(in);
+    }
+    gpu_expect_guards(workspace, "the workspace");
+    gpu_expect_guards(max, "the result");
+    gpu_buffer_free(workspace);
+    gpu_buffer_free(max);
+    gpu_buffer_free(last);
+}
+
 /* ---------------------------------------------------------------- rows */
 
 /* What row.h says of a sum: pieces, then threads, then the CTA of fp4_row_threads. */
