@@ -33,8 +33,8 @@ fi
 
 # Left out: what is large or needs the timing of the real device. Races are in shared memory.
 case $tool in
-racecheck) suites='launch_shapes|launch_columns|launch_@(norm|gated|token)|reduce|requant' ;;
-*) suites='launch_@(shapes|columns|values|norm|gated|token)|memory|reduce|blocks|requant' ;;
+racecheck) suites='launch_shapes|launch_columns|launch_@(norm|gated|token)|amax|gemv|reduce|requant' ;;
+*) suites='launch_@(shapes|columns|values|norm|gated|token)|amax|gemv|memory|reduce|blocks|requant' ;;
 esac
 run "@($suites)/*"
 status=$?

@@ -33,7 +33,7 @@ plant() {
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
         -I"$copy/tests/simt/include" -Ibuild/simt -I"$copy/include" \
         -DINPUT="$(echo "$words" | cut -d- -f1)" -DFORMAT="$(echo "$words" | cut -d- -f2)" \
-        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" \
+        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" -DOUTPUT="$third" \
         -c "$copy/tests/simt/$source.cu" -o "$copy/planted.o"; then
         bad "$name" "does not compile"
         return
@@ -118,6 +118,19 @@ plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ 
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'heap-buffer-overflow'
 plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
     per_token-f16-nvfp4 'launch_token/f16' 'NVFP4: differ in'
+
+gemv=examples/09_gemv.cu
+
+plant digits_without_barrier track $gemv 's/^        fp4_ptx_barrier();.*//' \
+    gemv-f32-nvfp4-f32 'gemv/nvfp4' \
+    'static shared memory, which' 'simt: in kernel gemv_rows of gemv_f32_nvfp4_f32' '09_gemv.cu:'
+plant digit_without_sign san $gemv 's/fp4_ptx_dot_s8s8/fp4_ptx_dot_s8u8/g' \
+    gemv-f32-nvfp4-f32 'gemv/nvfp4' 'nvfp4 times f32 to f32' '; element '
+plant workspace_not_cleared san $reduce \
+    's/atomic_exchange(&workspace\[0\], 0)/atomic_exchange(\&workspace[0], 1)/' \
+    amax-f32 'amax/f32' 'byte 0 of 8, the first of 1 that differ'
+plant row_left_out san examples/08_amax.cu 's/r < a.rows ?/r + 1 < a.rows ?/' \
+    amax-f32 'amax/one_element_anywhere' 'f32, 5 x 4112' 'that differ'
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
