@@ -9,13 +9,13 @@
  *
  * How it works: a multiprocessor has about four instructions a code to spend before that takes
  * longer than reading it, which is not enough for floats: a conversion and a product for each. So
- * it multiplies in integers, four at a time (dp4a): twice a code is one, from -12 to 12, and a piece
- * of 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into three
- * digits of a byte. The sum over a piece is exact; it is what a scale multiplies.
+ * it multiplies in integers, four at a time (dp4a): twice a code is one, from -12 to 12, and a
+ * piece of 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into
+ * three digits of a byte. The sum over a piece is exact; it is what a scale multiplies.
  *
- * The CTA makes the digits of up to 8192 columns, each thread a piece, in shared memory. Then a warp
- * has two rows; its lanes take four pieces in turn, and load the codes of the next four before they
- * multiply these. host/gemv.h says in which order they add.
+ * The CTA makes the digits of up to 8192 columns, each thread a piece, in shared memory. Then a
+ * warp has two rows; its lanes take four pieces in turn, and load the codes of the next four before
+ * they multiply these. host/gemv.h says in which order they add.
  */
 #include <fp4/device/cvt.cuh>
 #include <fp4/device/load.cuh>
@@ -76,8 +76,8 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows, cols
- *          / BLOCK) bytes. x: cols elements. y: rows elements.
+ * shape    q: rows * cols codes, row-major; cols: a multiple of 64. x: cols elements. y: rows
+ *          elements. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes.
  *          q, x: 16-byte aligned. sf: 4-byte aligned.
  * global   NVFP4: what the sums are multiplied by; 0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.
@@ -94,8 +94,8 @@ typedef struct gemv_args {
 
 /* ------------------------------------------------------------------------------ kernel */
 
-/* Pieces of the vector: x = (digits 0 + 256 * digits 1 + 65536 * digits 2) * unit, 16 bytes of each.
-   The highest digits are signed. */
+/* Pieces of the vector: x = (digits 0 + 256 * digits 1 + 65536 * digits 2) * unit, 16 bytes of
+   each. The highest digits are signed. */
 typedef struct vector_digits {
     uint4 digits[3][PIECES];
     float half_unit[PIECES];

@@ -317,8 +317,8 @@ FP4_D fp4_s8_table fp4_e2m1_s8_table(void)
  * Eight e2m1 codes to eight signed bytes, four a word: twice their values, which are integers from
  * -12 to 12. For sums of products in integers (fp4_ptx_dot_s8u8). -0 becomes 0.
  *
- * A selector of bytes has three bits and a sign bit in each place, just as e2m1: with the magnitudes
- * as a table of eight bytes, four codes are a selector.
+ * A selector of bytes has three bits and a sign bit in each place, just as e2m1: with the
+ * magnitudes as a table of eight bytes, four codes are a selector.
  */
 FP4_D fp4_u32x2 fp4_e2m1x8_to_s8x8(uint32_t q, fp4_s8_table table)
 {

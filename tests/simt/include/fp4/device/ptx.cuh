@@ -282,7 +282,7 @@ FP4_D int fp4_ptx_any(uint32_t mask, int predicate, SIMT_LINE)
 
 /* CTAs run one after the other, and a fiber is not interrupted. */
 static inline SIMT_NOT_TRACKED __attribute__((unused)) uint32_t fp4_simt_swap(uint32_t *p,
-                                                                               uint32_t x)
+                                                                              uint32_t x)
 {
     const uint32_t before = *p;
     *p = x;
