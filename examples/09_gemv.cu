@@ -7,11 +7,11 @@
  *
  * To change the format or a type, edit one word below.
  *
- * How it works: a multiprocessor has about four instructions a code to spend before that takes
- * longer than reading it, which is not enough for floats: a conversion and a product for each. So
- * it multiplies integers, four at a time (dp4a): twice a code is one, from -12 to 12, and a piece of
- * 16 elements of the vector is made of integers of 23 bits with a unit in common, cut into three
- * digits of a byte. The sum over a piece is exact; it is what a scale multiplies.
+ * How it works: memory gives an H200 a code in the time of about four instructions, which is not
+ * enough for floats: a conversion and a product for each. So it multiplies integers, four at a time
+ * (dp4a): twice a code is one, from -12 to 12, and a piece of 16 elements of the vector becomes
+ * integers of 23 bits with a unit in common, cut into three digits of a byte: each element to 2^-22
+ * of the largest of its piece. From there on the sum over a piece is exact; a scale multiplies it.
  *
  * A CTA makes the digits of 8192 columns in shared memory, each thread a piece, and then goes over
  * its rows, two a warp at a time. Lanes take four pieces in turn, and load the codes of the next
@@ -76,7 +76,7 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows,
+ * shape    q: rows * cols codes, row-major; cols: 64 or a multiple. sf: fp4_sf_bytes(layout, rows,
  *          cols / BLOCK) bytes. x: cols elements. y: rows elements.
  *          q, x: 16-byte aligned. sf: 4-byte aligned.
  * global   NVFP4: what the sums are multiplied by; 0 or positive, finite. Read from global_device
@@ -95,19 +95,13 @@ typedef struct gemv_args {
 /* ------------------------------------------------------------------------------ kernel */
 
 /* Pieces of the vector, in integers X = x / unit: three digits, X = d0 + 256 * d1 + 65536 * d2, 16
-   bytes of each, the highest signed; -128 times the sum of X, since codes come with 128 added; half
-   of the unit, as float. */
+   bytes of each, the highest signed; -128 times the sum of X, since codes come with 128 added; the
+   unit / 256, as float. The first pieces of each four stand together, then the second, and so on,
+   so that neighbouring lanes read neighbours. */
 typedef struct vector_digits {
     uint4 digits[3][PIECES];
     uint2 rest[PIECES];
 } vector_digits;
-
-/* Where piece i stands: the first of each four together, then the second, and so on, so that
-   neighbouring lanes read neighbours. */
-static __device__ uint32_t digits_at(uint32_t i)
-{
-    return i % FOUR * (PIECES / FOUR) + i / FOUR;
-}
 
 /* Byte `digit` of four words. */
 static __device__ uint32_t digits_of(const uint32_t *x, int digit)
@@ -122,7 +116,7 @@ static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t sl
     const uint32_t exponent = fp4_max_u32(amax >> 23, 30);
     const float per_unit = fp4_bits_f32((275 - exponent) << 23); /* 2^(148 - exponent) */
     /* where an element is no number, so is the sum */
-    const uint32_t half_unit = amax >= 0x7f800000u ? 0x7fc00000u : (exponent - 22) << 23;
+    const uint32_t unit_256th = amax >= 0x7f800000u ? 0x7fc00000u : (exponent - 29) << 23;
     uint32_t w[16], sum = 0;
 
 #pragma unroll
@@ -136,7 +130,7 @@ static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t sl
         v->digits[digit][slot] = make_uint4(digits_of(&w[0], digit), digits_of(&w[4], digit),
                                             digits_of(&w[8], digit), digits_of(&w[12], digit));
     }
-    v->rest[slot] = make_uint2(sum * (uint32_t)-128, half_unit);
+    v->rest[slot] = make_uint2(sum * (uint32_t)-128, unit_256th);
 }
 
 /* The digits of columns from piece `from` on. All threads call. */
@@ -145,9 +139,12 @@ static __device__ __forceinline__ void make_all_digits(vector_digits *v, const g
 {
     fp4_ptx_barrier(); /* what stood there has been read */
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < PIECES && from + i < a.cols / 16; i += THREADS) {
-        const uint8_t *x = (const uint8_t *)a.x + (from + i) * (size_t)(4 * WORDS);
-        make_digits(v, digits_at(i), WIDEN(LOAD(x)));
+    for (uint32_t slot = threadIdx.x; slot < PIECES; slot += THREADS) {
+        const uint32_t piece = from + slot % (PIECES / FOUR) * FOUR + slot / (PIECES / FOUR);
+        if (piece < a.cols / 16) {
+            const uint8_t *x = (const uint8_t *)a.x + piece * (size_t)(4 * WORDS);
+            make_digits(v, slot, WIDEN(LOAD(x)));
+        }
     }
     fp4_ptx_barrier();
 }
@@ -173,40 +170,6 @@ typedef struct pieces {
     fp4_u32x8 q[ROWS];
     uint32_t sf[ROWS];
 } pieces;
-
-/* Where the rows are. */
-typedef struct places {
-    const uint8_t *q[ROWS], *sf[ROWS];
-} places;
-
-static __device__ __forceinline__ places places_of(const gemv_args &a, size_t first)
-{
-    places at;
-
-#pragma unroll
-    for (uint32_t r = 0; r < ROWS; r++) {
-        const size_t row = first + r < a.rows ? first + r : 0;
-        at.q[r] = a.q + row * (a.cols / 2);
-        at.sf[r] = a.sf + fp4_sf_offset(a.layout, row, 0, a.cols / BLOCK);
-    }
-    return at;
-}
-
-/* four: which of them in the row. */
-static __device__ __forceinline__ pieces load_pieces(const places &at, uint32_t four,
-                                                     uint32_t word_step)
-{
-    pieces p;
-
-#pragma unroll
-    for (uint32_t r = 0; r < ROWS; r++) {
-        p.q[r] = fp4_load_u32x8_cs(at.q[r] + four * (size_t)32);
-        p.sf[r] = LANES == 1
-                      ? *(const uint32_t *)(at.sf[r] + four * (size_t)word_step)
-                      : *(const uint16_t *)(at.sf[r] + four / 2 * (size_t)word_step + four % 2 * 2);
-    }
-    return p;
-}
 
 static __device__ float global_of(const gemv_args &a)
 {
@@ -247,29 +210,57 @@ add_pieces(float sum[ROWS], const pieces &p, const vector_digits &v, uint32_t sl
 #pragma unroll
         for (uint32_t r = 0; r < ROWS; r++) {
             const int32_t s = dot(p.q[r].v[2 * i], p.q[r].v[2 * i + 1], digits, rest.x, table);
-            sum[r] = fp4_fma_rn((float)s, fp4_mul_rn(scale[r].v[i / LANES], fp4_bits_f32(rest.y)),
+            sum[r] = fp4_fma_rn(fp4_mul_rn((float)s, fp4_bits_f32(rest.y)), scale[r].v[i / LANES],
                                 sum[r]);
         }
     }
 }
 
-/* What a lane loads next: it is ahead of what the lane adds, from rows to the next rows too. */
+/* Where a lane loads next: it is ahead of what it adds, from the last pieces of its rows to the
+   first of the next rows too. */
 typedef struct cursor {
-    places at;
-    size_t row; /* the first of them */
-    uint32_t four;
+    const uint8_t *q, *sf;  /* in the first row */
+    size_t q_next, sf_next; /* bytes from there to the next row */
+    size_t row;             /* the first */
+    uint32_t four;          /* which of them in the row */
 } cursor;
+
+/* At the first pieces of rows from `row` on; where there is no such row, of one that there is. */
+static __device__ __forceinline__ cursor cursor_at(const gemv_args &a, size_t row)
+{
+    const uint32_t fours = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
+    const size_t from = row < a.rows ? row : 0;
+    const uint32_t four = lane < fours ? lane : 0;
+    const uint32_t word_step = (uint32_t)fp4_sf_word_step(a.layout);
+    const int is_last = from + 1 >= a.rows;
+    cursor c;
+
+    c.row = row;
+    c.four = four;
+    c.q = a.q + from * (a.cols / 2) + four * 32;
+    c.q_next = is_last ? 0 : a.cols / 2;
+    c.sf = a.sf + fp4_sf_offset(a.layout, from, 0, a.cols / BLOCK) +
+           (LANES == 1 ? four * word_step : four / 2 * word_step + four % 2 * 2);
+    /* rows of an even number, in either layout together with the next */
+    c.sf_next = is_last ? 0 : fp4_sf_offset(a.layout, 1, 0, a.cols / BLOCK);
+    return c;
+}
 
 static __device__ __forceinline__ pieces load_next(cursor *c, const gemv_args &a, size_t step)
 {
-    const uint32_t fours = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
-    const pieces p = load_pieces(c->at, c->four, (uint32_t)fp4_sf_word_step(a.layout));
+    pieces p;
 
+#pragma unroll
+    for (uint32_t r = 0; r < ROWS; r++) {
+        const uint8_t *sf = c->sf + r * c->sf_next;
+        p.q[r] = fp4_load_u32x8_cs(c->q + r * c->q_next);
+        p.sf[r] = LANES == 1 ? *(const uint32_t *)sf : *(const uint16_t *)sf;
+    }
     c->four += 32;
-    if (c->four >= fours) {
-        c->row += step;
-        c->at = places_of(a, c->row);
-        c->four = lane < fours ? lane : 0;
+    c->q += 32 * 32;
+    c->sf += 32 / LANES * fp4_sf_word_step(a.layout);
+    if (c->four >= a.cols / (16 * FOUR)) {
+        *c = cursor_at(a, c->row + step);
     }
     return p;
 }
@@ -283,7 +274,7 @@ static __global__ void __launch_bounds__(THREADS, 1) gemv_rows(const gemv_args a
     size_t row = (size_t)blockIdx.x * CTA_ROWS + threadIdx.x / 32 * ROWS; /* the warp's first */
     size_t turns = (a.rows - (size_t)blockIdx.x * CTA_ROWS + step - 1) / step;
     int is_new = 1; /* the vector's digits are still to be made */
-    cursor c = {places_of(a, row), row, lane < fours ? lane : 0};
+    cursor c = cursor_at(a, row);
 
     fp4_pdl_wait();
     pieces next = load_next(&c, a, step);
@@ -305,7 +296,7 @@ static __global__ void __launch_bounds__(THREADS, 1) gemv_rows(const gemv_args a
         for (uint32_t r = 0; r < ROWS; r++) {
             const float all = fp4_warp_sum(sum[r]);
             if (lane == r && row + r < a.rows) {
-                PUT(a.y, row + r, fp4_mul_rn(all, global_of(a)));
+                PUT(a.y, row + r, fp4_mul_rn(fp4_mul_rn(all, 128.0f), global_of(a)));
             }
         }
     }

@@ -144,7 +144,6 @@ static float naive_piece(const gemv_case *c, const gemv_operands *o, size_t row,
                          float sum)
 {
     const double unit = unit_of(o, first);
-    const float scale = (float)((double)scale_at(c, o, row, first) * (unit / 2));
     int64_t s = 0;
 
     for (size_t i = first; i < first + 16; i++) {
@@ -156,7 +155,7 @@ static float naive_piece(const gemv_case *c, const gemv_operands *o, size_t row,
         const double x = (double)host_element(&o->m, 0, i);
         s += (int64_t)(2 * code_at(o, row, i)) * (int64_t)rint(x / unit);
     }
-    return fmaf((float)s, scale, sum);
+    return fmaf((float)((double)(float)s * (unit / 256)), scale_at(c, o, row, first), sum);
 }
 
 /* All lanes at once; they must agree in the end. */
@@ -195,7 +194,8 @@ static uint32_t naive_element(const gemv_case *c, const gemv_operands *o, size_t
         float *lane = &lanes[piece / 4 % 32];
         *lane = naive_piece(c, o, row, 16 * piece, *lane);
     }
-    return naive_round(c->output, host_mul(naive_butterfly(lanes), dec_of(o, row)));
+    return naive_round(c->output,
+                       host_mul(host_mul(naive_butterfly(lanes), 128.0f), dec_of(o, row)));
 }
 
 static uint32_t y_bits(const gemv_case *c, host_buffer y, size_t row)
@@ -259,7 +259,7 @@ Test(host_gemv, equals_the_naive_one)
 
        elements     half a unit each, times code and scale
        piece sums   one rounding; so many additions in a lane, five of lanes, and one product
-       underflow    of decode(sf) * unit / 2 and of what is added: far below 2^-100
+       underflow    of what is added: far below 2^-100
        y            half a unit in the last place of its type */
 static double bound_of(const gemv_case *c, const gemv_operands *o, size_t row, double y)
 {
@@ -376,6 +376,34 @@ Test(host_gemv, a_product_that_can_be_computed_by_hand)
     t.global_dec = 0.25f;
     CHECK_EQ(fp4_ref_gemv(&t, fp4_matrix_f32(x, 1, 64, 64), FP4_F32, &y, sizeof y), FP4_OK, "gemv");
     CHECK(y == (64.0f + 2 * 72.0f) * (1 + 2 + 0.5f - 1) * 0.25f, "%a", (double)y);
+}
+
+/* Scales and units at opposite ends of the range: the sum over a piece meets the unit first. */
+Test(host_gemv, scales_far_from_one)
+{
+    static const struct {
+        uint8_t sf, code;
+        float x, y;
+    } cases[] = {{254, 0x0, 0x1p23f, 0.0f},
+                 {254, 0x1, 0x1p-90f, 64 * 0x1p36f},
+                 {17, 0x7, 0x1p-18f, 64 * 6 * 0x1p-128f},
+                 {0, 0x2, 0x1p127f, 64.0f}, /* 2^-127 */
+                 {0, 0x7, 0x1p127f, 64 * 6.0f}};
+    uint8_t q[32], sf[2];
+    float x[64], y;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fp4_tensor t =
+            fp4_tensor_view(FP4_MXFP4, FP4_LAYOUT_LINEAR, 1, 64, q, sizeof q, sf, sizeof sf);
+        memset(q, cases[i].code * 0x11, sizeof q);
+        memset(sf, cases[i].sf, sizeof sf);
+        for (int col = 0; col < 64; col++) {
+            x[col] = col / 16 % 2 == 0 ? cases[i].x : 0.0f;
+        }
+        CHECK_EQ(fp4_ref_gemv(&t, fp4_matrix_f32(x, 1, 64, 64), FP4_F32, &y, sizeof y), FP4_OK,
+                 "gemv");
+        CHECK(y == cases[i].y / 2, "case %zu: %a, not %a", i, (double)y, (double)cases[i].y / 2);
+    }
 }
 
 /* ---------------------------------------------------------------- range */

@@ -26,10 +26,11 @@ plant() {
     third=$(echo "$words" | cut -d- -f3)
     source=$unit
     [ -z "$words" ] || source=launch_$unit
-    first=INPUT second=FORMAT
+    first=INPUT second=FORMAT last=RULE
     case $unit in
     dequantize) first=FORMAT second=OUTPUT ;;
     fake) second=OUTPUT ;;
+    gemv) last=OUTPUT ;;
     esac
     compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
     [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
@@ -38,7 +39,7 @@ plant() {
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
         -I"$copy/tests/simt/include" -Ibuild/simt -I"$copy/include" \
         -D$first="$(echo "$words" | cut -d- -f1)" -D$second="$(echo "$words" | cut -d- -f2)" \
-        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" -DRULE="$third" \
+        -DLAYOUT=FP4_LAYOUT_"$third" -DNORM="$third" -DACTIVATION="$third" -D$last="$third" \
         -c "$copy/tests/simt/$source.cu" -o "$copy/planted.o"; then
         bad "$name" "does not compile"
         return
@@ -155,6 +156,18 @@ plant clipped_at_six san include/fp4/device/modelopt.cuh \
 plant every_number_is_moderate san include/fp4/device/quant.cuh \
     's/if (!fp4_is_moderate_(global_enc)) {/if (0) {/' \
     fake-f16-bf16-nvfp4_32 'fake/nvfp4_32' 'nvfp4_32 of f16'
+gemv=examples/09_gemv.cu
+
+plant digits_without_barrier track $gemv 's/^    fp4_ptx_barrier();$//' \
+    gemv-f32-nvfp4-f32 'gemv/nvfp4' \
+    'static shared memory, which' 'simt: in kernel gemv_rows of gemv_f32_nvfp4_f32' '09_gemv.cu:'
+plant digit_without_sign san $gemv 's/fp4_ptx_dot_u8s8/fp4_ptx_dot_u8u8/g' \
+    gemv-f32-nvfp4-f32 'gemv/nvfp4' 'nvfp4 times f32 to f32' '; element '
+plant workspace_not_cleared san $reduce \
+    's/atomic_exchange(&workspace\[0\], 0)/atomic_exchange(\&workspace[0], 1)/' \
+    amax-f32 'amax/f32' 'byte 0 of 8, the first of 1 that differ'
+plant row_left_out san examples/08_amax.cu 's/r < a.rows ?/r + 1 < a.rows ?/' \
+    amax-f32 'amax/one_element_anywhere' 'f32, 5 x 4112' 'that differ'
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

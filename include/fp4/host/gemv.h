@@ -9,24 +9,27 @@
  *     unit = 2^(e - 21), e the exponent of the piece's amax (at least -97)
  *     X    = x / unit, to the nearest integer, ties to even; |X| <= 2^22
  *
- * which loses less than the sums of floats do: 2^-22 of the largest element of the piece. With
+ * This is where elements lose: each at most 2^-22 of the largest of its piece, whatever its own
+ * size. A bf16 or f16 element is exact unless it is 2^14 or 2^11 times smaller than that one, or
+ * more; one that is 2^23 times smaller is gone, which floats added one by one would have kept. With
  * 2 * code an integer too, the sum over a piece is exact, in whatever order,
  *
  *     S    = sum of (2 * code) * X, below 2^31
  *
- * and is multiplied, rounded to f32 once, by its scale: sum = fma(S, decode(sf) * (unit / 2), sum).
+ * and, rounded to f32 once, multiplied by its scale: sum = fma(S * (unit / 256), decode(sf), sum).
  * Piece p belongs to lane p / 4 % 32; each lane adds its pieces in ascending order from +0, then
- * the lanes add as a butterfly (xor 16, 8, 4, 2, 1). At last sum * second-level scale.
+ * the lanes add as a butterfly (xor 16, 8, 4, 2, 1). At last (sum * 128) * second-level scale. Sums
+ * are 128 times smaller on the way so that nothing overflows before y does.
  */
 #ifndef FP4_HOST_GEMV_H
 #define FP4_HOST_GEMV_H
 
 #include <fp4/host/ops.h>
 
-/* A piece of the vector in integers, and half of their unit: NaN where an element is no number. */
+/* A piece of the vector in integers, and their unit / 256: NaN where an element is no number. */
 typedef struct fp4_ref_gemv_piece_ {
     int32_t x[16];
-    float half_unit;
+    float unit_256th;
 } fp4_ref_gemv_piece_;
 
 static inline fp4_ref_gemv_piece_ fp4_ref_gemv_piece_of_(const float *x)
@@ -37,13 +40,13 @@ static inline fp4_ref_gemv_piece_ fp4_ref_gemv_piece_of_(const float *x)
     fp4_ref_gemv_piece_ p;
     size_t i;
 
-    p.half_unit = fp4_bits_f32((exponent - 22u) << 23);
+    p.unit_256th = fp4_bits_f32((exponent - 29u) << 23);
     for (i = 0; i < 16; i++) {
         /* adding 1.5 * 2^23 rounds to an integer, and leaves it in the mantissa */
         const float shifted = fp4_fma_rn(x[i], per_unit, 12582912.0f);
         p.x[i] = (int32_t)(fp4_f32_bits(shifted) - 0x4b400000u);
         if ((fp4_f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u) {
-            p.half_unit = fp4_bits_f32(0x7fc00000u);
+            p.unit_256th = fp4_bits_f32(0x7fc00000u);
             p.x[i] = 0;
         }
     }
@@ -67,12 +70,12 @@ static inline float fp4_ref_gemv_sum_(const fp4_tensor *t, size_t row, const fp4
             const fp4_ref_gemv_piece_ p = fp4_ref_gemv_piece_of_(v + 16 * piece);
             const size_t at = col / 16 + piece, sf_at = at * 16 / block;
             const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, sf_at, sf_cols)];
-            const float scale = fp4_mul_rn(fp4_sf_to_f32(t->format, sf), p.half_unit);
             int32_t s = 0;
             for (i = 0; i < 16; i++) {
                 s += twice[q[at * 8 + i / 2] >> (4 * (i % 2)) & 15] * p.x[i];
             }
-            sum[at / 4 % 32] = fp4_fma_rn((float)s, scale, sum[at / 4 % 32]);
+            sum[at / 4 % 32] = fp4_fma_rn(fp4_mul_rn((float)s, p.unit_256th),
+                                          fp4_sf_to_f32(t->format, sf), sum[at / 4 % 32]);
         }
     }
     return fp4_ref_butterfly_(sum, 32);
@@ -117,7 +120,8 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
         const float dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
-        const float of_row = fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), dec);
+        float of_row = fp4_mul_rn(fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), 128.0f), dec);
+        of_row = of_row != of_row ? fp4_bits_f32(0x7fffffffu) : of_row; /* a GPU's NaN */
         fp4_ref_store_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
     }
     return FP4_OK;

@@ -568,6 +568,8 @@ static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
 /**
  * The amax of each block of `block` elements of a row, any length that divides the columns, NaN
  * left out: rows * cols / block floats, row-major.
+ *
+ * errors   as fp4_ref_amax; FP4_BAD_SHAPE for another length, FP4_SMALL_BUFFER; nothing written.
  */
 static inline fp4_status fp4_ref_block_amax(fp4_matrix x, size_t block, float *amax,
                                             size_t amax_bytes)
