@@ -559,8 +559,8 @@ Test(golden, mx_dequantizes_as_torchao_and_modelopt_do)
     }
 }
 
-/* How many elements of a file of NVFP4 (f32, or dtype's) are not what an order makes of the tensor, but
-   for the sign of zeros, which not all keep. */
+/* How many elements of a file are not what an order makes of a tensor of NVFP4, but for the sign of
+   zeros, which not all keep. */
 static size_t differing(const fp4_tensor *t, fp4_association association, const char *d,
                         const char *path)
 {
@@ -647,8 +647,8 @@ static size_t see_flashinfer(fp4_matrix x, const char *f, const char *d)
 }
 
 /* ModelOpt's NVFP4QTensor, torchao's NVFP4Tensor and FlashInfer's E2M1AndUFP8SFScaleToFloatV2 all
-   multiply the scales first: in that order no byte differs, whereas in the other as many elements do
-   as are counted here (in f32 only; rounding to 16 bits leaves none of them). */
+   multiply the scales first: in that order no byte differs, whereas in the other as many elements
+   do as are counted here (in f32 only; rounding to 16 bits leaves none of them). */
 Test(golden, nvfp4_dequantizes_as_the_peers_do_the_scales_first)
 {
     size_t modelopt = 0, torchao = 0, flashinfer = 0;

@@ -220,8 +220,8 @@ static void expect_both_orders(uint8_t sf, float dec, const float code_first[4],
     }
 }
 
-/* What types.h says of the orders: more than an ulp apart where sf * global_dec overflows, and where
-   it is less than a normal number. */
+/* What types.h says of the orders: more than an ulp apart where sf * global_dec overflows, and
+   where it is less than a normal number. */
 Test(host_dequant, scales_that_leave_the_range_before_a_code_is_there)
 {
     static const float in_range[] = {0.0f, -0.0f, 0x1.5109a8p+127f, INFINITY};
