@@ -27,10 +27,6 @@ static void draw_options(back_case *b, uint64_t *state)
     c->row_stride = c->cols + gaps[host_below(state, 5)];
     c->batches = c->rows * c->cols <= 1000000 && host_below(state, 3) == 0 ? 3 : 1;
     c->batch_stride = c->rows * c->row_stride + unit * host_below(state, 3);
-    if (c->batches > 1 && host_below(state, 4) == 0) { /* their rows in turns */
-        c->batch_stride = c->row_stride;
-        c->row_stride = c->batches * c->batch_stride + gaps[host_below(state, 5)];
-    }
     c->pdl = (int)host_below(state, 2);
     c->global = (cases_scale)host_below(state, SCALE_KINDS);
     c->is_dec = (int)host_below(state, 2);
@@ -44,6 +40,10 @@ static void draw_options(back_case *b, uint64_t *state)
     b->y_shift = host_below(state, 4);
     b->q_shift = host_below(state, 4);
     b->sf_shift = host_below(state, 4);
+    if (c->batches > 1 && b->sf_shift == 0) { /* their rows in turns */
+        c->batch_stride = c->row_stride;
+        c->row_stride = c->batches * c->batch_stride + gaps[1 + b->q_shift];
+    }
 }
 
 static void run_drawn(back_case b, uint64_t *state)
