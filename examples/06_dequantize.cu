@@ -7,10 +7,10 @@
  * To change the format or the output type, edit one word below.
  *
  * How it works: a thread makes 16 bytes of four rows of the output, neighbours in a row by
- * neighbours, so that every store of a warp is one run of bytes. (With 32 bytes a thread, stored in
- * two halves, it takes twice as long.) The four rows are those whose scale bytes stand in one word
- * of 16 bytes in the tiled layouts: rows r, r + 32, r + 64, r + 96 in 128x4, four neighbours in
- * 8x4. All their codes are loaded before the first is decoded.
+ * neighbours, so that every store of a warp is one run of bytes. (32 bytes a thread, stored in two
+ * halves, would leave gaps in each store.) The four rows are those whose scale bytes stand in one
+ * word of 16 bytes in the tiled layouts: rows r, r + 32, r + 64, r + 96 in 128x4, four neighbours
+ * in 8x4. All their codes are loaded before the first is decoded.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/store.cuh>
@@ -77,11 +77,15 @@ typedef struct dequantize_scale {
 /**
  * shape    q: batches * rows * cols codes, row-major; cols whole blocks. sf: batches *
  *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes. y: row r of batch b starts at element
- *          b * batch_stride + r * row_stride.
+ *          b * batch_stride + r * row_stride; no two rows may share one: row_stride >= cols, and
+ *          batches lie one behind the other or row by row between each other.
  *          y, row_stride, batch_stride: multiples of 16 bytes. q: 8-byte aligned. sf: 16-byte
  *          aligned unless it is linear.
- * global   NVFP4: 0 or positive, finite; of one on the device that is not, elements are what the
- *          products give. Other formats ignore it and the association.
+ * global   NVFP4: +0 or positive, finite; of one on the device that is not, elements are what the
+ *          products give. On the device: 4-byte aligned. Other formats ignore it and the
+ *          association.
+ * range    a NaN scale byte gives NaNs; zero codes keep their sign, but are NaN with
+ *          FP4_SCALES_FIRST where sf * global overflows (fp4_association in types.h).
  */
 typedef struct dequantize_args {
     void *y;
@@ -295,11 +299,28 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ------------------------------------------------------------------------------ launcher */
 
-/* Negative, NaN or infinite, or what becomes that. Device scales cannot be looked at here. */
+/* Negative (-0 too), NaN or infinite, or what becomes that. Device scales cannot be looked at here.
+ */
 static int is_bad_scale(const dequantize_scale *s)
 {
-    return s->device == NULL &&
-           !(s->value >= 0.0f && s->value <= FP4_F32_MAX && (!s->is_enc || s->value > 0x1p-128f));
+    return s->device != NULL
+               ? (size_t)s->device % 4 != 0
+               : fp4_f32_bits(s->value) >= 0x7f800000u || (s->is_enc && s->value <= 0x1p-128f);
+}
+
+/* Rows of y that share elements, or such as no address reaches. */
+static int is_bad_strides(const dequantize_args *a)
+{
+    const size_t most = (size_t)-1 / ELEMENT;
+
+    if (a->row_stride < a->cols || a->row_stride > most / a->rows) {
+        return 1;
+    }
+    return a->batches > 1 &&
+           (a->batch_stride > most / a->batches ||
+            (a->batch_stride < (a->rows - 1) * a->row_stride + a->cols && /* not behind, and */
+             (a->batch_stride < a->cols ||                                /* not between */
+              a->batch_stride > (a->row_stride - a->cols) / (a->batches - 1))));
 }
 
 static int is_bad(const dequantize_args *a)
@@ -307,8 +328,7 @@ static int is_bad(const dequantize_args *a)
     return a->y == NULL || a->q == NULL || a->sf == NULL ||                            /* null */
            a->cols % BLOCK != 0 || (unsigned)a->layout > 2 || a->rows > 0x7fffff80u || /* shape */
            a->cols > 0xfffffff0u || (unsigned)a->association > 1 ||
-           a->rows * a->cols > (size_t)-1 / a->batches || a->row_stride < a->cols ||
-           a->row_stride > (size_t)-1 / ELEMENT || /* strides */
+           a->rows * a->cols > (size_t)-1 / a->batches || is_bad_strides(a) || /* strides */
            a->row_stride * ELEMENT % 16 != 0 ||
            (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->y % 16 != 0 ||
            (size_t)a->q % 8 != 0 || /* alignment */

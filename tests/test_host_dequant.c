@@ -192,6 +192,50 @@ Test(host_dequant, the_order_is_that_of_nvfp4)
     }
 }
 
+/* Codes 0, 8 (-0), 1 and 7 of one block, either way. */
+static void expect_both_orders(uint8_t sf, float dec, const float code_first[4],
+                               const float scales_first[4])
+{
+    const uint8_t q[8] = {0x80, 0x71};
+    const float *const expected[] = {code_first, scales_first};
+
+    for (int order = 0; order < 2; order++) {
+        fp4_tensor t = fp4_tensor_view(FP4_NVFP4, FP4_LAYOUT_LINEAR, 1, 16, (uint8_t *)(uintptr_t)q,
+                                       8, &sf, 1);
+        float matrix[16], blocks[16];
+        t.global_dec = dec;
+        CHECK_EQ(
+            fp4_ref_dequantize_to(&t, (fp4_association)order, FP4_F32, matrix, sizeof matrix, 16),
+            FP4_OK, "order %d, %a", order, (double)dec);
+        CHECK_EQ(fp4_ref_dequantize_blocks(q, 16, 16, &sf, FP4_SF_E4M3, dec, (fp4_association)order,
+                                           FP4_F32, blocks),
+                 FP4_OK, "blocks, order %d, %a", order, (double)dec);
+        for (size_t i = 0; i < 4; i++) {
+            const uint32_t bits = expected_bits(expected[order][i], FP4_F32);
+            CHECK_EQ(element_at((const uint8_t *)matrix, i, FP4_F32), bits,
+                     "order %d, %a, element %zu", order, (double)dec, i);
+            CHECK_EQ(element_at((const uint8_t *)blocks, i, FP4_F32), bits,
+                     "blocks, order %d, %a, element %zu", order, (double)dec, i);
+        }
+    }
+}
+
+/* What types.h says of the orders: more than an ulp apart where sf * global_dec overflows, and
+   where it is less than a normal number. */
+Test(host_dequant, scales_that_leave_the_range_before_a_code_is_there)
+{
+    static const float in_range[] = {0.0f, -0.0f, 0x1.5109a8p+127f, INFINITY};
+    static const float over[] = {NAN, NAN, INFINITY, INFINITY};
+    static const float small[] = {0.0f, -0.0f, 0.0f, 0x1.8p-148f};
+    static const float under[] = {0.0f, -0.0f, 0.0f, 0.0f};
+    static const float exact[] = {0.0f, -0.0f, 0x1p-149f, 0x1.2p-146f};
+    static const float rounded[] = {0.0f, -0.0f, 0x1p-149f, 0x1.8p-146f};
+
+    expect_both_orders(0x7e, 1e36f, in_range, over);
+    expect_both_orders(0x30, 0x1p-149f, small, under);
+    expect_both_orders(0x3c, 0x1p-149f, exact, rounded); /* 1.5: two units, not one and a half */
+}
+
 static void refuses(world *w, fp4_association association, fp4_dtype dtype, size_t y_bytes,
                     size_t stride, fp4_status status, const char *what)
 {
@@ -221,6 +265,8 @@ Test(host_dequant, what_cannot_be_is_refused_and_nothing_is_written)
         refuses(&w, FP4_CODE_FIRST, to, SIZE_MAX, SIZE_MAX, FP4_BAD_SHAPE, "a stride without end");
         w.t.global_dec = -0.5f;
         refuses(&w, FP4_CODE_FIRST, to, needed, w.row_stride, FP4_BAD_SCALE, "a negative scale");
+        w.t.global_dec = -0.0f;
+        refuses(&w, FP4_CODE_FIRST, to, needed, w.row_stride, FP4_BAD_SCALE, "minus zero");
         w.t.global_dec = INFINITY;
         refuses(&w, FP4_CODE_FIRST, to, needed, w.row_stride, FP4_BAD_SCALE, "an infinite scale");
         w.t = good;
@@ -318,6 +364,7 @@ Test(host_dequant, blocks_that_cannot_be_are_refused_and_nothing_is_written)
                  {16, 4, 0, 2, 0, 1.0f, FP4_BAD_TYPE},
                  {16, 4, 0, 0, FP4_E4M3, 1.0f, FP4_BAD_TYPE},
                  {16, 4, 0, 0, 0, -1.0f, FP4_BAD_SCALE},
+                 {16, 4, 0, 0, 0, -0.0f, FP4_BAD_SCALE},
                  {16, 4, 0, 0, 0, INFINITY, FP4_BAD_SCALE},
                  {16, 4, 0, 0, 0, NAN, FP4_BAD_SCALE}};
 

@@ -46,7 +46,10 @@ typedef enum fp4_layout {
 
 /**
  * In which order the two scales of NVFP4 multiply a decoded code; each product is rounded to f32.
- * Formats without a second level have one order. The results are an ulp apart at most.
+ * Formats without a second level have one order. Where sf * global_dec rounds to a normal number,
+ * the results are an ulp apart at most. Where it is subnormal or 0, FP4_SCALES_FIRST loses bits of
+ * the scales, or all of them; where it is infinite, so is every code, and the zeros are NaN, though
+ * code * sf * global_dec may be in range.
  */
 typedef enum fp4_association {
     FP4_CODE_FIRST = 0,  /* (code * sf) * global_dec: one rounding, code * sf being exact */

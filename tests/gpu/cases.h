@@ -222,7 +222,7 @@ static inline void case_expected(const gpu_case *c, const uint8_t *x, size_t bat
     fp4_tensor t = case_tensor(c, q, sf);
     fp4_status status;
 
-    if (c->format == FP4_MXFP4) {
+    if (c->format == FP4_MXFP4 || c->format == FP4_MXFP4_16) {
         status = fp4_ref_mxfp4_quantize(m, &t);
     } else if (c->format == FP4_MXFP8) {
         status = fp4_ref_mxfp8_quantize(m, &t);

@@ -40,6 +40,10 @@ static void draw_options(back_case *b, uint64_t *state)
     b->y_shift = host_below(state, 4);
     b->q_shift = host_below(state, 4);
     b->sf_shift = host_below(state, 4);
+    if (c->batches > 1 && b->sf_shift == 0) { /* their rows in turns */
+        c->batch_stride = c->row_stride;
+        c->row_stride = c->batches * c->batch_stride + gaps[1 + b->q_shift];
+    }
 }
 
 static void run_drawn(back_case b, uint64_t *state)
@@ -107,8 +111,7 @@ GPU_TEST(dequantize, mxfp4_16)
 
 /* ---------------------------------------------------------------- every code and scale byte */
 
-/* An element straight from the formula; the association's other order is an ulp off at most, and
-   the same where the global scale is 1. */
+/* An element straight from the formula; the orders are the same where the global scale is 1. */
 static float naive(fp4_format format, const uint8_t *q, uint8_t sf, size_t i, float dec,
                    fp4_association association)
 {
@@ -123,19 +126,21 @@ static float naive(fp4_format format, const uint8_t *q, uint8_t sf, size_t i, fl
 
 /* Row r of each matrix has scale byte r throughout, and every byte of codes, one after the other:
    all pairs of e2m1. A matrix for each global scale. */
-static void run_all_codes(const back_unit *unit, fp4_association association)
+static void run_all_codes(const back_unit *unit, fp4_layout layout, fp4_association association)
 {
     static const float decs[] = {1.0f,        0.3f,      1.0f / 2688.0f, 0.0f, 0x1p-149f,
                                  0x1.8p-128f, 0x1p120f,  0x1p-20f,       NAN,  INFINITY,
                                  -1.5f,       -INFINITY, FP4_F32_MAX};
     const size_t batches = !fp4_format_is_nvfp4(unit->format) ? 1
-                           : gpu_is_reduced()                 ? 3
-                                                              : sizeof decs / sizeof(float);
+                           : !gpu_is_reduced()                ? sizeof decs / sizeof(float)
+                           : layout == FP4_LAYOUT_LINEAR      ? 3
+                                                              : 1;
     const size_t cols = unit->format == FP4_MXFP8 ? 256 : 512, size = host_dtype_bytes(unit->dtype);
-    back_case b = back_case_of(unit, FP4_LAYOUT_LINEAR, 256, cols);
+    const size_t sf_cols = cols / fp4_format_block(unit->format);
+    back_case b = back_case_of(unit, layout, 256, cols);
+    uint8_t *linear = (uint8_t *)host_zeros(256 * sf_cols), *got;
     back_input in;
     back_device d;
-    uint8_t *got;
     gpu_buffer scales;
 
     b.c.batches = batches;
@@ -146,8 +151,11 @@ static void run_all_codes(const back_unit *unit, fp4_association association)
     for (size_t i = 0; i < back_q_bytes(&b); i++) {
         in.q[i] = (uint8_t)i;
     }
-    for (size_t i = 0; i < back_sf_bytes(&b); i++) {
-        in.sf[i] = (uint8_t)(i / case_sf_cols(&b.c));
+    for (size_t i = 0; i < 256 * sf_cols; i++) {
+        linear[i] = (uint8_t)(i / sf_cols);
+    }
+    for (size_t batch = 0; batch < batches; batch++) {
+        host_place_scales(in.sf + batch * case_sf_bytes(&b.c), layout, linear, 256, sf_cols);
     }
     d = back_device_new(&b, &in);
     scales = gpu_buffer_of(decs, batches * sizeof(float), 0);
@@ -165,10 +173,11 @@ static void run_all_codes(const back_unit *unit, fp4_association association)
                                                        : fp4_f32_to_bf16(x);
         CHECK_EQ(element_bits(got + i * size, unit->dtype),
                  element_bits((const uint8_t *)&bits, unit->dtype),
-                 "%s, code %zu of row %zu, global_dec %a, association %d", unit->name, col, row,
-                 (double)decs[batch], (int)association);
+                 "%s, %s, code %zu of row %zu, global_dec %a, association %d", unit->name,
+                 cases_layout[layout], col, row, (double)decs[batch], (int)association);
     }
     free(got);
+    free(linear);
     gpu_buffer_free(scales);
     back_device_free(d);
     back_input_free(in);
@@ -176,9 +185,9 @@ static void run_all_codes(const back_unit *unit, fp4_association association)
 
 GPU_TEST(dequantize, every_code_with_every_scale_byte)
 {
-    for (size_t i = 0; i < BACK_UNITS; i++) {
-        run_all_codes(&back_units[i], FP4_CODE_FIRST);
-        run_all_codes(&back_units[i], FP4_SCALES_FIRST);
+    for (size_t i = 0; i < 3 * BACK_UNITS; i++) {
+        run_all_codes(&back_units[i / 3], (fp4_layout)(i % 3), FP4_CODE_FIRST);
+        run_all_codes(&back_units[i / 3], (fp4_layout)(i % 3), FP4_SCALES_FIRST);
     }
 }
 

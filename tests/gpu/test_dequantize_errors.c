@@ -147,7 +147,22 @@ static void refuse_shapes(good_call g)
     REFUSED("a row stride of half a vector", args.row_stride += 8 / size);
     REFUSED("a row stride one element off", args.row_stride += 1);
     REFUSED("a row stride that overflows", args.row_stride = (size_t)1 << 63);
+    REFUSED("rows that overflow", args.row_stride = (size_t)1 << 62; args.rows = 3;
+            args.batches = 1);
     REFUSED("a matrix stride of half a vector", args.batch_stride += 8 / size);
+    REFUSED("matrices that overflow", args.batch_stride = (size_t)1 << 63);
+    REFUSED("matrices in one place", args.batch_stride = 0);
+    REFUSED("matrices that overlap", args.batch_stride = 7 * 144);
+    REFUSED("matrices that overlap by a vector",
+            args.batch_stride = 7 * 144 + args.cols - 16 / size);
+    ACCEPTED("matrices without a gap", args.batch_stride = 7 * 144 + args.cols);
+    REFUSED("rows in one place", args.batch_stride = 144);
+    ACCEPTED("rows in turns", args.row_stride = 288; args.batch_stride = 144);
+    ACCEPTED("rows in turns, without a gap", args.row_stride = 272; args.batch_stride = 144);
+    REFUSED("rows in turns that overlap", args.row_stride = 256; args.batch_stride = 144);
+    REFUSED("rows in turns, three a row", args.row_stride = 288; args.batch_stride = 144;
+            args.batches = 3);
+    REFUSED("rows that overlap their neighbours", args.row_stride = 288; args.batch_stride = 112);
     ACCEPTED("the same of a single matrix", args.batch_stride += 1; args.batches = 1);
     REFUSED("more rows than can be counted", args.rows = 0x7fffff81u);
     REFUSED("2^32 rows", args.rows = (size_t)1 << 32);
@@ -198,6 +213,19 @@ static void refuse_misaligned(good_call g)
             BLOCKS_ACCEPTED("floats", args.sf = g.d.sf.bytes + off; args.sf_type = FP4_SF_F32);
         }
     }
+    for (size_t off = 1; off < 8; off++) {
+        const float *global = (const float *)(const void *)(g.d.q.bytes + off);
+        if (off == 4 || !back_has_global(&g.b)) {
+            ACCEPTED("global", args.global.device = global);
+        } else {
+            REFUSED("global", args.global.device = global);
+        }
+        if (off == 4) {
+            BLOCKS_ACCEPTED("global", args.global.device = global);
+        } else {
+            BLOCKS_REFUSED("global", args.global.device = global);
+        }
+    }
 }
 
 GPU_TEST(dequantize_errors, misaligned_pointers)
@@ -209,7 +237,7 @@ GPU_TEST(dequantize_errors, misaligned_pointers)
    the same lines. */
 static void refuse_scales(good_call g)
 {
-    static const float bad[] = {-1.0f, INFINITY, -INFINITY, NAN, -0x1p-149f};
+    static const float bad[] = {-1.0f, INFINITY, -INFINITY, NAN, -0x1p-149f, -0.0f};
     static const float good[] = {0.0f, 0x1p-149f, 0x1p-128f, 1.0f, FP4_F32_MAX};
     static const float bad_enc[] = {0.0f, 0x1p-149f, 0x1p-128f};
     const int has_global = back_has_global(&g.b);
@@ -221,6 +249,9 @@ static void refuse_scales(good_call g)
         t.global_dec = bad[k];
         CHECK_EQ(fp4_ref_dequantize_to(&t, FP4_CODE_FIRST, FP4_F32, y, sizeof y, 32), FP4_BAD_SCALE,
                  "host, %a", (double)bad[k]);
+        CHECK_EQ(fp4_ref_dequantize_blocks(q, 32, 16, sf, FP4_SF_E4M3, bad[k], FP4_CODE_FIRST,
+                                           FP4_F32, y),
+                 FP4_BAD_SCALE, "host, blocks, %a", (double)bad[k]);
         if (has_global) {
             REFUSED("global_dec", args.global.value = bad[k]);
             REFUSED("global_enc", args.global.value = bad[k]; args.global.is_dec = 0);

@@ -18,7 +18,9 @@
  * shape    q: the codes as stored, eight e2m1 or four e4m3 a word; sf: their scale byte. Of
  *          NVFP4 with blocks of 32 the functions of 16 take halves; they know nothing of blocks.
  * range    each product is rounded to f32. A NaN scale byte (e4m3 0x7f, e8m0 255) gives NaNs, a
- *          zero code keeps its sign, as the host's fp4_ref_dequantize has it.
+ *          zero code keeps its sign, as the host's fp4_ref_dequantize_to has it; but for the scales
+ *          first where their product overflows: then zero codes are NaN, all others infinite
+ *          (fp4_association in types.h).
  * threads  none needed.
  */
 #ifndef FP4_DEVICE_DEQUANT_CUH

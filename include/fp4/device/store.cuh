@@ -117,7 +117,7 @@ FP4_D void fp4_swap_quads_(uint32_t a[4], uint32_t b[4], int high, int lanes)
 
 /**
  * fp4_store_u32x16 for four neighbouring lanes with neighbouring 64 bytes each, so that each store
- * of the warp writes runs of 64 bytes, not of 16: memory takes whole sectors twice as fast.
+ * of the warp writes runs of 64 bytes, not of 16: two whole sectors each, not halves of many.
  *
  * shape    p: this lane's own place. count: how many of the four lanes, from the first on, have
  *          something to store; 4 or more: all.

@@ -705,9 +705,10 @@ static inline fp4_status fp4_ref_check_output_(const void *y, fp4_dtype dtype, s
  *
  * shape    y: t->rows x t->cols elements of f32, f16 or bf16, row r at element r * row_stride, any
  *          alignment; y_bytes must reach the last element.
- * range    a NaN scale byte gives NaNs. Zero codes keep their sign.
- * errors   as for quantize, and FP4_BAD_SCALE for a second-level scale that is negative or NaN, or
- *          an infinite global_dec (0 is fine: a row of zeros has it); nothing written.
+ * range    a NaN scale byte gives NaNs. Zero codes keep their sign; but with FP4_SCALES_FIRST, or
+ *          an infinite row_dec, they are NaN where the scales are infinite (fp4_association).
+ * errors   as for quantize, and FP4_BAD_SCALE for a second-level scale that is negative (-0 too) or
+ *          NaN, or an infinite global_dec (0 is fine: a row of zeros has it); nothing written.
  */
 static inline fp4_status fp4_ref_dequantize_to(const fp4_tensor *t, fp4_association association,
                                                fp4_dtype dtype, void *y, size_t y_bytes,
@@ -777,12 +778,14 @@ static inline float fp4_ref_sf_(const void *sf, fp4_sf_type type, size_t i)
 
 /**
  * n e2m1 codes with a scale for each `block` of them, of any length, one after the other; with
- * FP4_SF_E8M0 FlashInfer's mxfp4_dequantize_host (which makes +0 of -0), with the others ModelOpt's
- * fp4_dequantize. A matrix is that if a row of it is whole blocks.
+ * FP4_SF_E8M0 FlashInfer's mxfp4_dequantize_host (which makes +0 of code 8; byte 0 is 2^-127 and
+ * 255 NaN there too, where e2m1_and_ufp8sf_scale_to_float has 0 and +Inf), with the others
+ * ModelOpt's fp4_dequantize, FP4_CODE_FIRST. A matrix is that if a row of it is whole blocks.
  *
  * shape    q: n / 2 bytes, n even. sf: n / block scales, linear, any alignment. y: n elements, any
  *          alignment.
- * range    global_dec: 0 or positive, finite; 1 for FP4_SF_E8M0. f32 scales may be anything.
+ * range    global_dec: +0 or positive, finite; 1 for FP4_SF_E8M0. f32 scales may be anything.
+ *          Zero codes as above.
  * errors   FP4_BAD_SHAPE, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE; nothing written.
  */
 static inline fp4_status fp4_ref_dequantize_blocks(const uint8_t *q, size_t n, size_t block,
