@@ -79,7 +79,7 @@ enum {
  * shape    q: rows * cols codes, row-major; cols: 64 or a multiple. sf: fp4_sf_bytes(layout, rows,
  *          cols / BLOCK) bytes. x: cols elements. y: rows elements.
  *          q, x: 16-byte aligned. sf: 4-byte aligned.
- * global   NVFP4: what the sums are multiplied by; 0 or positive, finite. Read from global_device
+ * global   NVFP4: what the sums are multiplied by; +0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.
  */
 typedef struct gemv_args {
@@ -313,8 +313,8 @@ static int is_bad(const gemv_args *a)
            (unsigned)a->layout > 2 || (size_t)a->q % 16 != 0 ||
            (size_t)a->x % 16 != 0 || /* align */
            (size_t)a->sf % 4 != 0 || (size_t)a->y % ELEMENT != 0 ||
-           (IS_NVFP4 && a->global_device == NULL &&
-            !(a->global_dec >= 0.0f && a->global_dec <= FP4_F32_MAX));
+           (IS_NVFP4 && (a->global_device != NULL ? (size_t)a->global_device % 4 != 0
+                                                  : fp4_f32_bits(a->global_dec) >= 0x7f800000u));
 }
 
 /**

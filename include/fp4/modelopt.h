@@ -180,7 +180,7 @@ FP4_HD uint8_t fp4_modelopt_nvfp4_sf(float amax, float global_dec)
  *
  * source   NVFP4QTensor.dequantize scales in this order, code * (decode(sf) * global_dec), in f32,
  *          then rounds to the dtype; code 8 is +0 to it. Ours (fp4_ref_dequantize) and its
- *          fp4_dequantize have (code * decode(sf)) * global_dec, which may be an ulp off.
+ *          fp4_dequantize have (code * decode(sf)) * global_dec: see fp4_association.
  */
 FP4_HD float fp4_modelopt_nvfp4_dec(uint8_t sf, float global_dec)
 {

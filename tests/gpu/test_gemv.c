@@ -753,6 +753,10 @@ static void refuse_misaligned(good_call g)
         } else {
             ACCEPTED("y by elements", args.y = g.d.y.bytes + off);
         }
+        if (off < 4 && gemv_has_global(&g.c)) {
+            REFUSED("global_device",
+                    args.global_device = (const float *)(const void *)(g.d.global.bytes + off));
+        }
     }
 }
 
@@ -764,7 +768,7 @@ GPU_TEST(gemv_errors, misaligned_pointers)
 /* The host reference draws the same lines. */
 static void refuse_scales(good_call g)
 {
-    static const float bad[] = {-1.0f, INFINITY, -INFINITY, NAN, -0x1p-149f};
+    static const float bad[] = {-1.0f, INFINITY, -INFINITY, NAN, -0x1p-149f, -0.0f};
     static const float good[] = {0.0f, 0x1p-149f, 0x1p-128f, 1.0f, FP4_F32_MAX};
     fp4_tensor t = fp4_tensor_view(g.c.unit->format, g.c.layout, g.c.rows, g.c.cols, g.o.q,
                                    gemv_q_bytes(&g.c), g.o.sf, gemv_sf_bytes(&g.c));
