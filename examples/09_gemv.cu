@@ -139,12 +139,9 @@ static __device__ __forceinline__ void make_all_digits(vector_digits *v, const g
 {
     fp4_ptx_barrier(); /* what stood there has been read */
 #pragma unroll 1
-    for (uint32_t slot = threadIdx.x; slot < PIECES; slot += THREADS) {
-        const uint32_t piece = from + slot % (PIECES / FOUR) * FOUR + slot / (PIECES / FOUR);
-        if (piece < a.cols / 16) {
-            const uint8_t *x = (const uint8_t *)a.x + piece * (size_t)(4 * WORDS);
-            make_digits(v, slot, WIDEN(LOAD(x)));
-        }
+    for (uint32_t i = threadIdx.x; i < PIECES && from + i < a.cols / 16; i += THREADS) {
+        const uint8_t *x = (const uint8_t *)a.x + (from + i) * (size_t)(4 * WORDS);
+        make_digits(v, i % FOUR * (PIECES / FOUR) + i / FOUR, WIDEN(LOAD(x)));
     }
     fp4_ptx_barrier();
 }
