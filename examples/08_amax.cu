@@ -9,8 +9,8 @@
  * How it works: a thread goes down the rows with 16 columns, four rows at a time, and lanes that
  * share a block ask each other. At the end each CTA has one number; the last to come knows that of
  * the tensor (fp4_grid_max). A maximum does not depend on the order, and NaN is left out at the
- * start, so the result is the same each time. Blocks of other lengths have a warp each; where only
- * the tensor is asked for, and there are no whole pieces, all threads go over it element by element.
+ * start, so the result is the same each time. Other blocks have a warp each; and where only the
+ * tensor is asked for, but it has no whole pieces, all threads go over it element by element.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/reduce.cuh>
