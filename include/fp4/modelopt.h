@@ -13,11 +13,11 @@
  *     MXFP4QTensor.quantize             fp4_modelopt_mxfp4_sf, _code; fp4_modelopt_mx_dec
  *     MXFP8QTensor.quantize             fp4_modelopt_mxfp8_sf, _code
  *
- * A scale is a float, what codes are multiplied by: `dec`. Where these differ from each other and from
- * ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5 becomes 1;
- * NaN becomes -6 times the scale; no result is -0; elements are divided by the scale, not
- * multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole matrices:
- * host/modelopt.h.
+ * A scale is a float, what codes are multiplied by: `dec`. Where these differ from each other and
+ * from ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5
+ * becomes 1; NaN becomes -6 times the scale; no result is -0; elements are divided by the scale,
+ * not multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole
+ * matrices: host/modelopt.h.
  *
  * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py, nvfp4_tensor.py,
  *          mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and of Python's numbers are
