@@ -112,7 +112,8 @@ static void refuse_shapes(const good_call *g)
     REFUSED("more columns than can be counted",
             args.cols = args.x_stride = args.y_stride = (size_t)1 << 31 << 10);
     ACCEPTED("a row of more than 2^31 elements",
-             args.cols = args.x_stride = args.y_stride = (size_t)3 << 30);
+             args.cols = args.x_stride = args.y_stride =
+                 ((size_t)3 << 30) + (fake_is_pieces(&g->c) ? 0 : 6));
     REFUSED("sizes that overflow", args.cols = args.x_stride = args.y_stride = top);
     REFUSED("more CTAs than a grid has", args.rows = (size_t)1 << 40);
     if (block > 1) {
