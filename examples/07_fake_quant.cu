@@ -395,7 +395,7 @@ static int is_bad_strides(const fake_args *a)
                       (size_t)a->y % OUT_ELEMENT != 0);
 }
 
-/* In place each thread reads only what it writes itself, later. */
+/* In place a warp reads only what it writes itself, later. */
 static int is_bad_in_place(const fake_args *a)
 {
     return a->y == a->x && ((int)ELEMENT != (int)OUT_ELEMENT || a->x_stride != a->y_stride);
