@@ -106,17 +106,25 @@ enum {
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * shape    x, y: rows x cols, row r at element r * x_stride, r * y_stride; cols: whole blocks. All
- *          of them, and the strides, aligned to 16 bytes. y may be x if they have the same type.
+ * shape    x, y: rows x cols, row r at element r * x_stride, r * y_stride; cols: whole blocks, less
+ *          than 2^35. x, y and their strides aligned to 16 bytes. But where pieces of 16 are not
+ *          whole, as cast and modelopt with amax may have it (cols % 16 != 0, or block % 16 != 0),
+ *          no gaps, x_stride = y_stride = cols, and x and y aligned to their elements; slower.
+ *          In place, y = x: elements of the same size, the same stride. No other overlap.
  * global   nvfp4: the global_enc of rows r at global_device[r / global_rows], of all where
  *          global_rows is 0; or, where that is null, `global` for all. Positive and finite.
- *          modelopt: likewise the largest amax of the tensor. Others: not used.
+ *          modelopt: likewise the largest amax of the tensor, if fp8_max is not 0 or there is no
+ *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major; not negative, not NaN. What exceeds it is
  *          clipped.
  * block    modelopt with amax: the length of its blocks, any that divides cols. Others: not used.
  * fp8_max  modelopt with amax: 448; 256 leaves room above; 0: scales are not rounded to e4m3.
- * clipped  null, or rows * cols / 8 bytes, aligned to 2: bit i % 8 of byte i / 8 is 1 where element
- *          i = row * cols + col was more than the largest code, |x * enc| > 6 (mxfp8: 448).
+ * clipped  null, or ceil(rows * cols / 8) bytes, aligned to 2 where pieces are whole: bit i % 8 of
+ *          byte i / 8 is 1 where element i = row * cols + col was more than the largest code:
+ *          |x * enc| > 6 (mxfp8: 448), of modelopt and cast |x| / scale > 6. NaN is not. Bits
+ *          behind the last are 0. Where an nvfp4 scale byte underflows to 0, y is 0 and enc is
+ *          FLT_MAX: every |x| above 1.8e-38 is clipped. Where a static modelopt scale is 0, y is 0
+ *          too, but here the scale counts as 1: |x| > 6.
  */
 typedef struct fake_args {
     void *y;
@@ -364,6 +372,12 @@ static int is_bad_global(float global)
     return IS_MODELOPT ? !(global >= 0.0f) : !(global > 0x1p-128f && global <= FP4_F32_MAX);
 }
 
+/* Whether anything follows from it. */
+static int has_global(const fake_args *a)
+{
+    return HAS_GLOBAL && !(IS_MODELOPT && a->amax != NULL && a->fp8_max == 0.0f);
+}
+
 /* Whether fake_rows can do it; else fake_any has to. */
 static int is_whole_pieces(const fake_args *a)
 {
@@ -381,17 +395,24 @@ static int is_bad_strides(const fake_args *a)
                       (size_t)a->y % OUT_ELEMENT != 0);
 }
 
+/* In place a warp reads only what it writes itself, later. */
+static int is_bad_in_place(const fake_args *a)
+{
+    return a->y == a->x && ((int)ELEMENT != (int)OUT_ELEMENT || a->x_stride != a->y_stride);
+}
+
 static int is_bad(const fake_args *a)
 {
     const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? (size_t)BLOCK
                          : IS_MODELOPT                               ? a->block
                                                                      : 1;
 
-    return a->x == NULL || a->y == NULL ||                                          /* null */
-           block == 0 || a->cols % block != 0 || a->cols / 16 > 0xffffffffu / 64 || /* shape */
-           is_bad_strides(a) || (size_t)a->amax % 4 != 0 ||
+    return a->x == NULL || a->y == NULL ||                                     /* null */
+           block == 0 || a->cols % block != 0 || a->cols / 16 > 0x7fffffffu || /* shape */
+           is_bad_strides(a) || is_bad_in_place(a) || (size_t)a->amax % 4 != 0 ||
            (is_whole_pieces(a) && (size_t)a->clipped % 2 != 0) ||
-           (HAS_GLOBAL && a->global_device == NULL && is_bad_global(a->global)) ||
+           (has_global(a) && (a->global_device == NULL ? is_bad_global(a->global)
+                                                       : (size_t)a->global_device % 4 != 0)) ||
            (IS_MODELOPT && a->amax != NULL && a->fp8_max != 0.0f && a->fp8_max != 448.0f &&
             a->fp8_max != 256.0f);
 }
@@ -424,32 +445,37 @@ static cudaError_t launch(const void *kernel, size_t ctas, uint32_t width, void 
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, number or null pointer:
  *          nothing launched, nothing written. rows = 0 or cols = 0 is no error.
  */
-static cudaError_t fake_quantize(const fake_args *a, int pdl, cudaStream_t stream)
+static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t stream)
 {
-    const size_t pieces = a->cols / 16;
+    const size_t pieces = args->cols / 16;
+    fake_args a = *args;
     fake_grid g;
-    void *arguments[] = {(void *)a, &g};
+    void *arguments[] = {&a, &g};
     uint32_t width = THREADS;
     size_t down, each = EACH;
 
-    if (a->rows == 0 || a->cols == 0) {
+    if (a.rows == 0 || a.cols == 0) {
         return cudaSuccess;
     }
-    if (is_bad(a)) {
+    if (is_bad(&a)) {
         return cudaErrorInvalidValue;
     }
-    if (!IS_OURS && !is_whole_pieces(a)) {
-        return launch((const void *)fake_any, (a->rows * a->cols / 8 + THREADS) / THREADS, THREADS,
+    if (!has_global(&a)) {
+        a.global_device = NULL;
+        a.global_rows = 0;
+    }
+    if (!IS_OURS && !is_whole_pieces(&a)) {
+        return launch((const void *)fake_any, (a.rows * a.cols / 8 + THREADS) / THREADS, THREADS,
                       arguments, pdl, stream);
     }
     while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
         width /= 2; /* until no more than an eighth of the columns is wasted */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
-    if (a->rows * pieces <= SMALL) {
+    if (a.rows * pieces <= SMALL) {
         each = 1;
     }
-    down = (a->rows + each * (THREADS / width) - 1) / (each * (THREADS / width));
+    down = (a.rows + each * (THREADS / width) - 1) / (each * (THREADS / width));
     return down > 0x7fffffffu ? cudaErrorInvalidValue
                               : launch(each == 1 ? (const void *)fake_few : (const void *)fake_rows,
                                        down * g.across, width, arguments, pdl, stream);

@@ -9,7 +9,8 @@
  * How it works: a thread goes down the rows with 16 columns, four rows at a time, and lanes that
  * share a block ask each other. At the end each CTA has one number; the last to come knows that of
  * the tensor (fp4_grid_max). A maximum does not depend on the order, and NaN is left out at the
- * start, so the result is the same each time.
+ * start, so the result is the same each time. Other blocks have a warp each; and where only the
+ * tensor is asked for, but it has no whole pieces, all threads go over it element by element.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/reduce.cuh>
@@ -49,14 +50,15 @@ enum {
 
 /**
  * shape      x: rows x cols, row r at element r * x_stride; no alignment but that of elements, but
- *            it is slow where x and its rows are not 16-byte aligned or cols % 16 != 0.
+ *            it is slower where x and its rows are not 16-byte aligned or cols % 16 != 0.
  * block_amax null, or the amax of each block: rows * cols / block floats, row-major; block: any
- *            length that divides cols; powers of two from 16 to 512 are fast.
+ *            length that divides cols, but one warp has a block: a few long ones are slow. Powers
+ *            of two from 16 to 512 are fast. Without block_amax it is not looked at.
  * amax       null, or where the amax of x goes; global_enc, global_dec: null, or where its
  *            fp4_nvfp4_global_enc goes, and the reciprocal.
  * workspace  for these three: two words, 0 before the first call; each call leaves them 0. Calls
  *            that may overlap need two of their own each.
- * range      NaN is left out: of nothing but NaN it is 0.
+ * range      NaN is left out: of nothing but NaN it is 0, and so of no elements at all.
  */
 typedef struct amax_args {
     const void *x;
@@ -83,7 +85,7 @@ typedef struct scales_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-static __device__ int wants_tensor(const amax_args &a)
+static __host__ __device__ int wants_tensor(const amax_args &a)
 {
     return a.amax != NULL || a.global_enc != NULL || a.global_dec != NULL;
 }
@@ -172,6 +174,29 @@ static __global__ void __launch_bounds__(THREADS) amax_any(const amax_args a)
     finish(a, all);
 }
 
+/* All elements, whatever the rows are: neighbouring threads have neighbouring elements. */
+static __global__ void __launch_bounds__(THREADS) amax_elements(const amax_args a)
+{
+    const size_t first = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    const size_t step = (size_t)gridDim.x * THREADS, down = step / a.cols, right = step % a.cols;
+    size_t row = first / a.cols, col = first % a.cols;
+    float all = 0.0f;
+
+    fp4_pdl_wait();
+    fp4_pdl_trigger();
+    while (row < a.rows) {
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) { /* `step` elements on: no division */
+            const float x = row < a.rows ? ONE(a.x, row * a.x_stride + col) : 0.0f;
+            const int is_next = col >= a.cols - right;
+            all = fp4_ptx_max(all, fp4_ptx_abs(x));
+            row += down + (size_t)is_next;
+            col = is_next ? col - (a.cols - right) : col + right;
+        }
+    }
+    finish(a, all);
+}
+
 static __global__ void __launch_bounds__(THREADS) compute_scales(const scales_args a)
 {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
@@ -191,18 +216,28 @@ static __global__ void __launch_bounds__(THREADS) compute_scales(const scales_ar
 
 /* ------------------------------------------------------------------------------ launchers */
 
+/* Of what is asked for of the tensor. */
+static int is_bad_tensor(const amax_args *a)
+{
+    const size_t all = (size_t)a->amax | (size_t)a->global_enc | (size_t)a->global_dec;
+    return a->workspace == NULL || (all | (size_t)a->workspace) % 4 != 0;
+}
+
 static int is_bad(const amax_args *a)
 {
-    const int has_tensor = a->amax != NULL || a->global_enc != NULL || a->global_dec != NULL;
-
-    return a->x == NULL || (a->block_amax == NULL && !has_tensor) ||        /* null */
-           (has_tensor && a->workspace == NULL) || a->x_stride < a->cols || /* shape */
+    return a->x == NULL || (a->block_amax == NULL && !wants_tensor(*a)) ||    /* null */
+           (wants_tensor(*a) && is_bad_tensor(a)) || a->x_stride < a->cols || /* shape */
            a->x_stride > (size_t)-1 / ELEMENT / a->rows || (size_t)a->x % ELEMENT != 0 ||
            (a->block_amax != NULL && (a->block == 0 || a->cols % a->block != 0)) ||
-           ((size_t)a->block_amax | (size_t)a->amax | (size_t)a->global_enc |
-            (size_t)a->global_dec | (size_t)a->workspace) %
-                   4 !=
-               0;
+           (size_t)a->block_amax % 4 != 0;
+}
+
+/* Whether amax_rows can do it. */
+static int is_whole_pieces(const amax_args *a)
+{
+    const size_t lanes = a->block / 16;
+    return a->cols % 16 == 0 && a->block % 16 == 0 && lanes <= 32 && (lanes & (lanes - 1)) == 0 &&
+           (size_t)a->x % 16 == 0 && a->x_stride * ELEMENT % 16 == 0 && a->cols / 16 <= 0x7fffffffu;
 }
 
 static int is_bad_scales(const scales_args *a)
@@ -242,29 +277,36 @@ static size_t at_most(size_t a, size_t b)
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment or null pointer: nothing
- *          launched, nothing written. rows = 0 or cols = 0 is no error, and nothing is written.
+ *          launched, nothing written. rows = 0 or cols = 0 is no error: there are no blocks, and
+ *          the tensor is one of zeros, with the amax 0; x is not looked at.
  */
 static cudaError_t find_amax(const amax_args *args, int pdl, cudaStream_t stream)
 {
     amax_args a = *args;
     uint32_t width = 32;
     void *arguments[] = {&a, &width};
-    size_t lanes, across, down;
+    size_t across, down;
 
     if (a.rows == 0 || a.cols == 0) {
-        return cudaSuccess;
+        a.rows = 0;
+        a.cols = 1;
+        if (!wants_tensor(a)) {
+            return cudaSuccess;
+        }
+        return is_bad_tensor(&a)
+                   ? cudaErrorInvalidValue
+                   : launch((const void *)amax_elements, dim3(1), arguments, pdl, stream);
     }
     if (is_bad(&a)) {
         return cudaErrorInvalidValue;
     }
-    a.block = a.block_amax != NULL ? a.block : a.cols % 16 == 0 ? 16 : a.cols;
-    lanes = a.block / 16;
-    if (a.cols % 16 != 0 || a.block % 16 != 0 || lanes > 32 || (lanes & (lanes - 1)) != 0 ||
-        (size_t)a.x % 16 != 0 || a.x_stride * ELEMENT % 16 != 0 || a.cols / 16 > 0x7fffffffu) {
-        const size_t warps = a.rows * (a.cols / a.block);
-        return launch((const void *)amax_any,
-                      dim3((unsigned)at_most(warps / (THREADS / 32) + 1, ENOUGH)), arguments, pdl,
-                      stream);
+    a.block = a.block_amax != NULL ? a.block : 16;
+    if (!is_whole_pieces(&a)) {
+        const int has_blocks = a.block_amax != NULL;
+        const size_t each = has_blocks ? THREADS / 32 : EACH * THREADS; /* of a CTA */
+        const size_t n = has_blocks ? a.rows * (a.cols / a.block) : a.rows * a.cols;
+        return launch(has_blocks ? (const void *)amax_any : (const void *)amax_elements,
+                      dim3((unsigned)at_most(n / each + 1, ENOUGH)), arguments, pdl, stream);
     }
     while (width < THREADS && width < a.cols / 16) {
         width *= 2;

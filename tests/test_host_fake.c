@@ -444,6 +444,54 @@ Test(host_fake, what_cannot_be_is_refused_and_nothing_is_written)
     }
 }
 
+/* The largest amax, where scales are not rounded to e4m3: nothing follows from it. */
+Test(host_fake, a_number_that_nothing_follows_from_is_not_looked_at)
+{
+    static const float globals[] = {1.0f, -1.0f, NAN, -INFINITY};
+    uint64_t state = 6;
+
+    for (size_t i = 0; i < 4; i++) {
+        fake_case c = case_new(FP4_FAKE_MODELOPT, FP4_BF16, FP4_F32, 2, 48, HOST_MODERATE, &state);
+        const float amax[4] = {1.0f, 0.0f, 3.0f, 0.5f};
+        c.fake.amax = amax;
+        c.fake.block = 24;
+        c.fake.fp8_max = 0.0f;
+        c.fake.global = globals[i];
+        case_run(&c);
+        expect_modelopt(&c);
+        case_free(c);
+    }
+}
+
+/* What is clipped where the scale of a block is 0: y is 0 everywhere. */
+Test(host_fake, clipped_bits_of_scales_of_zero)
+{
+    static const float x[16] = {1e-3f, -1e-3f, 0.0f,     -0.0f,     6.0f,   -6.0f,  6.5f,    -6.5f,
+                                NAN,   1e30f,  INFINITY, -INFINITY, 1e-38f, 2e-38f, -2e-38f, 1.0f};
+    static const float amax[1] = {1e-9f}, none[1] = {0.0f};
+    uint8_t bits[2];
+    float y[16];
+    fp4_fake f;
+
+    memset(&f, 0, sizeof f);
+    f.rule = FP4_FAKE_NVFP4;
+    f.global = 1.0f;
+    f.amax = amax; /* / 6, in e4m3: 0 */
+    for (int k = 0; k < 2; k++) {
+        cr_assert(fp4_ref_fake_quantize(fp4_matrix_f32(x, 1, 16, 16), &f, FP4_F32, y, sizeof y, 16,
+                                        bits, sizeof bits) == FP4_OK);
+        for (size_t i = 0; i < 16; i++) {
+            const int is_clipped = k == 0 ? fabsf(x[i]) > 1.8e-38f : fabsf(x[i]) > 6.0f;
+            CHECK_EQ(y[i] == 0.0f, 1, "rule %d, y %zu: %a", (int)f.rule, i, (double)y[i]);
+            CHECK_EQ(bits[i / 8] >> (i % 8) & 1, is_clipped, "rule %d, bit %zu", (int)f.rule, i);
+        }
+        f.rule = FP4_FAKE_MODELOPT;
+        f.amax = none;
+        f.block = 16;
+        f.fp8_max = 448.0f;
+    }
+}
+
 /* Bits are for whoever wants them. */
 Test(host_fake, bits_are_optional)
 {

@@ -13,11 +13,11 @@
  *     MXFP4QTensor.quantize             fp4_modelopt_mxfp4_sf, _code; fp4_modelopt_mx_dec
  *     MXFP8QTensor.quantize             fp4_modelopt_mxfp8_sf, _code
  *
- * A scale is a float, what codes are multiplied by. Where these differ from each other and from
- * ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5 becomes 1;
- * NaN becomes -6 times the scale; no result is -0; elements are divided by the scale, not
- * multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole matrices:
- * host/modelopt.h.
+ * A scale is a float, what codes are multiplied by: `dec`. Where these differ from each other and
+ * from ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5
+ * becomes 1; NaN becomes -6 times the scale; no result is -0; elements are divided by the scale,
+ * not multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole
+ * matrices: host/modelopt.h.
  *
  * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py, nvfp4_tensor.py,
  *          mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and of Python's numbers are
@@ -63,10 +63,16 @@ FP4_HD fp4_modelopt_level fp4_modelopt_level_of(float global_amax, float fp8_max
     return level;
 }
 
+/* The scale of a block in units of its second level, still to be rounded to e4m3. */
+FP4_HD float fp4_modelopt_units_(float amax, fp4_modelopt_level level)
+{
+    return fp4_mul_rn(fp4_modelopt_scale_f32(amax), level.to_e4m3);
+}
+
 /** The scale of a block from its amax, through an e4m3. It may be 0. */
 FP4_HD float fp4_modelopt_scale_at(float amax, fp4_modelopt_level level)
 {
-    const uint8_t sf = fp4_f32_to_e4m3(fp4_mul_rn(fp4_modelopt_scale_f32(amax), level.to_e4m3));
+    const uint8_t sf = fp4_f32_to_e4m3(fp4_modelopt_units_(amax, level));
     return fp4_mul_rn(fp4_e4m3_to_f32(sf), level.from_e4m3);
 }
 
@@ -76,12 +82,12 @@ FP4_HD float fp4_modelopt_scale(float amax, float global_amax, float fp8_max)
     return fp4_modelopt_scale_at(amax, fp4_modelopt_level_of(global_amax, fp8_max));
 }
 
-/* |x| / scale to the nearest value of e2m1, ties to even, times scale, with the sign of x. */
-FP4_HD float fp4_modelopt_fake_(float x, float scale)
+/* |x| / divisor to the nearest value of e2m1, ties to even, times divisor, with the sign of x. */
+FP4_HD float fp4_modelopt_fake_(float x, float divisor)
 {
     const float magnitude = fp4_bits_f32(fp4_f32_bits(x) & 0x7fffffffu);
-    const float nearest = fp4_e2m1_to_f32(fp4_f32_to_e2m1(fp4_div_rn(magnitude, scale)));
-    const float y = fp4_mul_rn(nearest, scale);
+    const float nearest = fp4_e2m1_to_f32(fp4_f32_to_e2m1(fp4_div_rn(magnitude, divisor)));
+    const float y = fp4_mul_rn(nearest, divisor);
 
     return x >= 0.0f ? y : fp4_add_rn(-y, 0.0f); /* no -0 */
 }
@@ -92,16 +98,16 @@ FP4_HD float fp4_modelopt_cast(float x)
     return fp4_modelopt_fake_(x, 1.0f);
 }
 
-/** What elements of a block whose scale is given are divided by: 1 for 0, infinity and NaN. */
-FP4_HD float fp4_modelopt_divisor(float scale)
+/** What elements of a block with scale dec are divided by: dec, but 1 for 0, infinity and NaN. */
+FP4_HD float fp4_modelopt_divisor(float dec)
 {
-    return fp4_f32_bits(scale) - 1u < 0x7f7fffffu ? scale : 1.0f;
+    return fp4_f32_bits(dec) - 1u < 0x7f7fffffu ? dec : 1.0f;
 }
 
-/** An element of a block whose scale is given. Infinite and NaN scales count as 1. */
-FP4_HD float fp4_modelopt_fake_static(float x, float scale)
+/** An element of a block whose scale is given: dec. Infinite and NaN scales count as 1. */
+FP4_HD float fp4_modelopt_fake_static(float x, float dec)
 {
-    return scale == 0.0f ? 0.0f : fp4_modelopt_fake_(x, fp4_modelopt_divisor(scale));
+    return dec == 0.0f ? 0.0f : fp4_modelopt_fake_(x, fp4_modelopt_divisor(dec));
 }
 
 /* a / divisor by its reciprocal, correctly rounded; see device/modelopt.cuh. */
@@ -111,7 +117,7 @@ FP4_HD float fp4_modelopt_quotient_(float a, float divisor, float reciprocal)
     return fp4_fma_rn(fp4_fma_rn(-q, divisor, a), reciprocal, q);
 }
 
-/** 1 where |x| / divisor is more than e2m1 has. */
+/** 1 where |x| / divisor is more than e2m1 has: of a block of scale 0, |x| > 6. */
 FP4_HD int fp4_modelopt_is_clipped(float x, float divisor)
 {
     return fp4_div_rn(fp4_bits_f32(fp4_f32_bits(x) & 0x7fffffffu), divisor) > FP4_E2M1_MAX;
@@ -124,13 +130,23 @@ FP4_HD float fp4_modelopt_dynamic_dec(float global_amax)
     return given <= 0.0f ? 1e-12f : given;
 }
 
+/* A block's scale in units of that, still to be rounded to e4m3; and the scale, once it is. */
+FP4_HD float fp4_modelopt_dynamic_units_(float amax, float dynamic_dec)
+{
+    return fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
+}
+
+FP4_HD float fp4_modelopt_dynamic_from_(float rounded, float dynamic_dec)
+{
+    const float dec = fp4_mul_rn(rounded, dynamic_dec);
+    return dec >= 1e-5f ? dec : 1.0f;
+}
+
 /** The scale of a block from its amax and that, as the dynamic quantizer has it. */
 FP4_HD float fp4_modelopt_dynamic_scale_at(float amax, float dynamic_dec)
 {
-    const float f32 = fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
-    const float scale = fp4_mul_rn(fp4_e4m3_to_f32(fp4_f32_to_e4m3(f32)), dynamic_dec);
-
-    return scale >= 1e-5f ? scale : 1.0f;
+    const uint8_t sf = fp4_f32_to_e4m3(fp4_modelopt_dynamic_units_(amax, dynamic_dec));
+    return fp4_modelopt_dynamic_from_(fp4_e4m3_to_f32(sf), dynamic_dec);
 }
 
 /** Both at once. */
@@ -139,10 +155,10 @@ FP4_HD float fp4_modelopt_dynamic_scale(float amax, float global_amax)
     return fp4_modelopt_dynamic_scale_at(amax, fp4_modelopt_dynamic_dec(global_amax));
 }
 
-/** An element of a block with such a scale. */
-FP4_HD float fp4_modelopt_fake_dynamic(float x, float scale)
+/** An element of a block with such a scale: dec. */
+FP4_HD float fp4_modelopt_fake_dynamic(float x, float dec)
 {
-    return fp4_modelopt_fake_(x, scale);
+    return fp4_modelopt_fake_(x, dec);
 }
 
 /* ---------------------------------------------------------------- NVFP4QTensor */

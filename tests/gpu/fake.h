@@ -105,6 +105,13 @@ static inline size_t fake_block(const fake_case *c)
                                             : 16;
 }
 
+/** Whether anything follows from it. */
+static inline int fake_needs_global(const fake_case *c)
+{
+    return fake_has_global(c->unit) &&
+           (c->unit->rule != FP4_FAKE_MODELOPT || !c->is_static || c->fp8_max != 0.0f);
+}
+
 /** Whether a thread can take 16 elements at a time; where not, there may be no gaps. */
 static inline int fake_is_pieces(const fake_case *c)
 {
@@ -288,7 +295,8 @@ static inline fake_device fake_device_new(const fake_case *c, const fake_operand
     a->y_stride = c->y_stride;
     a->global_device = c->on_device ? (const float *)(const void *)d.globals.bytes : NULL;
     a->global_rows = c->global_rows;
-    a->global = c->on_device || !fake_has_global(c->unit) ? host_bits(0x7fc00000u) : c->global;
+    a->global =
+        c->on_device || !fake_needs_global(c) ? host_bits(0x7fc00000u) : c->global; /* not used */
     a->amax = c->is_static ? (const float *)(const void *)d.amax.bytes : NULL;
     a->block = c->block;
     a->fp8_max = c->fp8_max;

@@ -211,21 +211,20 @@ static void expect_all(gpu_buffer b, const void *expected, const char *text)
     free(got);
 }
 
-/* All that a launch may write: what is asked for is as on the host, all else as before, the
-   workspace 0. */
+/* All that a launch may write: what is asked for is as on the host, also of a tensor without
+   elements, all else as before, the workspace 0. */
 static void amax_expect_written(const amax_case *c, const amax_device *d, const amax_expected *e,
                                 int poison)
 {
     static const uint32_t zeros[2] = {0, 0};
-    const int is_empty = c->rows == 0 || c->cols == 0;
     uint8_t *blocks = (uint8_t *)host_zeros(d->blocks.size), tensor[sizeof e->tensor];
 
     memset(blocks, poison, d->blocks.size);
     memset(tensor, poison, sizeof tensor);
-    if (c->wants & WANTS_BLOCKS && !is_empty) {
+    if (c->wants & WANTS_BLOCKS) {
         memcpy(blocks, e->blocks, d->blocks.size);
     }
-    for (size_t i = 0; i < TENSOR && !is_empty; i++) {
+    for (size_t i = 0; i < TENSOR; i++) {
         if (c->wants >> i & 1) {
             memcpy(tensor + i * sizeof(float), &e->tensor[i], sizeof(float));
         }
@@ -363,6 +362,48 @@ GPU_TEST(amax, each_output_alone)
             amax_run(&c, x);
             free(x);
         }
+    }
+}
+
+/* The tensor alone, of rows without whole pieces: one element that is not zero, in the corners and
+   anywhere. With more elements than all threads have at a time, and rows of more and of less. */
+GPU_TEST(amax, tensors_of_odd_sizes)
+{
+    static const size_t shapes[][2] = {{1, 1},    {1, 7},      {3, 5},       {255, 1},    {1025, 3},
+                                       {37, 767}, {2, 100003}, {1, 1000003}, {1, 5000011}};
+    const size_t count = gpu_is_reduced() ? 8 : 9;
+    uint64_t state = 825;
+
+    for (size_t i = 0; i < count * AMAX_UNITS; i++) {
+        const size_t *shape = shapes[i % count];
+        amax_case c = amax_case_of(&amax_units[i / count], shape[0], shape[1], 0);
+        uint8_t *x;
+        c.wants = 1 + (int)host_below(&state, WANTS_TENSOR);
+        c.x_stride += i % 2 ? 5 : 0;
+        c.shift = host_below(&state, 3);
+        x = amax_constant(&c, 0);
+        for (uint32_t k = 0; k < (shape[1] > 1000 ? 3 : 8); k++) {
+            const size_t row = k < 2 ? k * (c.rows - 1) : host_below(&state, (uint32_t)c.rows);
+            const size_t col = k < 2 ? k * (c.cols - 1) : host_below(&state, (uint32_t)c.cols);
+            put(&c, x, row, col, 0x3f01u);
+            amax_run(&c, x);
+            put(&c, x, row, col, 0);
+        }
+        free(x);
+    }
+}
+
+/* No elements: the numbers are those of the host, whatever x is; there are no blocks. */
+GPU_TEST(amax, tensors_of_no_elements)
+{
+    for (size_t i = 0; i < 3 * AMAX_UNITS * WANTS_ALL; i++) {
+        static const size_t shapes[][2] = {{0, 48}, {5, 0}, {0, 0}};
+        const size_t *shape = shapes[i / AMAX_UNITS % 3];
+        amax_case c = amax_case_of(&amax_units[i % AMAX_UNITS], shape[0], shape[1], 16);
+        uint8_t *x = (uint8_t *)host_zeros(1);
+        c.wants = 1 + (int)(i / AMAX_UNITS / 3);
+        amax_run(&c, x);
+        free(x);
     }
 }
 
@@ -933,9 +974,30 @@ static void refuse_scales(good_call g)
     }
 }
 
-GPU_TEST(amax_errors, bad_scales){FOR_EACH_CALL(refuse_scales(g))}
+GPU_TEST(amax_errors, bad_scales)
+{
+    FOR_EACH_CALL(refuse_scales(g))
+}
 
-/* Sizes that leave nothing to do: success, whatever else is given. */
+/* Of no elements the numbers are written, and where they go has to be right; nothing else has. */
+static void refuse_no_elements(good_call g)
+{
+    for (int zero = 0; zero < 3; zero++) {
+#define ZEROS args.rows = zero == 0 ? 7 : 0, args.cols = zero == 1 ? 7 : 0, args.x = NULL
+        ACCEPTED("of nothing", ZEROS);
+        ACCEPTED("of nothing, overlapping", ZEROS; args.x_stride = args.block = 0);
+        REFUSED("of nothing, no workspace", ZEROS; args.workspace = NULL);
+        REFUSED("of nothing, workspace", ZEROS;
+                args.workspace = (uint32_t *)off_by(args.workspace, 2));
+        REFUSED("of nothing, amax", ZEROS; args.amax = off_by(args.amax, 2));
+#undef ZEROS
+    }
+}
+
+GPU_TEST(amax_errors, no_elements){FOR_EACH_CALL(refuse_no_elements(g))}
+
+/* Sizes that leave nothing to do, where nothing is asked for of the tensor: success, whatever else
+   is given. */
 GPU_TEST(amax_errors, nothing_to_do)
 {
     launch_amax_args none;

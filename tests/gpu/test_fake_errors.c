@@ -111,6 +111,9 @@ static void refuse_shapes(const good_call *g)
     REFUSED("rows that overflow", args.rows = top);
     REFUSED("more columns than can be counted",
             args.cols = args.x_stride = args.y_stride = (size_t)1 << 31 << 10);
+    ACCEPTED("a row of more than 2^31 elements",
+             args.cols = args.x_stride = args.y_stride =
+                 ((size_t)3 << 30) + (fake_is_pieces(&g->c) ? 0 : 6));
     REFUSED("sizes that overflow", args.cols = args.x_stride = args.y_stride = top);
     REFUSED("more CTAs than a grid has", args.rows = (size_t)1 << 40);
     if (block > 1) {
@@ -125,6 +128,23 @@ static void refuse_shapes(const good_call *g)
     }
     REFUSED("x one element off", args.x_stride += fake_is_pieces(&g->c) ? 8 / x : 1);
     REFUSED("y one element off", args.y_stride += fake_is_pieces(&g->c) ? 8 / y : 1);
+}
+
+/* y is x: of the same size, and the same stride. */
+static void refuse_in_place(const good_call *g)
+{
+    const int is_same = host_dtype_bytes(g->c.unit->input) == host_dtype_bytes(g->c.unit->output);
+
+    if (is_same) {
+        ACCEPTED("in place", args.y = (void *)(uintptr_t)args.x; args.y_stride = args.x_stride);
+    } else {
+        REFUSED("in place, of another size", args.y = (void *)(uintptr_t)args.x;
+                args.y_stride = args.x_stride);
+    }
+    REFUSED("in place, of another stride", args.y = (void *)(uintptr_t)args.x;
+            args.y_stride = args.x_stride + 16);
+    REFUSED("in place, of a smaller stride", args.y = (void *)(uintptr_t)args.x;
+            args.x_stride += 32);
 }
 
 /* A pointer `off` bytes on. */
@@ -153,6 +173,13 @@ static void refuse_misaligned(const good_call *g)
         if (off < 4 && g->c.is_static) {
             REFUSED("amax", args.amax = (const float *)moved(args.amax, off));
         }
+        if (off < 4 && fake_has_global(g->c.unit)) {
+            REFUSED("the number on the device",
+                    args.global_device = (const float *)moved(g->d.globals.bytes, off));
+        } else {
+            ACCEPTED("the number on the device",
+                     args.global_device = (const float *)moved(g->d.globals.bytes, off / 4 * 4));
+        }
     }
     if (is_pieces) {
         REFUSED("clipped", args.clipped++);
@@ -161,42 +188,56 @@ static void refuse_misaligned(const good_call *g)
     }
 }
 
+/* Refused or not, as on the host. */
+static void expect_as_host(const good_call *g, float global, float fp8_max)
+{
+    uint8_t *y = (uint8_t *)host_zeros(fake_y_bytes(&g->c));
+    fp4_fake f;
+
+    memset(&f, 0, sizeof f);
+    f.rule = g->c.unit->rule;
+    f.amax = g->c.is_static ? g->o.amax : NULL;
+    f.block = g->c.block;
+    f.fp8_max = fp8_max;
+    f.global = global;
+    if (fp4_ref_fake_quantize(fake_matrix(&g->c, g->o.x), &f, g->c.unit->output, y,
+                              fake_y_bytes(&g->c), g->c.y_stride, NULL, 0) == FP4_OK) {
+        ACCEPTED("numbers that the host takes", args.global = global; args.fp8_max = fp8_max);
+    } else {
+        REFUSED("numbers that the host refuses", args.global = global; args.fp8_max = fp8_max);
+    }
+    free(y);
+}
+
 /* Encode scales: positive and finite, and so their reciprocals. Largest amaxes: not negative, not
-   NaN. The host draws the same lines. */
+   NaN. Numbers that nothing follows from may be anything. */
 static void refuse_numbers(const good_call *g)
 {
     static const float numbers[] = {
         0.0f,      -0.0f,     -1.0f,    INFINITY,         -INFINITY, NAN,        -0x1p-149f,
         0x1p-149f, 0x1p-128f, 0x1p126f, 0x1.000008p-128f, 1.0f,      FP4_F32_MAX};
     static const float most[] = {448.0f, 256.0f, 0.0f, 447.0f, -256.0f, NAN, INFINITY, 1.0f};
-    const fake_unit *u = g->c.unit;
-    const int has_most = u->rule == FP4_FAKE_MODELOPT && g->c.is_static;
-    uint8_t *y = (uint8_t *)host_zeros(fake_y_bytes(&g->c));
+    const int is_modelopt = g->c.unit->rule == FP4_FAKE_MODELOPT;
 
-    for (size_t i = 0; i < sizeof numbers / sizeof(float) + sizeof most / sizeof(float); i++) {
-        const size_t k = i - sizeof numbers / sizeof(float);
-        const int is_number = i < sizeof numbers / sizeof(float);
-        fp4_fake f;
-        memset(&f, 0, sizeof f);
-        f.rule = u->rule;
-        f.amax = g->c.is_static ? g->o.amax : NULL;
-        f.block = g->c.block;
-        f.fp8_max = is_number ? 448.0f : most[k];
-        f.global = is_number ? numbers[i] : 1.0f;
-        if (fp4_ref_fake_quantize(fake_matrix(&g->c, g->o.x), &f, u->output, y, fake_y_bytes(&g->c),
-                                  g->c.y_stride, NULL, 0) == FP4_OK) {
-            ACCEPTED("numbers that the host takes", args.global = f.global;
-                     args.fp8_max = f.fp8_max);
-        } else {
-            REFUSED("numbers that the host refuses", args.global = f.global;
-                    args.fp8_max = f.fp8_max);
-            CHECK(is_number ? fake_has_global(u) : has_most, "refused: %a, %a: %s",
-                  (double)f.global, (double)f.fp8_max, fake_text(&g->c));
-        }
-        ACCEPTED("a global that is not looked at", args.global = is_number ? numbers[i] : 1.0f;
+    for (size_t i = 0; i < sizeof numbers / sizeof(float); i++) {
+        expect_as_host(g, numbers[i], 448.0f);
+        expect_as_host(g, numbers[i], 0.0f);
+        ACCEPTED("a global that is not looked at", args.global = numbers[i];
                  args.global_device = (const float *)(const void *)g->d.globals.bytes);
+        if (!fake_has_global(g->c.unit) || (is_modelopt && g->c.is_static)) {
+            ACCEPTED("a global that nothing follows from", args.global = numbers[i];
+                     args.fp8_max = 0.0f);
+        }
     }
-    free(y);
+    if (fake_has_global(g->c.unit)) {
+        REFUSED("a negative global", args.global = -1.0f);
+    }
+    for (size_t i = 0; i < sizeof most / sizeof(float); i++) {
+        expect_as_host(g, 1.0f, most[i]);
+    }
+    if (is_modelopt && g->c.is_static) {
+        REFUSED("fp8_max", args.fp8_max = 447.0f);
+    }
 }
 
 /* Blocks of 16 and 32, and where they are not whole pieces the other kernel. */
@@ -220,6 +261,11 @@ static void for_each_call(void (*refuse)(const good_call *g))
 GPU_TEST(fake_errors, bad_shapes_strides_and_null_pointers)
 {
     for_each_call(refuse_shapes);
+}
+
+GPU_TEST(fake_errors, in_place)
+{
+    for_each_call(refuse_in_place);
 }
 
 GPU_TEST(fake_errors, misaligned_pointers)

@@ -36,7 +36,8 @@ static void compare(const fake_case *c, gpu_buffer got, const uint8_t *expected,
     gpu_buffer_free(found);
 }
 
-/* Rows without gaps; f16 or bf16, in which NaN is always the same. */
+/* Rows without gaps, and then the same elements as one row; f16 or bf16, in which NaN is always the
+   same. */
 static void run_large(fake_case c)
 {
     const size_t x_row = c.cols * host_dtype_bytes(c.unit->input);
@@ -58,17 +59,23 @@ static void run_large(fake_case c)
     amax = repeated(o.amax, PERIOD * amax_row, (has_amax ? c.rows : PERIOD) * amax_row);
     y = gpu_buffer_new(c.rows * y_row, 0);
     clipped = gpu_buffer_new(c.rows * c.cols / 8, 0);
-    gpu_poison(y, 0x7f);
-    gpu_poison(clipped, 0x7f);
     d.args.x = x.bytes;
     d.args.y = y.bytes;
     d.args.rows = c.rows;
     d.args.amax = has_amax ? (const float *)(const void *)amax.bytes : NULL;
     d.args.clipped = clipped.bytes;
-    GPU_OK(c.unit->launch(&d.args, 0, 0));
-    gpu_finish(fake_text(&c));
-    compare(&c, y, e.y, PERIOD * y_row, "y");
-    compare(&c, clipped, e.clipped, PERIOD * c.cols / 8, "bits");
+    for (int is_flat = 0; is_flat < 2; is_flat++) {
+        if (is_flat) {
+            d.args.cols = d.args.x_stride = d.args.y_stride = c.rows * c.cols;
+            d.args.rows = 1;
+        }
+        gpu_poison(y, 0x7f);
+        gpu_poison(clipped, 0x7f);
+        GPU_OK(c.unit->launch(&d.args, 0, 0));
+        gpu_finish(fake_text(&c));
+        compare(&c, y, e.y, PERIOD * y_row, is_flat ? "y, as one row" : "y");
+        compare(&c, clipped, e.clipped, PERIOD * c.cols / 8, is_flat ? "bits, as one row" : "bits");
+    }
     gpu_buffer_free(x);
     gpu_buffer_free(y);
     gpu_buffer_free(amax);

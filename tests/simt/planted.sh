@@ -156,6 +156,28 @@ plant clipped_at_six san include/fp4/device/modelopt.cuh \
 plant every_number_is_moderate san include/fp4/device/quant.cuh \
     's/if (!fp4_is_moderate_(global_enc)) {/if (0) {/' \
     fake-f16-bf16-nvfp4_32 'fake/nvfp4_32' 'nvfp4_32 of f16'
+plant in_place_of_another_stride san $fake 's/|| a->x_stride != a->y_stride)/)/' \
+    fake-bf16-bf16-modelopt 'fake_errors/in_place' 'in place, of another stride: modelopt'
+plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/' \
+    fake-bf16-f32-mxfp4 'fake_errors/in_place' 'in place, of another size: mxfp4 of bf16 to f32'
+
+amax=examples/08_amax.cu
+
+plant workspace_not_reset san $reduce \
+    's/fp4_ptx_atomic_exchange(&workspace\[0\], 0)/workspace[0]/' \
+    amax-bf16 'amax/each_output_alone' 'bf16, 37 x 96'
+plant the_last_ones_own_amax san $reduce \
+    's/= fp4_bits_f32(fp4_ptx_atomic_exchange(&workspace\[0\], 0));/= x;/' \
+    amax-f32 'amax/one_element_anywhere' 'f32, '
+plant row_left_out san $amax 's/r < a.rows ? fp4_amax_x16/r + 1 < a.rows ? fp4_amax_x16/' \
+    amax-f16 'amax/one_element_anywhere' 'f16, '
+plant row_past_the_last san $amax 's/row < a.rows ? ONE(/row <= a.rows ? ONE(/' \
+    amax-bf16 'amax/tensors_of_odd_sizes' 'heap-buffer-overflow' \
+    'simt: in kernel amax_elements of amax_bf16'
+plant column_past_the_last san $amax 's/col >= a.cols - right/col > a.cols - right/' \
+    amax-f32 'amax/tensors_of_odd_sizes' 'heap-buffer-overflow' \
+    'simt: in kernel amax_elements of amax_f32'
+
 gemv=examples/09_gemv.cu
 
 plant digits_without_barrier track $gemv 's/^    fp4_ptx_barrier();$//' \
@@ -163,11 +185,6 @@ plant digits_without_barrier track $gemv 's/^    fp4_ptx_barrier();$//' \
     'static shared memory, which' 'simt: in kernel gemv_rows of gemv_f32_nvfp4_f32' '09_gemv.cu:'
 plant digit_without_sign san $gemv 's/fp4_ptx_dot_u8s8/fp4_ptx_dot_u8u8/g' \
     gemv-f32-nvfp4-f32 'gemv/nvfp4' 'nvfp4 times f32 to f32' '; element '
-plant workspace_not_cleared san $reduce \
-    's/atomic_exchange(&workspace\[0\], 0)/atomic_exchange(\&workspace[0], 1)/' \
-    amax-f32 'amax/f32' 'byte 0 of 8, the first of 1 that differ'
-plant row_left_out san examples/08_amax.cu 's/r < a.rows ?/r + 1 < a.rows ?/' \
-    amax-f32 'amax/one_element_anywhere' 'f32, 5 x 4112' 'that differ'
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

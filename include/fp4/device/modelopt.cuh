@@ -19,17 +19,15 @@
 /** fp4_modelopt_scale_at with the target's own e4m3 conversion. */
 FP4_D float fp4_modelopt_cvt_scale_at(float amax, fp4_modelopt_level level)
 {
-    const float f32 = fp4_mul_rn(fp4_modelopt_scale_f32(amax), level.to_e4m3);
-    return fp4_mul_rn(fp4_cvt_e4m3_to_f32(fp4_cvt_f32_to_e4m3(f32)), level.from_e4m3);
+    const uint8_t sf = fp4_cvt_f32_to_e4m3(fp4_modelopt_units_(amax, level));
+    return fp4_mul_rn(fp4_cvt_e4m3_to_f32(sf), level.from_e4m3);
 }
 
 /** fp4_modelopt_dynamic_scale_at with the target's own e4m3 conversion. */
 FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
 {
-    const float f32 = fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
-    const float scale = fp4_mul_rn(fp4_cvt_e4m3_to_f32(fp4_cvt_f32_to_e4m3(f32)), dynamic_dec);
-
-    return scale >= 1e-5f ? scale : 1.0f;
+    const uint8_t sf = fp4_cvt_f32_to_e4m3(fp4_modelopt_dynamic_units_(amax, dynamic_dec));
+    return fp4_modelopt_dynamic_from_(fp4_cvt_e4m3_to_f32(sf), dynamic_dec);
 }
 
 /*
@@ -59,13 +57,13 @@ FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
     return x;
 }
 
-/* Eight quotients to values of e2m1 times scale, with the signs of x: NaN is negative, no -0. */
-FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float scale)
+/* Eight quotients to values of e2m1 times divisor, with the signs of x: NaN is negative, no -0. */
+FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float divisor)
 {
     fp4_f32x8 y = fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8(quotients));
     int i;
 
-    y = fp4_scale_x8(fp4_scale_x8(y, fp4_e2m1_unit()), scale);
+    y = fp4_scale_x8(fp4_scale_x8(y, fp4_e2m1_unit()), divisor);
 #pragma unroll
     for (i = 0; i < 8; i++) {
         y.v[i] = x.v[i] >= 0.0f ? y.v[i] : fp4_add_rn(-y.v[i], 0.0f);
@@ -74,15 +72,16 @@ FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float sc
 }
 
 /**
- * 16 elements of a block with a scale, as fp4_modelopt_fake_static has them, which for a scale of
- * fp4_modelopt_dynamic_scale is fp4_modelopt_fake_dynamic; with 1, fp4_modelopt_cast.
+ * 16 elements of a block with scale dec, as fp4_modelopt_fake_static has them, which for a scale
+ * of fp4_modelopt_dynamic_scale is fp4_modelopt_fake_dynamic; with 1, fp4_modelopt_cast.
  *
- * clipped  where wants_clipped bit i is 1 if fp4_modelopt_is_clipped(x[i]); else 0.
+ * clipped  where wants_clipped bit i is 1 if fp4_modelopt_is_clipped(x[i], the divisor of dec);
+ *          else 0.
  */
-FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float scale, int wants_clipped,
+FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clipped,
                                        uint32_t *clipped)
 {
-    const float divisor = fp4_modelopt_divisor(scale);
+    const float divisor = fp4_modelopt_divisor(dec);
     const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor);
     fp4_f32x16 y = fp4_join_x8(fp4_modelopt_fake_x8_(fp4_low_x8(q), fp4_low_x8(x), divisor),
                                fp4_modelopt_fake_x8_(fp4_high_x8(q), fp4_high_x8(x), divisor));
@@ -95,7 +94,7 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float scale, int wants_clip
             *clipped |= (uint32_t)(q.v[i] > FP4_E2M1_MAX && !fp4_is_nan(x.v[i])) << i;
         }
     }
-    if (scale == 0.0f) {
+    if (dec == 0.0f) {
 #pragma unroll
         for (i = 0; i < 16; i++) {
             y.v[i] = 0.0f;

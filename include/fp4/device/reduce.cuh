@@ -316,6 +316,7 @@ FP4_D int fp4_grid_max(float x, uint32_t *workspace, float *max)
     if (fp4_ptx_atomic_inc(&workspace[1], last) != last) {
         return 0;
     }
+    fp4_ptx_fence(); /* the exchange comes after the count, and so after what all others put in */
     *max = fp4_bits_f32(fp4_ptx_atomic_exchange(&workspace[0], 0));
     return 1;
 }

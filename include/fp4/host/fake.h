@@ -31,7 +31,8 @@ typedef enum fp4_fake_rule {
  * How to fake.
  *
  * global   NVFP4: global_enc, positive and finite, of rows r globals[r / global_rows], or, where
- *          globals is null, `global` for all. MODELOPT: likewise the largest amax of the tensor.
+ *          globals is null, `global` for all. MODELOPT: likewise the largest amax of the tensor, if
+ *          fp8_max is not 0 or there is no amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major: not negative, not NaN. What exceeds it is
  *          clipped.
  * block    MODELOPT with amax: any length that divides the columns. Others: not used.
@@ -63,8 +64,9 @@ static inline float fp4_fake_global_(const fp4_fake *f, size_t row)
 
 static inline int fp4_fake_has_global_(const fp4_fake *f)
 {
-    return f->rule == FP4_FAKE_MODELOPT ||
-           (f->rule < FP4_FAKE_MODELOPT && fp4_format_is_nvfp4((fp4_format)f->rule));
+    return f->rule == FP4_FAKE_MODELOPT
+               ? f->amax == NULL || f->fp8_max != 0.0f
+               : f->rule < FP4_FAKE_MODELOPT && fp4_format_is_nvfp4((fp4_format)f->rule);
 }
 
 static inline fp4_status fp4_fake_check_(const fp4_matrix *x, const fp4_fake *f)
@@ -171,7 +173,9 @@ static inline void fp4_fake_part_(const fp4_matrix *x, const fp4_fake *f, size_t
  *          bf16, row r at element r * row_stride, any alignment; may not overlap x. clipped: null,
  *          or at least ceil(rows * cols / 8) bytes: bit i % 8 of byte i / 8 is 1 where element i =
  *          row * cols + col was beyond the largest code: |x * enc| > 6, of MXFP8 448, of MODELOPT
- *          |x| / scale. NaN is not. Bits behind the last are 0.
+ *          |x| / scale. NaN is not. Bits behind the last are 0. Where an NVFP4 scale byte
+ *          underflows to 0, y is 0 and enc is FLT_MAX: every |x| above 1.8e-38 is clipped. Where a
+ *          static MODELOPT scale is 0, y is 0 too, but here the scale counts as 1: |x| > 6.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE;
  *          nothing written.
  */
