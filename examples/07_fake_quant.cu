@@ -69,13 +69,6 @@
 #define PUT_f32(p, i, x) (((float *)(p))[i] = (x))
 #define PUT_f16(p, i, x) (((uint16_t *)(p))[i] = fp4_f32_to_f16(x))
 #define PUT_bf16(p, i, x) (((uint16_t *)(p))[i] = fp4_f32_to_bf16(x))
-#define EACH_nvfp4 4 /* rows a thread where there are many; the fastest on an H200 */
-#define EACH_nvfp4_32 4
-#define EACH_mxfp4 4
-#define EACH_mxfp4_16 4
-#define EACH_mxfp8 1
-#define EACH_modelopt 2
-#define EACH_cast 4
 #define GLOBAL_nvfp4 1 /* has a number for the tensor */
 #define GLOBAL_nvfp4_32 1
 #define GLOBAL_mxfp4 0
@@ -101,8 +94,8 @@ enum {
     IS_OURS = JOIN(IS_OURS_, RULE, ),
     HAS_GLOBAL = JOIN(GLOBAL_, RULE, ),
     IS_MODELOPT = HAS_GLOBAL && !IS_OURS,
-    EACH = JOIN(EACH_, RULE, ),
-    THREADS = 128
+    THREADS = 128,
+    EACH = 4 /* rows a thread; one where there are few */
 };
 
 /* Up to so many pieces it is latency that counts; measured on an H200. */
