@@ -98,10 +98,17 @@ enum {
     EACH = 4 /* rows a thread; one where there are few */
 };
 
-/* Up to so many pieces it is latency that counts; measured on an H200. */
+/* Up to so many pieces one row a thread is faster than EACH; measured on an H200. */
 #if !defined(SMALL)
 #define SMALL (1 << 18)
 #endif
+#define FEW_nvfp4 SMALL
+#define FEW_nvfp4_32 SMALL
+#define FEW_mxfp4 SMALL
+#define FEW_mxfp4_16 SMALL
+#define FEW_mxfp8 ((size_t)-1) /* always */
+#define FEW_modelopt SMALL
+#define FEW_cast SMALL
 
 /* ------------------------------------------------------------------------------ arguments */
 
@@ -472,7 +479,7 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
         width /= 2; /* until no more than an eighth of the columns is wasted */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
-    if (a.rows * pieces <= SMALL) {
+    if (a.rows * pieces <= JOIN(FEW_, RULE, )) {
         each = 1;
     }
     down = (a.rows + each * (THREADS / width) - 1) / (each * (THREADS / width));
