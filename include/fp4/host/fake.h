@@ -135,13 +135,13 @@ static inline void fp4_fake_modelopt_(float *x, uint8_t *bits, size_t n, const f
     }
 }
 
-/* Bits from bit `at` of a bit string on: element i is bit i % 8 of byte i / 8. */
+/* Bits from bit `at` of a bit string of zeros on: element i is bit i % 8 of byte i / 8. */
 static inline void fp4_fake_put_bits_(uint8_t *to, size_t at, const uint8_t *bits, size_t n)
 {
     size_t i;
 
     for (i = at; i < at + n; i++) {
-        to[i / 8] = (uint8_t)((to[i / 8] & ~(1u << i % 8)) | (unsigned)bits[i - at] << i % 8);
+        to[i / 8] = (uint8_t)(to[i / 8] | bits[i - at] << i % 8);
     }
 }
 

@@ -65,14 +65,14 @@ static inline float fp4_ref_gemv_sum_(const fp4_tensor *t, size_t row, const fp4
         n = fp4_ref_chunk_(t->cols - col);
         fp4_ref_load_(v, x, 0, col, n);
         for (piece = 0; piece < n / 16; piece++) {
-            static const int32_t twice[16] = {0, 1,  2,  3,  4,  6,  8,  12,
-                                              0, -1, -2, -3, -4, -6, -8, -12};
             const fp4_ref_gemv_piece_ p = fp4_ref_gemv_piece_of_(v + 16 * piece);
             const size_t at = col / 16 + piece, sf_at = at * 16 / block;
             const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, sf_at, sf_cols)];
+            float code[16];
             int32_t s = 0;
+            fp4_ref_e2m1_(code, q + at * 8, 16);
             for (i = 0; i < 16; i++) {
-                s += twice[q[at * 8 + i / 2] >> (4 * (i % 2)) & 15] * p.x[i];
+                s += (int32_t)(2.0f * code[i]) * p.x[i];
             }
             sum[at / 4 % 32] = fp4_fma_rn(fp4_mul_rn((float)s, p.unit_256th),
                                           fp4_sf_to_f32(t->format, sf), sum[at / 4 % 32]);
