@@ -165,17 +165,11 @@ static void run_graph(fake_case c, int pdl)
 {
     const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
     chain *k = chain_new(c);
-    cudaGraphExec_t executable;
-    cudaGraph_t graph;
-    size_t nodes = 0;
+    cudaGraphExec_t graph;
 
-    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
+    gpu_graph_begin(k->stream);
     GPU_OK(c.unit->launch(&k->d.args, pdl, k->stream));
-    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
-    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
-    CHECK_EQ(nodes, 1, "kernels captured");
-    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
-    GPU_OK(cudaGraphDestroy(graph));
+    graph = gpu_graph_end(k->stream, 1);
     for (size_t round = 0; round < ROUNDS; round++) {
         const size_t x = k->d.x.size, y = k->d.y.size, amax = k->d.amax.size;
         const size_t bits = k->d.clipped.size;
@@ -184,12 +178,12 @@ static void run_graph(fake_case c, int pdl)
                                k->stream));
         GPU_OK(cudaMemcpyAsync(k->d.globals.bytes, k->all_globals.bytes + round * sizeof(float),
                                sizeof(float), kind, k->stream));
-        GPU_OK(cudaGraphLaunch(executable, k->stream));
+        GPU_OK(cudaGraphLaunch(graph, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_y.bytes + round * y, k->d.y.bytes, y, kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_clipped.bytes + round * bits, k->d.clipped.bytes, bits, kind,
                                k->stream));
     }
-    GPU_OK(cudaGraphExecDestroy(executable));
+    GPU_OK(cudaGraphExecDestroy(graph));
     chain_end(k);
 }
 
