@@ -243,13 +243,13 @@ FP4_D void fp4_f16x2_to_f32x2(uint32_t h, float *x0, float *x1)
     *x1 = fp4_ptx_f16_to_f32((uint16_t)(h >> 16));
 }
 
-/* What fp4_e2m1x8_to_units counts in. */
+/** What fp4_e2m1x8_to_units counts in. */
 FP4_D float fp4_e2m1_unit(void)
 {
     return FP4_ARCH_CVT_E2M1 ? 1.0f : 16384.0f; /* 2^14 */
 }
 
-/*
+/**
  * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit(), for callers that multiply by
  * something else anyway.
  *
