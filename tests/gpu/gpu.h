@@ -63,45 +63,6 @@ static inline size_t gpu_capture_end(cudaStream_t stream)
     return nodes;
 }
 
-/** What a launcher has refused, captured and at once. */
-static inline void gpu_expect_refused(cudaError_t error, size_t nodes, cudaError_t at_once,
-                                      const char *what, const char *text)
-{
-    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, text);
-    CHECK_EQ(nodes, 0, "%s: launched: %s", what, text);
-    CHECK_EQ(at_once, cudaErrorInvalidValue, "%s: not captured: %s", what, text);
-    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, text);
-}
-
-/** What it has accepted, captured. */
-static inline void gpu_expect_accepted(cudaError_t error, size_t nodes, const char *what,
-                                       const char *text)
-{
-    CHECK_EQ(error, cudaSuccess, "%s: %s", what, text);
-    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, text);
-}
-
-/** A stream's work from here to gpu_graph_end as a graph. The mode refuses whatever allocates or
-    waits, on any thread. */
-static inline void gpu_graph_begin(cudaStream_t stream)
-{
-    GPU_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-}
-
-static inline cudaGraphExec_t gpu_graph_end(cudaStream_t stream, size_t kernels)
-{
-    cudaGraphExec_t executable;
-    cudaGraph_t graph;
-    size_t nodes = 0;
-
-    GPU_OK(cudaStreamEndCapture(stream, &graph));
-    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
-    CHECK_EQ(nodes, kernels, "kernels captured");
-    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
-    GPU_OK(cudaGraphDestroy(graph));
-    return executable;
-}
-
 static inline int gpu_is_reduced(void)
 {
     return getenv("FP4_GPU_REDUCED") != NULL;

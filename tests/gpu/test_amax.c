@@ -650,15 +650,21 @@ static void run_graph(amax_case c, uint64_t seed, int pdl)
     const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
     chain *k = chain_new(c, seed);
     const size_t x = k->d.x.size, blocks = k->d.blocks.size, tensor = k->d.tensor.size;
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    gpu_graph_begin(k->stream);
+    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     GPU_OK(c.unit->launch(&k->d.args, pdl, k->stream));
     GPU_OK(c.unit->launch_scales(&k->of_blocks, pdl, k->stream));
-    graph = gpu_graph_end(k->stream, 2);
+    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, 2, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
     for (size_t round = 0; round < ROUNDS; round++) {
         GPU_OK(cudaMemcpyAsync(k->d.x.bytes, k->all_x.bytes + round * x, x, kind, k->stream));
-        GPU_OK(cudaGraphLaunch(graph, k->stream));
+        GPU_OK(cudaGraphLaunch(executable, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_blocks.bytes + round * blocks, k->d.blocks.bytes, blocks,
                                kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_tensor.bytes + round * tensor, k->d.tensor.bytes, tensor,
@@ -666,7 +672,7 @@ static void run_graph(amax_case c, uint64_t seed, int pdl)
         GPU_OK(cudaMemcpyAsync(k->all_scales.bytes + round * blocks, k->scales.bytes, blocks, kind,
                                k->stream));
     }
-    GPU_OK(cudaGraphExecDestroy(graph));
+    GPU_OK(cudaGraphExecDestroy(executable));
     chain_end(k);
 }
 
@@ -808,10 +814,11 @@ static void expect_refused(const good_call *g, const launch_amax_args *args,
     cudaError_t error;
     const size_t nodes = launched(g, args, scales, &error);
 
-    gpu_expect_refused(error, nodes,
-                       scales != NULL ? g->c.unit->launch_scales(scales, 0, 0)
-                                      : g->c.unit->launch(args, 0, 0),
-                       what, g->c.unit->name);
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, g->c.unit->name);
+    CHECK_EQ(nodes, 0, "%s: launched: %s", what, g->c.unit->name);
+    error = scales != NULL ? g->c.unit->launch_scales(scales, 0, 0) : g->c.unit->launch(args, 0, 0);
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: not captured: %s", what, g->c.unit->name);
+    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, g->c.unit->name);
 }
 
 static void expect_accepted(const good_call *g, const launch_amax_args *args,
@@ -820,7 +827,8 @@ static void expect_accepted(const good_call *g, const launch_amax_args *args,
     cudaError_t error;
     const size_t nodes = launched(g, args, scales, &error);
 
-    gpu_expect_accepted(error, nodes, what, g->c.unit->name);
+    CHECK_EQ(error, cudaSuccess, "%s: %s", what, g->c.unit->name);
+    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, g->c.unit->name);
 }
 
 #define REFUSED(what, change) \

@@ -68,10 +68,11 @@ static void expect_refused(const good_call *g, const launch_back_args *args,
     cudaError_t error;
     const size_t nodes = launched(g, args, blocks, &error);
 
-    gpu_expect_refused(error, nodes,
-                       blocks != NULL ? g->b.unit->launch_blocks(blocks, 0, 0)
-                                      : g->b.unit->launch(args, 0, 0),
-                       what, back_text(&g->b));
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, back_text(&g->b));
+    CHECK_EQ(nodes, 0, "%s: launched: %s", what, back_text(&g->b));
+    error = blocks != NULL ? g->b.unit->launch_blocks(blocks, 0, 0) : g->b.unit->launch(args, 0, 0);
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: not captured: %s", what, back_text(&g->b));
+    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, back_text(&g->b));
 }
 
 static void expect_accepted(const good_call *g, const launch_back_args *args,
@@ -80,7 +81,8 @@ static void expect_accepted(const good_call *g, const launch_back_args *args,
     cudaError_t error;
     const size_t nodes = launched(g, args, blocks, &error);
 
-    gpu_expect_accepted(error, nodes, what, back_text(&g->b));
+    CHECK_EQ(error, cudaSuccess, "%s: %s", what, back_text(&g->b));
+    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, back_text(&g->b));
 }
 
 #define REFUSED(what, change) \

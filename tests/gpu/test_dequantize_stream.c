@@ -159,11 +159,17 @@ Test(dequantize_stream, behind_a_late_producer, .init = gpu_begin, .timeout = 30
 static void run_graph(back_case b, int pdl)
 {
     chain *k = chain_new(b);
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    gpu_graph_begin(k->stream);
+    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     GPU_OK(b.unit->launch(&k->d.args, pdl, k->stream));
-    graph = gpu_graph_end(k->stream, 1);
+    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, 1, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
     for (size_t round = 0; round < ROUNDS; round++) {
         const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
         const size_t q = k->d.q.size, sf = k->d.sf.size, y = k->d.y.size;
@@ -171,10 +177,10 @@ static void run_graph(back_case b, int pdl)
         GPU_OK(cudaMemcpyAsync(k->d.sf.bytes, k->all_sf.bytes + round * sf, sf, kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->d.global.bytes, k->all_scales.bytes + round * sizeof(float),
                                sizeof(float), kind, k->stream));
-        GPU_OK(cudaGraphLaunch(graph, k->stream));
+        GPU_OK(cudaGraphLaunch(executable, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_y.bytes + round * y, k->d.y.bytes, y, kind, k->stream));
     }
-    GPU_OK(cudaGraphExecDestroy(graph));
+    GPU_OK(cudaGraphExecDestroy(executable));
     chain_end(k);
 }
 

@@ -165,11 +165,17 @@ static void run_graph(fake_case c, int pdl)
 {
     const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
     chain *k = chain_new(c);
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    gpu_graph_begin(k->stream);
+    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     GPU_OK(c.unit->launch(&k->d.args, pdl, k->stream));
-    graph = gpu_graph_end(k->stream, 1);
+    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, 1, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
     for (size_t round = 0; round < ROUNDS; round++) {
         const size_t x = k->d.x.size, y = k->d.y.size, amax = k->d.amax.size;
         const size_t bits = k->d.clipped.size;
@@ -178,12 +184,12 @@ static void run_graph(fake_case c, int pdl)
                                k->stream));
         GPU_OK(cudaMemcpyAsync(k->d.globals.bytes, k->all_globals.bytes + round * sizeof(float),
                                sizeof(float), kind, k->stream));
-        GPU_OK(cudaGraphLaunch(graph, k->stream));
+        GPU_OK(cudaGraphLaunch(executable, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_y.bytes + round * y, k->d.y.bytes, y, kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_clipped.bytes + round * bits, k->d.clipped.bytes, bits, kind,
                                k->stream));
     }
-    GPU_OK(cudaGraphExecDestroy(graph));
+    GPU_OK(cudaGraphExecDestroy(executable));
     chain_end(k);
 }
 

@@ -63,7 +63,11 @@ static void expect_refused(const good_call *g, const launch_fused_args *args, co
     cudaError_t error;
     const size_t nodes = launched(g, args, &error);
 
-    gpu_expect_refused(error, nodes, g->c.unit->launch(args, 0, 0), what, fused_text(&g->c));
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, fused_text(&g->c));
+    CHECK_EQ(nodes, 0, "%s: launched: %s", what, fused_text(&g->c));
+    CHECK_EQ(g->c.unit->launch(args, 0, 0), cudaErrorInvalidValue, "%s: not captured: %s", what,
+             fused_text(&g->c));
+    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, fused_text(&g->c));
 }
 
 static void expect_accepted(const good_call *g, const launch_fused_args *args, const char *what)
@@ -71,7 +75,8 @@ static void expect_accepted(const good_call *g, const launch_fused_args *args, c
     cudaError_t error;
     const size_t nodes = launched(g, args, &error);
 
-    gpu_expect_accepted(error, nodes, what, fused_text(&g->c));
+    CHECK_EQ(error, cudaSuccess, "%s: %s", what, fused_text(&g->c));
+    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, fused_text(&g->c));
 }
 
 #define REFUSED(what, change) \

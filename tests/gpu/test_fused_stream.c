@@ -171,10 +171,12 @@ static void expect_all_rounds(chain *k)
 static void run_chain(fused_case c, int in_graph, const fused_pool *pool)
 {
     chain *k = chain_new(c, pool);
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    if (in_graph) {
-        gpu_graph_begin(k->stream);
+    if (in_graph) { /* this mode refuses whatever allocates or waits, on any thread */
+        GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     }
     for (size_t round = 0; round < ROUNDS; round++) {
         produce(k, round);
@@ -182,16 +184,20 @@ static void run_chain(fused_case c, int in_graph, const fused_pool *pool)
         consume(k, round);
     }
     if (in_graph) {
-        graph = gpu_graph_end(k->stream, 3 * ROUNDS);
+        GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+        GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+        CHECK_EQ(nodes, 3 * ROUNDS, "kernels captured");
+        GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+        GPU_OK(cudaGraphDestroy(graph));
         for (int replay = 0; replay < 2; replay++) {
             for (size_t part = 0; part < PARTS; part++) {
                 gpu_poison(k->all_out[part], 0x7f);
             }
             gpu_finish("poisoning");
-            GPU_OK(cudaGraphLaunch(graph, k->stream));
+            GPU_OK(cudaGraphLaunch(executable, k->stream));
             expect_all_rounds(k);
         }
-        GPU_OK(cudaGraphExecDestroy(graph));
+        GPU_OK(cudaGraphExecDestroy(executable));
     } else {
         expect_all_rounds(k);
     }
@@ -203,18 +209,24 @@ static void run_graph(fused_case c, int pdl, const fused_pool *pool)
 {
     const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
     chain *k = chain_new(c, pool);
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    gpu_graph_begin(k->stream);
+    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     GPU_OK(c.unit->launch(&k->d.args, pdl, k->stream));
-    graph = gpu_graph_end(k->stream, 1);
+    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, 1, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
     for (size_t round = 0; round < ROUNDS; round++) {
         for (size_t part = 0; part < PARTS; part++) {
             const gpu_buffer b = k->d.b[input_of(k, part)];
             GPU_OK(cudaMemcpyAsync(b.bytes, k->all_in[part].bytes + round * b.size, b.size, kind,
                                    k->stream));
         }
-        GPU_OK(cudaGraphLaunch(graph, k->stream));
+        GPU_OK(cudaGraphLaunch(executable, k->stream));
         for (size_t part = 0; part < PARTS; part++) {
             const gpu_buffer b = k->d.b[output_of(k, part)];
             GPU_OK(cudaMemcpyAsync(k->all_out[part].bytes + round * b.size, b.bytes, b.size, kind,
@@ -222,7 +234,7 @@ static void run_graph(fused_case c, int pdl, const fused_pool *pool)
         }
     }
     expect_all_rounds(k);
-    GPU_OK(cudaGraphExecDestroy(graph));
+    GPU_OK(cudaGraphExecDestroy(executable));
     chain_free(k);
 }
 

@@ -595,19 +595,25 @@ static void run_graph(gemv_case c, uint64_t seed, int pdl)
     const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
     chain *k = chain_new(c, seed);
     const size_t q = k->d.q.size, sf = k->d.sf.size, x = k->d.x.size, y = k->d.y.size;
-    cudaGraphExec_t graph;
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
 
-    gpu_graph_begin(k->stream);
+    GPU_OK(cudaStreamBeginCapture(k->stream, cudaStreamCaptureModeGlobal));
     GPU_OK(c.unit->launch(&k->d.args, pdl, k->stream));
-    graph = gpu_graph_end(k->stream, 1);
+    GPU_OK(cudaStreamEndCapture(k->stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, 1, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
     for (size_t round = 0; round < ROUNDS; round++) {
         GPU_OK(cudaMemcpyAsync(k->d.q.bytes, k->all_q.bytes + round * q, q, kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->d.sf.bytes, k->all_sf.bytes + round * sf, sf, kind, k->stream));
         GPU_OK(cudaMemcpyAsync(k->d.x.bytes, k->all_x.bytes + round * x, x, kind, k->stream));
-        GPU_OK(cudaGraphLaunch(graph, k->stream));
+        GPU_OK(cudaGraphLaunch(executable, k->stream));
         GPU_OK(cudaMemcpyAsync(k->all_y.bytes + round * y, k->d.y.bytes, y, kind, k->stream));
     }
-    GPU_OK(cudaGraphExecDestroy(graph));
+    GPU_OK(cudaGraphExecDestroy(executable));
     chain_end(k);
 }
 
@@ -670,7 +676,11 @@ static void expect_refused(const good_call *g, const launch_gemv_args *args, con
     cudaError_t error;
     const size_t nodes = launched(g, args, &error);
 
-    gpu_expect_refused(error, nodes, g->c.unit->launch(args, 0, 0), what, gemv_text(&g->c));
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, gemv_text(&g->c));
+    CHECK_EQ(nodes, 0, "%s: launched: %s", what, gemv_text(&g->c));
+    CHECK_EQ(g->c.unit->launch(args, 0, 0), cudaErrorInvalidValue, "%s: not captured: %s", what,
+             gemv_text(&g->c));
+    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, gemv_text(&g->c));
 }
 
 static void expect_accepted(const good_call *g, const launch_gemv_args *args, const char *what)
@@ -678,7 +688,8 @@ static void expect_accepted(const good_call *g, const launch_gemv_args *args, co
     cudaError_t error;
     const size_t nodes = launched(g, args, &error);
 
-    gpu_expect_accepted(error, nodes, what, gemv_text(&g->c));
+    CHECK_EQ(error, cudaSuccess, "%s: %s", what, gemv_text(&g->c));
+    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, gemv_text(&g->c));
 }
 
 #define REFUSED(what, change) \

@@ -55,7 +55,11 @@ static void expect_refused(const good_call *g, const launch_args *args, const ch
     cudaError_t error;
     const size_t nodes = launched(&g->c, args, &error);
 
-    gpu_expect_refused(error, nodes, case_launcher(&g->c)(args, 0, 0), what, case_text(&g->c));
+    CHECK_EQ(error, cudaErrorInvalidValue, "%s: %s", what, case_text(&g->c));
+    CHECK_EQ(nodes, 0, "%s: launched: %s", what, case_text(&g->c));
+    CHECK_EQ(case_launcher(&g->c)(args, 0, 0), cudaErrorInvalidValue, "%s: not captured: %s", what,
+             case_text(&g->c));
+    CHECK_EQ(cudaGetLastError(), cudaSuccess, "%s: an error is left: %s", what, case_text(&g->c));
 }
 
 static void expect_accepted(const good_call *g, const launch_args *args, const char *what)
@@ -63,7 +67,8 @@ static void expect_accepted(const good_call *g, const launch_args *args, const c
     cudaError_t error;
     const size_t nodes = launched(&g->c, args, &error);
 
-    gpu_expect_accepted(error, nodes, what, case_text(&g->c));
+    CHECK_EQ(error, cudaSuccess, "%s: %s", what, case_text(&g->c));
+    CHECK_EQ(nodes, 1, "%s: kernels launched: %s", what, case_text(&g->c));
 }
 
 /* Nothing has been written by what was refused. */

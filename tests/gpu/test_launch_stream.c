@@ -210,15 +210,36 @@ Test(launch_stream, behind_a_late_producer_e4m3, .init = gpu_begin, .timeout = 3
 
 /* ---------------------------------------------------------------- graphs */
 
+/* A stream's work from here to capture_end as a graph. The mode refuses whatever allocates or
+   waits, on any thread. */
+static void capture_begin(cudaStream_t stream)
+{
+    GPU_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+}
+
+static cudaGraphExec_t capture_end(cudaStream_t stream, size_t kernels)
+{
+    cudaGraphExec_t executable;
+    cudaGraph_t graph;
+    size_t nodes = 0;
+
+    GPU_OK(cudaStreamEndCapture(stream, &graph));
+    GPU_OK(cudaGraphGetNodes(graph, NULL, &nodes));
+    CHECK_EQ(nodes, kernels, "kernels captured");
+    GPU_OK(cudaGraphInstantiate(&executable, graph, 0));
+    GPU_OK(cudaGraphDestroy(graph));
+    return executable;
+}
+
 /* The launcher alone in a graph; input, scale and outputs are copied outside of it. */
 static void run_graph(gpu_case c, int pdl, const uint8_t *pool)
 {
     chain k = chain_new(c, ROUNDS, pool);
     cudaGraphExec_t graph;
 
-    gpu_graph_begin(k.stream);
+    capture_begin(k.stream);
     GPU_OK(case_launcher(&k.c)(&k.d.args, pdl, k.stream));
-    graph = gpu_graph_end(k.stream, 1);
+    graph = capture_end(k.stream, 1);
     for (size_t round = 0; round < ROUNDS; round++) {
         const enum cudaMemcpyKind kind = cudaMemcpyDeviceToDevice;
         const size_t x = k.d.x.size, q = k.d.q.size, sf = k.d.sf.size;
@@ -259,13 +280,13 @@ GPU_TEST(launch_stream, dependent_launches_in_a_graph)
         chain k = chain_new(case_of(FP4_BF16, (fp4_format)(i / 3), (fp4_layout)(i % 3), 37, 1088),
                             ROUNDS, pool);
         cudaGraphExec_t graph;
-        gpu_graph_begin(k.stream);
+        capture_begin(k.stream);
         for (size_t round = 0; round < ROUNDS; round++) {
             produce(&k, round);
             GPU_OK(case_launcher(&k.c)(&k.d.args, 1, k.stream));
             consume(&k, round);
         }
-        graph = gpu_graph_end(k.stream, 3 * ROUNDS);
+        graph = capture_end(k.stream, 3 * ROUNDS);
         for (int replay = 0; replay < 2; replay++) {
             gpu_poison(k.all_q, 0x7f);
             gpu_poison(k.all_sf, 0x7f);
