@@ -345,3 +345,39 @@ Test(layout, swizzled_bytes_are_flashinfers_and_torchaos)
     check_swizzled(FP4_LAYOUT_128X4, both, 2, 130, 17,
                    golden_path("layouts/fi.interleave.out2x130x17.npy"));
 }
+
+/* ---------------------------------------------------------------- V of a KV cache */
+
+/* As FlashInfer reshapes it: of a page's [tokens, S] bytes, (t, s) comes to stand in row
+   4 * (t / 4) + s / (S / 4), column 4 * (s % (S / 4)) + t % 4. */
+Test(layout, tokens_by_four_are_flashinfers)
+{
+    for (size_t cols = 4; cols <= 32; cols += 4) {
+        uint8_t seen[64 * 32] = {0};
+        for (size_t t = 0; t < 64; t++) {
+            for (size_t s = 0; s < cols; s++) {
+                const size_t row = 4 * (t / 4) + s / (cols / 4);
+                const size_t at = row * cols + 4 * (s % (cols / 4)) + t % 4;
+                CHECK_EQ(fp4_sf_offset_4x1(t, s, cols), at, "token %zu, column %zu", t, s);
+                seen[at]++;
+            }
+        }
+        for (size_t i = 0; i < 64 * cols; i++) {
+            CHECK_EQ(seen[i], 1, "byte %zu of %zu columns", i, cols);
+        }
+    }
+}
+
+Test(layout, tokens_by_four_and_back)
+{
+    for (size_t cols = 1; cols <= 33; cols++) {
+        for (size_t t = 0; t < 16; t++) {
+            for (size_t s = 0; s < cols; s++) {
+                const size_t at = fp4_sf_offset_4x1(t, s, cols);
+                CHECK_EQ(fp4_sf_row_4x1(at, cols), t, "offset %zu of %zu columns", at, cols);
+                CHECK_EQ(fp4_sf_col_4x1(at, cols), s, "offset %zu of %zu columns", at, cols);
+            }
+        }
+    }
+    CHECK_EQ(fp4_sf_offset_4x1(4000000000u, 3, 32), (size_t)1000000000u * 128 + 12, "over 2^32");
+}

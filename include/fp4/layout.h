@@ -23,6 +23,15 @@
  *
  *              TensorRT-LLM's layout for few rows; FlashInfer layout_8x4.
  *
+ *     4x1      of a KV cache's V, a page and head at a time: tiles of 4 tokens x 1 scale column,
+ *              4 bytes each, ordered along the row first:
+ *
+ *                  byte   0..3                  4..7             ...
+ *                  0      sf_col 0, tokens 0-3  sf_col 1, 0-3    ...
+ *
+ *              A whole number of tiles: no padding, as many bytes as linear. No fp4_layout, since
+ *              no matrix multiplication takes it. FlashInfer's nvfp4_quantize_paged_kv_cache.
+ *
  * row counts matrix rows, sf_col counts blocks along a row, sf_cols = cols / block. A tiled buffer
  * is padded to whole tiles; the padding belongs to the buffer and is written as 0x00. In a batch
  * every matrix is padded on its own: matrix b starts at b * fp4_sf_bytes(layout, rows, sf_cols).
@@ -87,6 +96,13 @@ FP4_HD_CONST size_t fp4_sf_offset_8x4(size_t row, size_t sf_col, size_t sf_cols)
     return row / 8 * (fp4_round_up_(sf_cols, 4) * 8) + sf_col / 4 * 32 + row % 8 * 4 + sf_col % 4;
 }
 
+/** Byte offset in the 4x1 layout of a page and head's V scales. The page has a multiple of 4 tokens.
+ */
+FP4_HD_CONST size_t fp4_sf_offset_4x1(size_t token, size_t sf_col, size_t sf_cols)
+{
+    return token / 4 * (sf_cols * 4) + sf_col * 4 + token % 4;
+}
+
 /** Byte offset in a layout known at run time. */
 FP4_HD_CONST size_t fp4_sf_offset(fp4_layout layout, size_t row, size_t sf_col, size_t sf_cols)
 {
@@ -149,6 +165,18 @@ FP4_HD_CONST size_t fp4_sf_row_8x4(size_t offset, size_t sf_cols)
 FP4_HD_CONST size_t fp4_sf_col_8x4(size_t offset, size_t sf_cols)
 {
     return offset % (fp4_round_up_(sf_cols, 4) * 8) / 32 * 4 + offset % 4;
+}
+
+/** Token of the scale at a byte offset of the 4x1 layout. */
+FP4_HD_CONST size_t fp4_sf_row_4x1(size_t offset, size_t sf_cols)
+{
+    return offset / (sf_cols * 4) * 4 + offset % 4;
+}
+
+/** Scale column at a byte offset of the 4x1 layout. */
+FP4_HD_CONST size_t fp4_sf_col_4x1(size_t offset, size_t sf_cols)
+{
+    return offset % (sf_cols * 4) / 4;
 }
 
 /** Row of the scale at a byte offset of a layout known at run time. */
