@@ -277,8 +277,12 @@ static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
     s.residual = t->inputs == TRAFFIC_RESIDUAL ? s.x : 0;
     s.amax = t->inputs == TRAFFIC_AMAX ? elements / (size_t)t->block * sizeof(float) : 0;
     s.q = elements * (size_t)t->code_bits / 8;
-    s.sf = t->way == TRAFFIC_FAKE ? 0 : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
-    s.y = t->way == TRAFFIC_TO_CODES ? 0 : t->way == TRAFFIC_SUMS ? rows * sizeof(float) : floats;
+    s.sf = t->way == TRAFFIC_FAKE || t->way == TRAFFIC_BITS
+               ? 0
+               : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
+    s.y = t->way == TRAFFIC_TO_CODES || t->way == TRAFFIC_BITS ? 0
+          : t->way == TRAFFIC_SUMS                             ? rows * sizeof(float)
+                                                               : floats;
     return s;
 }
 
@@ -665,7 +669,7 @@ static comparison compare(pools *p, const std::vector<const bench_kernel *> &ker
 
     for (const bench_kernel *kernel : kernels) {
         contender c = make_contender(t, kernel);
-        check(p, &c, check_rows(t, rows), cols);
+        check(p, &c, kernel->only_large ? 8192 : check_rows(t, rows), cols);
         all.push_back(c);
     }
     for (const traffic_variant &variant : finalists(p, t, rows, cols)) {
@@ -755,7 +759,7 @@ static const char *layout_text(fp4_layout layout)
 static std::string label(const bench_kernel *k)
 {
     const std::string words = text("%s %s %s", k->name, k->input, k->format);
-    const bool has_layout = k->traffic.way != TRAFFIC_FAKE;
+    const bool has_layout = k->traffic.way != TRAFFIC_FAKE && k->traffic.way != TRAFFIC_BITS;
     return has_layout ? words + " " + layout_text(k->traffic.layout) : words;
 }
 
@@ -825,11 +829,11 @@ static bool by_label(const bench_kernel *a, const bench_kernel *b)
 }
 
 /* Sorts of kernels, each with shapes of its own. */
-typedef enum sort { SORT_ELEMENTS, SORT_WHOLE_ROWS, SORT_SUMS } sort;
+typedef enum sort { SORT_ELEMENTS, SORT_WHOLE_ROWS, SORT_LARGE } sort;
 
-static sort sort_of(const bench_traffic *t)
+static sort sort_of(const bench_kernel *k)
 {
-    return t->way == TRAFFIC_SUMS ? SORT_SUMS : t->whole_rows ? SORT_WHOLE_ROWS : SORT_ELEMENTS;
+    return k->only_large ? SORT_LARGE : k->traffic.whole_rows ? SORT_WHOLE_ROWS : SORT_ELEMENTS;
 }
 
 /* Kernels of the same traffic, the baseline last. */
@@ -841,7 +845,7 @@ static std::vector<std::vector<const bench_kernel *>> groups(const char *only, c
 
     for (const bench_kernel *k = bench_kernels; k != NULL; k = k->next) {
         if (strcmp(k->input, input) == 0 && strstr(label(k).c_str(), only) != NULL &&
-            sort_of(&k->traffic) == which && (with_baseline || !k->baseline)) {
+            sort_of(k) == which && (with_baseline || !k->baseline)) {
             all.push_back(k);
         }
     }
@@ -985,7 +989,8 @@ static double empty_launch(pools *p)
         0,
         0,
         launch_nothing,
-        NULL};
+        NULL,
+        0};
     std::vector<contender> one = {make_contender(&kernel.traffic, &kernel)};
 
     add_graphs(p, &one[0], 1, 4096, GRAPHS, GRAPH);
@@ -1077,7 +1082,7 @@ int main(int argc, char **argv)
     say_head(&p, argc, argv);
     run(&p, &o, SORT_ELEMENTS);
     run(&p, &o, SORT_WHOLE_ROWS);
-    run(&p, &o, SORT_SUMS);
+    run(&p, &o, SORT_LARGE);
     if (o.part[0] != 'l' && o.rows <= SMALL) {
         say("A launch that does nothing takes %.2f us in such a graph.\n", empty_launch(&p));
     }

@@ -82,4 +82,5 @@ BENCH_KERNELS({"cuda_fp4.h",
                0,
                1,
                launch_cuda_fp4,
-               NULL});
+               NULL,
+               0});

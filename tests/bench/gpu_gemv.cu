@@ -28,6 +28,7 @@ static bench_kernel bench_entry(fp4_layout layout)
     k.format = BENCH_TEXT(OUTPUT);
     k.traffic = {TRAFFIC_SUMS, WORDS / 4, 4, BLOCK, IS_NVFP4, 0, layout, TRAFFIC_ONE, 0};
     k.weights = 1;
+    k.only_large = 1;
     k.launch = bench_gemv;
     return k;
 }

@@ -27,4 +27,5 @@ BENCH_KERNELS({"01_quantize",
                0,
                0,
                launch_quantize,
-               NULL});
+               NULL,
+               0});

@@ -26,4 +26,5 @@ BENCH_KERNELS({"02_quantize_colmajor",
                0,
                0,
                launch_colmajor,
-               NULL});
+               NULL,
+               0});

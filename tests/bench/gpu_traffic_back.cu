@@ -4,8 +4,8 @@
  * once, with nothing but xor in between.
  *
  * Codes and scale bytes to y, or x (and amaxes) to y (and bits of what is clipped): a piece is 16
- * bytes of y, so that the stores of a warp are one run of bytes; of x also 32. Scale bytes of rows
- * that are only padding are not read: no kernel has to.
+ * bytes of y, so that the stores of a warp are one run of bytes; of x also 32, or 128 where they
+ * become bits. Scale bytes of rows that are only padding are not read: no kernel has to.
  *
  * Sums: codes and scale bytes to one f32 a row. What the rows are multiplied with stays in the
  * caches and is not read here.
@@ -151,7 +151,7 @@ static __device__ void load_scales(const back_args &a, uint32_t (&s)[EACH])
     }
 }
 
-/* Stores piece i, made of its bytes as often as they are wanted. */
+/* Stores piece i, made of its bytes, each as often as it takes, or of several of them. */
 template <uint32_t IN, uint32_t OUT, int HINT>
 static __device__ void store_piece(const back_args &a, size_t i, const words<IN> &w, uint32_t scale)
 {
@@ -161,12 +161,19 @@ static __device__ void store_piece(const back_args &a, size_t i, const words<IN>
 #pragma unroll
     for (uint32_t k = 0; k < OUT / 4; k++) {
         out[k] = w.v[k % words_in] ^ scale;
+        for (uint32_t j = k + OUT / 4; j < words_in; j += OUT / 4) {
+            out[k] ^= w.v[j];
+        }
         all ^= out[k];
     }
+    if constexpr (OUT == 4) {
+        store_as<uint32_t, HINT>(a.y + i * OUT, out[0]);
+    } else {
 #pragma unroll
-    for (uint32_t k = 0; k < OUT / 4; k += 4) {
-        store_as<uint4, HINT>(a.y + i * OUT + 4 * k,
-                              make_uint4(out[k], out[k + 1], out[k + 2], out[k + 3]));
+        for (uint32_t k = 0; k < OUT / 4; k += 4) {
+            store_as<uint4, HINT>(a.y + i * OUT + 4 * k,
+                                  make_uint4(out[k], out[k + 1], out[k + 2], out[k + 3]));
+        }
     }
     if (IN == OUT && a.clipped != NULL) { /* a bit for 2 bytes */
         if (OUT == 16) {
@@ -369,6 +376,12 @@ static const void *kernel_of(const bench_traffic *t, const traffic_variant *v)
     if (t->way == TRAFFIC_SUMS) {
         return v->hints ? sums_of<1>(v) : sums_of<0>(v);
     }
+    if (t->way == TRAFFIC_BITS) {
+        return v->kind != TRAFFIC_RUN ? NULL
+               : v->elements == 32    ? back_of<32, 4, BACK_NONE>(v)
+               : v->elements == 128   ? back_of<128, 16, BACK_NONE>(v)
+                                      : NULL;
+    }
     if (t->way == TRAFFIC_FAKE) {
         if (t->code_bits != 0 && t->element != 2) {
             return NULL;
@@ -462,9 +475,12 @@ int traffic_back_variants(const bench_traffic *t, size_t rows, size_t cols,
     if (t->way == TRAFFIC_SUMS) {
         return sums_variants(t, cols, list);
     }
-    for (int i = 0; i < 2 * 4 * 4 * 2 * 2; i++) {
+    for (int i = 0; i < 3 * 4 * 4 * 2 * 2; i++) {
         const traffic_variant v = {i % 2 ? TRAFFIC_FOURS : TRAFFIC_RUN,
-                                   (i / 64 ? 32 : 16) / t->element,
+                                   (i / 64 == 2 ? 128
+                                    : i / 64    ? 32
+                                                : 16) /
+                                       t->element,
                                    1 << i / 16 % 4,
                                    64 << i / 4 % 4,
                                    i / 2 % 2,
@@ -537,9 +553,9 @@ cudaError_t traffic_back_launch(const bench_traffic *t, const traffic_variant *v
     if (t->way == TRAFFIC_SUMS) {
         return launch_sums(t, v, b, stream);
     }
-    a.y = b->y;
+    a.y = t->way == TRAFFIC_BITS ? b->q : b->y;
     a.clipped = t->way == TRAFFIC_FAKE ? b->q : NULL;
-    a.in = t->way == TRAFFIC_FAKE ? (const uint8_t *)b->x : b->q;
+    a.in = b->x != NULL ? (const uint8_t *)b->x : b->q;
     a.sf = b->sf;
     a.amax = b->amax;
     a.scalar = t->scalars > 0 ? b->global_enc : NULL;
