@@ -381,3 +381,52 @@ Test(layout, tokens_by_four_and_back)
     }
     CHECK_EQ(fp4_sf_offset_4x1(4000000000u, 3, 32), (size_t)1000000000u * 128 + 12, "over 2^32");
 }
+
+/* ---------------------------------------------------------------- shuffled rows */
+
+/* The order of a block's rows as the peer has written it down. */
+Test(layout, shuffled_rows_are_as_drawn)
+{
+    static const uint8_t of_16[] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+    static const uint8_t of_32[] = {0, 4, 8,  12, 16, 20, 24, 28, 1, 5, 9,  13, 17, 21, 25, 29,
+                                    2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31};
+
+    for (size_t tile = 1; tile <= 512; tile++) {
+        const size_t block = tile % 128 == 0 ? 32 : 16;
+        CHECK_EQ(fp4_shuffle_block(tile), block, "tile %zu", tile);
+        for (size_t row = 0; row < 96; row++) {
+            const size_t old =
+                row / block * block + (block == 32 ? of_32[row % block] : of_16[row % block]);
+            CHECK_EQ(fp4_shuffle_row_from(row, tile), old, "tile %zu, row %zu", tile, row);
+            CHECK_EQ(fp4_shuffle_row_to(old, tile), row, "tile %zu, row %zu", tile, old);
+        }
+    }
+}
+
+Test(layout, shuffled_rows_are_flashinfers)
+{
+    static const size_t cases[][2] = {{128, 64}, {128, 128}, {256, 64}, {256, 128}};
+
+    for (int i = 0; i < 4; i++) {
+        const size_t rows = cases[i][0], tile = cases[i][1];
+        const int64_t *from = golden_data(
+            golden_path("layouts/fi.shuffle_rows.M%zu.tile%zu.npy", rows, tile), "<i8", rows);
+        for (size_t row = 0; row < rows; row++) {
+            CHECK_EQ(fp4_shuffle_row_from(row, tile), from[row], "row %zu of %zu, tile %zu", row,
+                     rows, tile);
+        }
+    }
+}
+
+Test(layout, shuffled_rows_beyond_32_bits)
+{
+    for (size_t k = 0; k < 64; k++) {
+        const size_t row = ((size_t)1 << 40) + k;
+        for (size_t tile = 64; tile <= 128; tile += 64) {
+            CHECK_EQ(fp4_shuffle_row_from(row, tile),
+                     ((size_t)1 << 40) + fp4_shuffle_row_from(k, tile), "row 2^40 + %zu", k);
+            CHECK_EQ(fp4_shuffle_row_to(fp4_shuffle_row_from(row, tile), tile), row,
+                     "row 2^40 + %zu", k);
+        }
+    }
+}

@@ -32,6 +32,17 @@
  *              A whole number of tiles: no padding, as many bytes as linear. No fp4_layout, since
  *              no matrix multiplication takes it. FlashInfer's nvfp4_quantize_paged_kv_cache.
  *
+ * Rows of a matrix for TensorRT-LLM's and FlashInfer's matrix multiplications stand in another
+ * order, which depends on the rows of the kernel's epilogue tile: in blocks of 32 rows where those
+ * are a multiple of 128, else of 16. Inside a block eight rows stand side by side that were 4 (or
+ * 2) apart:
+ *
+ *     new row                        0  1  2  3  4   5   6   7   8  9  10 ...     24 25 ...     31
+ *     comes from   blocks of 32      0  4  8  12 16  20  24  28  1  5  9  ...     3  7  ...     31
+ *                  blocks of 16      0  2  4  6  8   10  12  14  1  3  5  ... 15
+ *
+ * The scale bytes of such a matrix stand in the 128x4 layout, by their new rows.
+ *
  * row counts matrix rows, sf_col counts blocks along a row, sf_cols = cols / block. A tiled buffer
  * is padded to whole tiles; the padding belongs to the buffer and is written as 0x00. In a batch
  * every matrix is padded on its own: matrix b starts at b * fp4_sf_bytes(layout, rows, sf_cols).
@@ -39,7 +50,8 @@
  * handful of shifts and one multiplication; none divides by a variable except the inverses.
  *
  * source   cuBLAS documentation, "1D block scaling factors layout"; FlashInfer fp4Op.cpp
- *          (computeSFIndex).
+ *          (computeSFIndex) and utils.py
+ *          (get_shuffle_matrix_a_row_indices).
  */
 #ifndef FP4_LAYOUT_H
 #define FP4_LAYOUT_H
@@ -96,8 +108,8 @@ FP4_HD_CONST size_t fp4_sf_offset_8x4(size_t row, size_t sf_col, size_t sf_cols)
     return row / 8 * (fp4_round_up_(sf_cols, 4) * 8) + sf_col / 4 * 32 + row % 8 * 4 + sf_col % 4;
 }
 
-/** Byte offset in the 4x1 layout of a page and head's V scales. The page has a multiple of 4 tokens.
- */
+/** Byte offset in the 4x1 layout of a page and head's V scales; the page has a multiple of 4
+    tokens. */
 FP4_HD_CONST size_t fp4_sf_offset_4x1(size_t token, size_t sf_col, size_t sf_cols)
 {
     return token / 4 * (sf_cols * 4) + sf_col * 4 + token % 4;
@@ -111,7 +123,16 @@ FP4_HD_CONST size_t fp4_sf_offset(fp4_layout layout, size_t row, size_t sf_col, 
                                       : fp4_sf_offset_linear(row, sf_col, sf_cols);
 }
 
-/** Byte offset in a batch of equal matrices, each padded on its own. */
+/**
+ * Byte offset in a batch of equal matrices, each padded on its own.
+ *
+ * In the 128x4 layout that is what FlashInfer's grouped functions return as a tensor of another
+ * shape. With rm = tiles below each other, rk = tiles beside each other, their element
+ * (row % 32, row % 128 / 32, row / 128, sf_col % 4, sf_col / 4, batch) is the same byte:
+ *
+ *     shape       32    4    rm          4    rk     batches
+ *     strides     16    4    512 * rk    1    512    512 * rk * rm          bytes
+ */
 FP4_HD_CONST size_t fp4_sf_offset_batched(fp4_layout layout, size_t batch, size_t row,
                                           size_t sf_col, size_t rows, size_t sf_cols)
 {
@@ -193,6 +214,37 @@ FP4_HD_CONST size_t fp4_sf_col(fp4_layout layout, size_t offset, size_t sf_cols)
     return layout == FP4_LAYOUT_128X4 ? fp4_sf_col_128x4(offset, sf_cols)
            : layout == FP4_LAYOUT_8X4 ? fp4_sf_col_8x4(offset, sf_cols)
                                       : fp4_sf_col_linear(offset, sf_cols);
+}
+
+/* ---------------------------------------------------------------- shuffled rows */
+
+/**
+ * Rows of a shuffle block, 32 or 16: rows change places inside of it only. Not a block of elements
+ * that share a scale: FlashInfer calls it so, get_shuffle_block_size.
+ */
+FP4_HD_CONST size_t fp4_shuffle_block(size_t epilogue_tile_m)
+{
+    return epilogue_tile_m % 128 == 0 ? 32 : 16;
+}
+
+/**
+ * The row of the matrix that comes to a row of the shuffled one.
+ *
+ * shape    whole shuffle blocks: what is no part of the matrix does not come into it.
+ * source   FlashInfer, shuffle_matrix_a: shuffled[row] = matrix[fp4_shuffle_row_from(row, m)].
+ */
+FP4_HD_CONST size_t fp4_shuffle_row_from(size_t row, size_t epilogue_tile_m)
+{
+    return epilogue_tile_m % 128 == 0 ? (row & ~(size_t)31) + row % 8 * 4 + row % 32 / 8
+                                      : (row & ~(size_t)15) + row % 8 * 2 + row % 16 / 8;
+}
+
+/** The inverse: to which row of the shuffled matrix a row goes. A kernel that makes rows puts them
+    there, and their scales to fp4_sf_offset_128x4(fp4_shuffle_row_to(row, m), col, sf_cols). */
+FP4_HD_CONST size_t fp4_shuffle_row_to(size_t row, size_t epilogue_tile_m)
+{
+    return epilogue_tile_m % 128 == 0 ? (row & ~(size_t)31) + row % 4 * 8 + row % 32 / 4
+                                      : (row & ~(size_t)15) + row % 2 * 8 + row % 16 / 2;
 }
 
 #endif /* FP4_LAYOUT_H */

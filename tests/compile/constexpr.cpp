@@ -1,5 +1,7 @@
-/* The functions of layout.h are constant expressions in C++, C++11 included: buffer sizes can be
-   template arguments and array bounds. Compiling this file is the test. */
+/* The functions of layout.h and the offsets of kv_cache.h are constant expressions in C++, C++11
+   included: buffer sizes can be template arguments and array bounds. Compiling this file is the
+   test. */
+#include <fp4/kv_cache.h>
 #include <fp4/layout.h>
 
 static_assert(fp4_sf_rows_padded(FP4_LAYOUT_128X4, 129) == 256, "rows");
@@ -21,6 +23,16 @@ static_assert(fp4_sf_row_128x4(4, 4) == 32 && fp4_sf_col_128x4(511, 4) == 3, "in
 static_assert(fp4_sf_row_8x4(100, 5) == 9 && fp4_sf_col_8x4(100, 5) == 4, "inverse, 8x4");
 static_assert(fp4_sf_row(FP4_LAYOUT_128X4, 496, 4) == 31, "inverse, chosen by an argument");
 static_assert(fp4_sf_col(FP4_LAYOUT_8X4, 100, 5) == 4, "inverse, chosen by an argument");
+
+static_assert(fp4_shuffle_block(256) == 32 && fp4_shuffle_block(64) == 16, "blocks");
+static_assert(fp4_shuffle_row_from(33, 128) == 36 && fp4_shuffle_row_to(36, 128) == 33, "of 32");
+static_assert(fp4_shuffle_row_from(24, 64) == 17 && fp4_shuffle_row_to(17, 64) == 24, "of 16");
+static constexpr fp4_kv_pages pages = {FP4_KV_NHD, FP4_KV_SF_4X1, 3, 16, 4, 128, 8192, 512};
+static_assert(fp4_kv_is_valid(&pages), "a geometry");
+static_assert(fp4_kv_q_bytes(&pages) == 2 * 8192 + 4096, "codes of pages");
+static_assert(fp4_kv_sf_bytes(&pages) == 3 * 512, "scales of pages");
+static_assert(fp4_kv_q_offset(&pages, 2, 5, 3) == 2 * 8192 + 23 * 64, "codes of a token and head");
+static_assert(fp4_kv_sf_offset(&pages, 1, 6, 2, 3) == 512 + (5 * 4 + 2) * 8 + 6, "its scale");
 
 /* what it is for */
 static unsigned char scales[fp4_sf_bytes(FP4_LAYOUT_128X4, 33, 7)];

@@ -49,7 +49,7 @@ layers)
         fp4/config.h) echo 0 ;;
         fp4/bits.h | fp4/types.h) echo 1 ;;
         fp4/e2m1.h | fp4/e4m3.h | fp4/e8m0.h | fp4/f16.h) echo 2 ;;
-        fp4/layout.h | fp4/row.h | fp4/activation.h) echo 2 ;;
+        fp4/layout.h | fp4/row.h | fp4/rope.h | fp4/activation.h) echo 2 ;;
         fp4/scale.h) echo 3 ;;
         fp4/fp4.h) echo 9 ;;
         *) echo 5 ;; # later additions stand above the scales, below the front door
