@@ -19,6 +19,10 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 30
 Q := $(if $(V),,@)
 comma := ,
+define newline
+
+
+endef
 
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
@@ -92,25 +96,46 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 
-# Examples are compiled for many words: launch_*.cu, and what the words of an object's name define.
-launchers := rows columns rmsnorm silu_mul per_token dequantize fake amax gemv
+# Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
+# object's name define.
+launchers := $(patsubst tests/gpu/launch_%.cu,%,$(sort $(wildcard tests/gpu/launch_*.cu)))
+example_rows := 01_quantize
 words_rows := INPUT= FORMAT= LAYOUT=FP4_LAYOUT_
+example_columns := 02_quantize_colmajor
 words_columns := $(words_rows)
+example_rmsnorm := 03_rmsnorm
 words_rmsnorm := INPUT= FORMAT= NORM=
+example_silu_mul := 04_silu_mul
 words_silu_mul := INPUT= FORMAT= ACTIVATION=
+example_per_token := 05_per_token
 words_per_token := INPUT= FORMAT=
+example_dequantize := 06_dequantize
 words_dequantize := FORMAT= OUTPUT=
+example_fake := 07_fake_quant
 words_fake := INPUT= OUTPUT= RULE=
+example_amax := 08_amax
 words_amax := INPUT=
+example_gemv := 09_gemv
 words_gemv := INPUT= FORMAT= OUTPUT=
-defines = $(join $(words_$1:%=-D%),$(subst -, ,$*))
+example_experts := 10_experts
+words_experts := INPUT= FORMAT= ACTIVATION=
+example_shuffle := 11_shuffle
+words_shuffle := # none: what the object is called behind its name says nothing
+example_kv_cache := 12_kv_cache
+words_kv_cache := INPUT=
+example_kv_append := 13_kv_append
+words_kv_append := INPUT=
+example_packbits := 14_packbits
+words_packbits :=
+defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
 
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
 # two of whose words meet, for all targets; of 01_quantize all combinations, the rest of them for
 # two targets. The fused examples take longer: each combination for one class of targets, those
 # without conversion instructions, with those of e4m3, with all. In 03_rmsnorm any two of input,
 # norm, class and rule of the format meet; in the others every class, input and activation occurs;
-# in 06_dequantize, 07_fake_quant and 09_gemv every word, each format and rule for one class.
+# in 06_dequantize, 07_fake_quant and 09_gemv every word, each format and rule for one class; in
+# 10_experts each class with an activation and without.
 gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
 device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
@@ -126,17 +151,23 @@ fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	f16-mxfp8-layernorm) 04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
 	05_per_token/f32-nvfp4 06_dequantize/mxfp4-f32 06_dequantize/mxfp8-bf16 \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
-	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16
+	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
+	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
+	11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
 	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32 \
 	06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
-	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16
+	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
+	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
+	11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3
 fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
 	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
 	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
 	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
-	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16
+	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
+	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
+	11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
@@ -407,15 +438,7 @@ build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
 	$$(check) sh tests/tools/device.sh frames $$< build/device/$1/$$* $$(basename $$@) -DNO_MAIN \
 	    $$(call defines,$2)
 endef
-$(eval $(call device_example,01_quantize,rows))
-$(eval $(call device_example,02_quantize_colmajor,columns))
-$(eval $(call device_example,03_rmsnorm,rmsnorm))
-$(eval $(call device_example,04_silu_mul,silu_mul))
-$(eval $(call device_example,05_per_token,per_token))
-$(eval $(call device_example,06_dequantize,dequantize))
-$(eval $(call device_example,07_fake_quant,fake))
-$(eval $(call device_example,08_amax,amax))
-$(eval $(call device_example,09_gemv,gemv))
+$(foreach l,$(launchers),$(eval $(call device_example,$(example_$l),$l)))
 
 # -------------------------------------------------------------------------------- text, consumers
 
@@ -485,12 +508,15 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
 	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
 	gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
+# Those of many rows and places: experts, shuffles, KV caches, bits.
+gpu_rest := $(addprefix experts-bf16-,nvfp4-none mxfp8-none nvfp4-silu) shuffle kv_cache-bf16 \
+	kv_append-bf16 packbits
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
 gpu_objects := $(addprefix build/bench/$(gpu_arch)/,bench.o traffic.o traffic_back.o \
 	$(foreach kernel,$(gpu_kernels),$(gpu_words:%=$(kernel)-%.o)) \
-	$(addsuffix .o,$(gpu_fused) $(gpu_back)) \
+	$(addsuffix .o,$(gpu_fused) $(gpu_back) $(gpu_rest)) \
 	cuda_fp4-bf16-nvfp4-LINEAR.o cuda_fp4-bf16-mxfp4-LINEAR.o)
 gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(gpu_arch) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror \
@@ -513,6 +539,9 @@ $(eval $(call gpu_kernel_rule,per_token,INPUT= FORMAT=))
 $(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT=))
 $(eval $(call gpu_kernel_rule,fake_quant,INPUT= OUTPUT= RULE=))
 $(eval $(call gpu_kernel_rule,gemv,INPUT= FORMAT= OUTPUT=))
+$(eval $(call gpu_kernel_rule,experts,INPUT= FORMAT= ACTIVATION=))
+$(eval $(call gpu_kernel_rule,kv_cache,INPUT=))
+$(eval $(call gpu_kernel_rule,kv_append,INPUT=))
 $(gpu_bench): $(gpu_objects)
 	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
 
@@ -553,6 +582,12 @@ test_gpu_fused := $(foreach input,f32 f16 bf16,\
 test_gpu_read := $(foreach input,f32 f16 bf16,amax-$(input) \
 	$(foreach format,nvfp4 mxfp4 nvfp4_32 mxfp4_16,\
 	$(foreach output,f32 f16 bf16,gemv-$(input)-$(format)-$(output))))
+# INPUT-FORMAT-ACTIVATION of many experts.
+test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mxfp8,\
+	$(foreach activation,none silu gelu_tanh,experts-$(input)-$(format)-$(activation))))
+# INPUT of KV caches; and those that move bytes of any kind.
+test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
+test_gpu_bytes := shuffle-all packbits-all
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
@@ -563,7 +598,8 @@ test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard t
 	$(test_gpu)/tools.o $(test_gpu_parts:%=$(test_gpu)/parts-%.o) \
 	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o) \
 	$(test_gpu_fused:%=$(test_gpu)/%.o) $(test_gpu_back:%=$(test_gpu)/%.o) \
-	$(test_gpu_read:%=$(test_gpu)/%.o)
+	$(test_gpu_read:%=$(test_gpu)/%.o) $(test_gpu_experts:%=$(test_gpu)/%.o) \
+	$(test_gpu_kv:%=$(test_gpu)/%.o) $(test_gpu_bytes:%=$(test_gpu)/%.o)
 test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings \
 	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
@@ -673,8 +709,13 @@ simt_gemv = gemv-f32-$1-$2 gemv-f16-$1-$3 gemv-bf16-$1-$4
 simt_read := $(filter amax-%,$(test_gpu_read)) $(call simt_gemv,nvfp4,f32,f16,bf16) \
 	$(call simt_gemv,mxfp4,f16,bf16,f32) $(call simt_gemv,nvfp4_32,bf16,f32,f16) \
 	$(call simt_gemv,mxfp4_16,f32,f16,bf16)
+# Of 10_experts, for each input, the activations of nvfp4, mxfp4 and mxfp8.
+simt_expert = experts-$1-nvfp4-$2 experts-$1-mxfp4-$3 experts-$1-mxfp8-$4
+simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
+	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
 simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
-	$(simt_fused) $(simt_back) $(simt_read)
+	$(simt_fused) $(simt_back) $(simt_read) \
+	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes)
 folders += simt
 .PHONY: test-simt coverage
 
@@ -717,15 +758,7 @@ build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu build/simt/$4.h build/config
 	    $$(call defines,$3) -c $$< -o $$@
 endef
 define simt_program # kind, target
-$(call simt_launchers,$1,$2,rows,01_quantize)
-$(call simt_launchers,$1,$2,columns,02_quantize_colmajor)
-$(call simt_launchers,$1,$2,rmsnorm,03_rmsnorm)
-$(call simt_launchers,$1,$2,silu_mul,04_silu_mul)
-$(call simt_launchers,$1,$2,per_token,05_per_token)
-$(call simt_launchers,$1,$2,dequantize,06_dequantize)
-$(call simt_launchers,$1,$2,fake,07_fake_quant)
-$(call simt_launchers,$1,$2,amax,08_amax)
-$(call simt_launchers,$1,$2,gemv,09_gemv)
+$(foreach l,$(launchers),$(newline)$(call simt_launchers,$1,$2,$l,$(example_$l)))
 build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)

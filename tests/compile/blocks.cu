@@ -9,6 +9,7 @@
 #include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/requant.cuh>
+#include <fp4/device/rope.cuh>
 #include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
 
@@ -205,6 +206,17 @@ KERNEL fragments(const float *x, float factor, float *out)
     out[3] = fp4_sumsq_x32(t, fp4_sumsq_x16(u, 0.0f));
     out[4] = fp4_sum_x16(fp4_fma_x16(u, fp4_low_x16(v), fp4_high_x16(v)), 0.0f);
     out[5] = fp4_sum_x16(fp4_shift_x16(fp4_add_x16(u, fp4_low_x16(v)), factor), 0.0f);
+}
+
+KERNEL rope(const float *x, const float *cos_sin, float *out)
+{
+    const fp4_f32x16 cos = fp4_load_f32x16(cos_sin), sin = fp4_load_f32x16(cos_sin + 16);
+    fp4_f32x16 a = fp4_load_f32x16(x), b = fp4_load_f32x16(x + 16);
+
+    out[0] = fp4_sum_x16(fp4_rope_turn_x16(a, b, cos, sin), 0.0f);
+    out[1] = fp4_sum_x16(fp4_rope_gptj_x16(a, fp4_low_x8(cos), fp4_low_x8(sin)), 0.0f);
+    fp4_rope_neox_x16(&a, &b, cos, sin);
+    out[2] = fp4_sum_x16(a, fp4_sum_x16(b, 0.0f));
 }
 
 #define ACTIVATIONS(name) \

@@ -23,13 +23,33 @@
  *
  *     launch_amax, launch_scales    examples/08_amax.cu     3 times
  *     launch_gemv                   examples/09_gemv.cu    36 times
+ *
+ * and of that of many experts, for each input type, format and activation:
+ *
+ *     launch_experts    examples/10_experts.cu    27 times
+ *
+ * and of those that move bytes, whatever they stand for, once:
+ *
+ *     launch_interleave, launch_shuffle, launch_shuffle_tensor    examples/11_shuffle.cu
+ *     launch_packbits, launch_segment_packbits                    examples/14_packbits.cu
+ *
+ * and, for each type of elements:
+ *
+ *     launch_kv_quantize, launch_kv_dequantize    examples/12_kv_cache.cu     3 times
+ *
+ * and of those of KV caches, for each input type:
+ *
+ *     launch_append    examples/13_kv_append.cu    3 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
 
 #include <cuda_runtime_api.h>
+#include <fp4/experts.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <fp4/kv_cache.h>
 
 /** The examples' quantize_scale. */
 typedef struct launch_scale {
@@ -256,6 +276,171 @@ typedef cudaError_t (*launch_gemv_function)(const launch_gemv_args *args, int pd
     LAUNCH_EACH_TIMES_(X, f16, bf16, f32) LAUNCH_EACH_TIMES_(X, bf16, f32, f16)
 #endif
 
+/** 10_experts' experts_args. */
+typedef struct launch_experts_args {
+    uint8_t *q, *sf;
+    const void *x;
+    size_t groups, rows, cols, q_cols, x_stride, x_group_stride, x_rows;
+    const int32_t *counts;
+    const int32_t *offsets, *sources;
+    fp4_experts_starts starts;
+    size_t sf_rows;
+    const float *global_device;
+    size_t global_step;
+    float global;
+    int global_is_dec;
+    int rounded;
+    fp4_rest rest;
+    int32_t *sf_starts;
+    uint32_t *errors;
+} launch_experts_args;
+
+typedef cudaError_t (*launch_experts_function)(const launch_experts_args *args, int pdl,
+                                               cudaStream_t stream);
+
+/* X(input, format, activation); on the CPU those in which any two words meet. */
+#define LAUNCH_EXPERTS_(input, format, act) launch_experts_##input##_##format##_##act
+#define LAUNCH_EXPERTS(input, format, act) LAUNCH_EXPERTS_(input, format, act)
+/* a, b, c: the activations of nvfp4, mxfp4 and mxfp8 */
+#define LAUNCH_OF_EXPERTS_(X, input, a, b, c) \
+    X(input, nvfp4, a) X(input, mxfp4, b) X(input, mxfp8, c)
+#if defined(FP4_SIMT)
+#define LAUNCH_EXPERTS_EACH(X) \
+    LAUNCH_OF_EXPERTS_(X, f32, none, silu, gelu_tanh) \
+    LAUNCH_OF_EXPERTS_(X, f16, gelu_tanh, none, silu) \
+    LAUNCH_OF_EXPERTS_(X, bf16, silu, gelu_tanh, none)
+#else
+#define LAUNCH_ALL_EXPERTS_(X, input) \
+    LAUNCH_OF_EXPERTS_(X, input, none, none, none) \
+    LAUNCH_OF_EXPERTS_(X, input, silu, silu, silu) \
+    LAUNCH_OF_EXPERTS_(X, input, gelu_tanh, gelu_tanh, gelu_tanh)
+#define LAUNCH_EXPERTS_EACH(X) \
+    LAUNCH_ALL_EXPERTS_(X, f32) LAUNCH_ALL_EXPERTS_(X, f16) LAUNCH_ALL_EXPERTS_(X, bf16)
+#endif
+
+#define LAUNCH_DECLARE_EXPERTS_(input, format, act) \
+    cudaError_t LAUNCH_EXPERTS(input, format, act)(const launch_experts_args *, int, cudaStream_t);
+/** 11_shuffle's interleave_args. */
+typedef struct launch_interleave_args {
+    void *out;
+    const void *in;
+    size_t element, batches, rows, sf_cols;
+    int layout;
+    size_t epilogue_tile_m;
+    int reverse;
+} launch_interleave_args;
+
+/** Its shuffle_args. */
+typedef struct launch_shuffle_args {
+    void *out;
+    const void *in;
+    size_t batches, rows, row_bytes, epilogue_tile_m;
+    int reverse;
+} launch_shuffle_args;
+
+/** Its shuffle_tensor_args. */
+typedef struct launch_shuffle_tensor_args {
+    uint8_t *q_out, *sf_out;
+    float *row_dec_out;
+    const uint8_t *q, *sf;
+    const float *row_dec;
+    size_t batches, rows, q_row_bytes, sf_cols, epilogue_tile_m;
+} launch_shuffle_tensor_args;
+
+/** 14_packbits' packbits_args. */
+typedef struct launch_packbits_args {
+    uint8_t *out;
+    const uint8_t *x;
+    size_t n;
+    int order;
+} launch_packbits_args;
+
+/** Its segment_packbits_args. */
+typedef struct launch_segment_packbits_args {
+    uint8_t *out;
+    size_t out_bytes;
+    const uint8_t *x;
+    size_t n;
+    const void *indptr;
+    void *new_indptr;
+    size_t index_bytes, segments;
+    int order;
+    uint32_t *workspace, *errors;
+} launch_segment_packbits_args;
+
+/** 12_kv_cache's quantize_kv_tensor and dequantize_kv_tensor in one: each takes what it has. */
+typedef struct launch_kv_tensor {
+    const void *x;
+    void *y;
+    uint8_t *q, *sf;
+    size_t x_stride;
+    fp4_kv_strides y_strides;
+    fp4_kv_pages pages;
+    const float *scale_device;
+    int sense;
+    float scale;
+    float *global_dec;
+} launch_kv_tensor;
+
+/** Likewise its arguments. */
+typedef struct launch_kv_args {
+    launch_kv_tensor of[2]; /* K and V */
+    const void *tables;
+    int tables_are_64;
+    size_t table_stride, max_pages;
+    const int32_t *seq_lens;
+    size_t batches, max_tokens;
+    uint32_t *skipped;
+} launch_kv_args;
+
+typedef cudaError_t (*launch_kv_function)(const launch_kv_args *args, int pdl, cudaStream_t stream);
+
+#define LAUNCH_KV_QUANTIZE_(input) launch_kv_quantize_##input
+#define LAUNCH_KV_QUANTIZE(input) LAUNCH_KV_QUANTIZE_(input)
+#define LAUNCH_KV_DEQUANTIZE_(input) launch_kv_dequantize_##input
+#define LAUNCH_KV_DEQUANTIZE(input) LAUNCH_KV_DEQUANTIZE_(input)
+#define LAUNCH_KV_EACH(X) X(f32) X(f16) X(bf16)
+
+#define LAUNCH_DECLARE_KV_(input) \
+    cudaError_t LAUNCH_KV_QUANTIZE(input)(const launch_kv_args *, int, cudaStream_t); \
+    cudaError_t LAUNCH_KV_DEQUANTIZE(input)(const launch_kv_args *, int, cudaStream_t);
+/** 13_kv_append's append_tensor. */
+typedef struct launch_append_tensor {
+    const void *x;
+    size_t x_token, x_head;
+    uint8_t *q, *sf;
+    fp4_kv_pages pages;
+    const float *scale_device;
+    int sense;
+    float scale;
+} launch_append_tensor;
+
+/** Its append_args. */
+typedef struct launch_append_args {
+    launch_append_tensor k, v;
+    size_t tokens;
+    const void *slots, *positions, *tables;
+    int slots_are_64, positions_are_64, tables_are_64;
+    const int32_t *batch_indices, *indptr;
+    size_t batches, max_pages, table_stride;
+    const float *cos_sin;
+    size_t max_position, rotary;
+    int style, rounded;
+    void *k_out;
+    size_t k_out_token, k_out_head;
+    uint32_t *skipped;
+} launch_append_args;
+
+typedef cudaError_t (*launch_append_function)(const launch_append_args *args, int pdl,
+                                              cudaStream_t stream);
+
+/* X(input) */
+#define LAUNCH_APPEND_(input) launch_append_##input
+#define LAUNCH_APPEND(input) LAUNCH_APPEND_(input)
+#define LAUNCH_APPEND_EACH(X) X(f32) X(f16) X(bf16)
+
+#define LAUNCH_DECLARE_APPEND_(input) \
+    cudaError_t LAUNCH_APPEND(input)(const launch_append_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_AMAX_(input) \
     cudaError_t LAUNCH_AMAX(input)(const launch_amax_args *, int, cudaStream_t); \
     cudaError_t LAUNCH_SCALES(input)(const launch_scales_args *, int, cudaStream_t);
@@ -283,6 +468,17 @@ LAUNCH_BACK_EACH(LAUNCH_DECLARE_BACK_)
 LAUNCH_FAKE_EACH(LAUNCH_DECLARE_FAKE_)
 LAUNCH_AMAX_EACH(LAUNCH_DECLARE_AMAX_)
 LAUNCH_GEMV_EACH(LAUNCH_DECLARE_GEMV_)
+LAUNCH_EXPERTS_EACH(LAUNCH_DECLARE_EXPERTS_)
+cudaError_t launch_interleave(const launch_interleave_args *args, int pdl, cudaStream_t stream);
+cudaError_t launch_shuffle(const launch_shuffle_args *args, int pdl, cudaStream_t stream);
+cudaError_t launch_shuffle_tensor(const launch_shuffle_tensor_args *args, int pdl,
+                                  cudaStream_t stream);
+cudaError_t launch_packbits(const launch_packbits_args *args, int pdl, cudaStream_t stream);
+cudaError_t launch_segment_packbits(const launch_segment_packbits_args *args, int pdl,
+                                    cudaStream_t stream);
+size_t launch_segment_workspace_bytes(size_t segments);
+LAUNCH_KV_EACH(LAUNCH_DECLARE_KV_)
+LAUNCH_APPEND_EACH(LAUNCH_DECLARE_APPEND_)
 #if defined(__cplusplus)
 }
 #endif

@@ -9,6 +9,7 @@
 #include <fp4/device/quant.cuh>
 #include <fp4/device/reduce.cuh>
 #include <fp4/device/requant.cuh>
+#include <fp4/device/rope.cuh>
 #include <fp4/device/row.cuh>
 #include <fp4/device/store.cuh>
 
@@ -556,7 +557,7 @@ static cudaError_t store_sf_words(int layout, uint8_t *sf, size_t rows, uint32_t
 static __global__ void sf_words_kernel(int lanes, const uint32_t *bytes, uint32_t *out)
 {
     const size_t i = thread_number();
-    out[i] = lanes == 1 ? fp4_sf_words(bytes[i], 1) : fp4_sf_words(bytes[i], 2);
+    out[i] = fp4_sf_words(bytes[i], lanes);
 }
 
 static cudaError_t sf_words(int lanes, const uint32_t *bytes, size_t threads, uint32_t *out)
@@ -817,10 +818,17 @@ static __global__ void combine_kernel(parts_arithmetic how, const float *x, cons
 
     if (i < n) {
         const fp4_f32x16 a = fragment_at<fp4_f32x16>(x, i), b = fragment_at<fp4_f32x16>(y, i);
+        const fp4_f32x16 c = fragment_at<fp4_f32x16>(z, i);
+        fp4_f32x16 first = a, second = b;
+        fp4_rope_neox_x16(&first, &second, c, a);
         put_fragment(out, i,
-                     how == ADD     ? fp4_add_x16(a, b)
-                     : how == SHIFT ? fp4_shift_x16(a, term)
-                                    : fp4_fma_x16(a, b, fragment_at<fp4_f32x16>(z, i)));
+                     how == ADD      ? fp4_add_x16(a, b)
+                     : how == SHIFT  ? fp4_shift_x16(a, term)
+                     : how == FMA    ? fp4_fma_x16(a, b, c)
+                     : how == TURN   ? fp4_rope_turn_x16(a, b, c, a)
+                     : how == NEOX_X ? first
+                     : how == NEOX_Y ? second
+                                     : fp4_rope_gptj_x16(a, fp4_low_x8(c), fp4_low_x8(b)));
     }
 }
 

@@ -118,9 +118,13 @@ typedef enum parts_cta {
 
 /** Element by element. */
 typedef enum parts_arithmetic {
-    ADD,   /* x + y */
-    SHIFT, /* x + term */
-    FMA,   /* x * y + z */
+    ADD,    /* x + y */
+    SHIFT,  /* x + term */
+    FMA,    /* x * y + z */
+    TURN,   /* fp4_rope_turn_x16 of x and y; z the cosines, x the sines */
+    NEOX_X, /* the same of fp4_rope_neox_x16, the first halves of its pairs */
+    NEOX_Y, /* the second */
+    GPTJ,   /* fp4_rope_gptj_x16 of x; the first eight of z the cosines, of y the sines */
     PARTS_ARITHMETIC
 } parts_arithmetic;
 
@@ -171,7 +175,7 @@ typedef struct gpu_parts {
     cudaError_t (*store_sf_words)(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
                                   uint32_t words, const uint32_t *w);
 
-    /* fp4_sf_words of every thread; threads: a multiple of 32. lanes 1, 2. */
+    /* fp4_sf_words of every thread; threads: a multiple of 32. lanes 1, 2, 4, 8. */
     cudaError_t (*sf_words)(int lanes, const uint32_t *bytes, size_t threads, uint32_t *out);
 
     /* layout as fp4_layout: 128x4 or 8x4. */

@@ -36,7 +36,8 @@ case $tool in
 racecheck) suites='launch_@(shapes|columns)' ;;
 *) suites='launch_@(shapes|columns|values)|memory|blocks|dequantize|dequantize_blocks|fake' ;;
 esac
-run "@($suites|launch_@(norm|gated|token)|amax|gemv|reduce|requant)/*"
+more='amax|gemv|experts|shuffle|kv_cache|kv_append|packbits|reduce|requant'
+run "@($suites|launch_@(norm|gated|token)|$more)/*"
 status=$?
 cat "$scratch/out"
 tested=$(sed -n 's/.*Synthesis: Tested: \([0-9]*\) |.*/\1/p' "$scratch/out")

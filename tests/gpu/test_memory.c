@@ -221,7 +221,7 @@ GPU_TEST(memory, scale_bytes_of_lanes_become_words)
 {
     const size_t sizes[] = {32, 1024};
 
-    for (size_t lanes = 1; lanes <= 2; lanes++) {
+    for (size_t lanes = 1; lanes <= 8; lanes *= 2) {
         for (size_t s = 0; s < 2; s++) {
             uint8_t bytes[4 * 1024], expected[4 * 1024];
             const size_t n = sizes[s], around = 4 * lanes;
@@ -230,12 +230,11 @@ GPU_TEST(memory, scale_bytes_of_lanes_become_words)
             gpu_buffer in;
 
             for (size_t i = 0; i < 4 * n; i++) {
-                const size_t thread = i / 4;
-                bytes[i] = thread % lanes == 0 ? (uint8_t)host_random(&state) : bytes[i - 4];
+                bytes[i] = (uint8_t)host_random(&state);
             }
             for (size_t i = 0; i < 4 * n; i++) {
                 const size_t thread = i / 4, k = i % 4;
-                const size_t from = thread / around * around + k * lanes;
+                const size_t from = thread / around * around + k * lanes + thread % lanes;
                 expected[i] = bytes[4 * from + thread / lanes % 4];
             }
             in = gpu_buffer_of(bytes, 4 * n, 0);

@@ -542,14 +542,39 @@ GPU_TEST(reduce, products_of_fragments)
     free(expected);
 }
 
-static float combined_elements(parts_arithmetic how, float x, float y, float z, float term)
+/* Element i of fragments of 16. */
+static float combined_element(parts_arithmetic how, const float *x, const float *y, const float *z,
+                              float term, size_t i)
 {
-    return how == ADD ? x + y : how == SHIFT ? x + term : fmaf(x, y, z);
+    const size_t pair = i / 16 * 16 + i % 16 / 2;
+
+    switch (how) {
+    case ADD:
+        return x[i] + y[i];
+    case SHIFT:
+        return x[i] + term;
+    case FMA:
+        return fmaf(x[i], y[i], z[i]);
+    case TURN:
+        return fmaf(x[i], z[i], host_mul(y[i], x[i]));
+    case NEOX_X:
+        return fmaf(x[i], z[i], -host_mul(y[i], x[i]));
+    case NEOX_Y:
+        return fmaf(y[i], z[i], host_mul(x[i], x[i]));
+    case GPTJ:
+        return i % 2 ? fmaf(x[i], z[pair], host_mul(x[i - 1], y[pair]))
+                     : fmaf(x[i], z[pair], -host_mul(x[i + 1], y[pair]));
+    case PARTS_ARITHMETIC:
+        break;
+    }
+    return NAN;
 }
 
 GPU_TEST(reduce, sums_of_fragments)
 {
-    static const char *const names[] = {"add_x16", "shift_x16", "fma_x16"};
+    static const char *const names[] = {"add_x16",       "shift_x16",   "fma_x16",
+                                        "rope_turn_x16", "rope_neox_x", "rope_neox_y",
+                                        "rope_gptj_x16"};
     const size_t n = 16 * (gpu_is_reduced() ? 20 : 10000);
     float *x = numbers(n, 1, 3), *y = numbers(n, 1, 4), *z = numbers(n, 1, 5);
     float *expected = (float *)host_zeros(n * sizeof(float));
@@ -561,7 +586,7 @@ GPU_TEST(reduce, sums_of_fragments)
 
     for (int how = 0; how < PARTS_ARITHMETIC; how++) {
         for (size_t i = 0; i < n; i++) {
-            expected[i] = combined_elements((parts_arithmetic)how, x[i], y[i], z[i], term);
+            expected[i] = combined_element((parts_arithmetic)how, x, y, z, term, i);
         }
         for (size_t p = 0; p < PATHS; p++) {
             gpu_poison(out, 0x7f);

@@ -67,6 +67,14 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
                       : cudaErrorInvalidValue);
 }
 
+/* One CTA each, whatever the kernel is. */
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *ctas, const void *kernel, int,
+                                                          size_t)
+{
+    *ctas = 1;
+    return result(kernel != nullptr ? cudaSuccess : cudaErrorInvalidDeviceFunction);
+}
+
 cudaError_t cudaDeviceSynchronize(void)
 {
     return last_error;

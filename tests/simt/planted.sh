@@ -186,5 +186,24 @@ plant digits_without_barrier track $gemv 's/^    fp4_ptx_barrier();$//' \
 plant digit_without_sign san $gemv 's/fp4_ptx_dot_u8s8/fp4_ptx_dot_u8u8/g' \
     gemv-f32-nvfp4-f32 'gemv/nvfp4' 'nvfp4 times f32 to f32' '; element '
 
+experts=examples/10_experts.cu
+
+plant count_not_bounded san $experts \
+    's/= fp4_experts_bounded(count, t.rows);/= (uint32_t)count;/' \
+    experts-f32-nvfp4-none 'experts/masked_by_anything' 'of experts_f32_nvfp4_none'
+plant source_past_the_last san $experts 's/from >= t.x_rows/from > t.x_rows/' \
+    experts-bf16-mxfp8-none 'experts/packed_by_anything' 'heap-buffer-overflow' \
+    'simt: in kernel gathered_'
+plant scales_past_the_end san $experts \
+    's/at.has_sf = t.is_masked || at.band < t.bands;/at.has_sf = 1;/' \
+    experts-f16-mxfp4-none 'experts/packed*' 'heap-buffer-overflow'
+plant padding_not_written san $experts 's/if (at.has_sf \&\& !t.leaves) {/if (0) {/' \
+    experts-f32-nvfp4-none 'experts/masked' 'scales of f32 to nvfp4, none'
+plant scales_staged_without_barrier track $experts 's/^    fp4_ptx_barrier();$//' \
+    experts-f16-mxfp4-none 'experts/masked' 'static shared memory, which' \
+    'of experts_f16_mxfp4_none'
+plant scales_staged_in_one_place track $experts 's/staged\[turn++ % 2\]/staged[0]/' \
+    experts-f16-mxfp4-none 'experts/*' 'static shared memory, which' 'with no barrier between'
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -352,6 +352,12 @@ FP4_D uint32_t fp4_ptx_shuffle_xor_u32(uint32_t mask, uint32_t x, int lanes)
     return __shfl_xor_sync(mask, x, lanes);
 }
 
+/** 32 bits of another lane, each of its own choice; all lanes of `mask` call together. */
+FP4_D uint32_t fp4_ptx_shuffle_u32(uint32_t mask, uint32_t x, int lane)
+{
+    return __shfl_sync(mask, x, lane);
+}
+
 /** Whether the predicate holds in any lane of mask; all lanes of it call together. */
 FP4_D int fp4_ptx_any(uint32_t mask, int predicate)
 {
@@ -370,10 +376,25 @@ FP4_D uint32_t fp4_ptx_atomic_inc(uint32_t *p, uint32_t last)
     return atomicInc(p, last);
 }
 
+/** *p becomes *p | x, in one step. */
+FP4_D void fp4_ptx_atomic_or(uint32_t *p, uint32_t x)
+{
+    atomicOr(p, x);
+}
+
 /** *p becomes x, in one step; returns what it was. */
 FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
 {
     return atomicExch(p, x);
+}
+
+/** *p, whatever caches hold. What another thread has written in front of a fence and of *p is seen
+    by what comes after. Global memory. */
+FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
+{
+    uint32_t x;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
 }
 
 /** What this thread has written before is seen by all threads of the GPU before what it writes

@@ -269,6 +269,11 @@ FP4_D uint32_t fp4_ptx_shuffle_xor_u32(uint32_t mask, uint32_t x, int lanes, SIM
     return __shfl_xor_sync(mask, x, lanes, 32, file, line);
 }
 
+FP4_D uint32_t fp4_ptx_shuffle_u32(uint32_t mask, uint32_t x, int lane, SIMT_LINE)
+{
+    return __shfl_sync(mask, x, lane, 32, file, line);
+}
+
 FP4_D int fp4_ptx_any(uint32_t mask, int predicate, SIMT_LINE)
 {
     return __any_sync(mask, predicate, file, line);
@@ -298,9 +303,19 @@ FP4_D uint32_t fp4_ptx_atomic_inc(uint32_t *p, uint32_t last)
     return fp4_simt_swap(p, fp4_simt_read(p) >= last ? 0 : fp4_simt_read(p) + 1);
 }
 
+FP4_D void fp4_ptx_atomic_or(uint32_t *p, uint32_t x)
+{
+    fp4_simt_swap(p, fp4_simt_read(p) | x);
+}
+
 FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
 {
     return fp4_simt_swap(p, x);
+}
+
+FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
+{
+    return fp4_simt_read(p);
 }
 
 FP4_D void fp4_ptx_fence(void)
