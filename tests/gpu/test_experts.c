@@ -115,6 +115,9 @@ GPU_TEST(experts, many_of_them)
         const size_t n = groups[i / 4];
         experts_case c = experts_case_of(unit, 1, n, 700, 64);
         experts_operands o;
+        if (gpu_is_reduced() && i % 4 != i / 4 % 4) { /* each number once, the rest changing */
+            continue;
+        }
         c.rest = (fp4_rest)(i % 2);
         c.starts = (fp4_experts_starts)(i / 2 % 2);
         c.sf_rows = fp4_experts_sf_rows(c.starts, c.rows, c.groups);
