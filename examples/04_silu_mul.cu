@@ -7,10 +7,12 @@
  * To change the input type, the format or the activation, edit one word below.
  *
  * How it works: as 03_rmsnorm.cu, but nothing is summed, so that each piece of 16 elements is
- * finished before the next is begun, two pieces' loads in flight, and a CTA takes no more than 8192
- * columns of a row. With a scale a token it takes all, and the results have to wait for the amax of
- * the row: they are kept in registers, 4 pieces a thread. The exponential is the library's own
- * (activation.h), so that the bytes are the host's.
+ * finished before the next is begun, and a CTA takes no more than 8192 columns of a row. The
+ * activation is the library's own (activation.h), so that the bytes are the host's. Of bf16 it is
+ * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row after
+ * the other, loading the next one's piece as soon as one is done with; else it is computed, two
+ * pieces' loads in flight. With a scale a token the results have to wait for the amax of the row:
+ * they are kept in registers, 4 pieces a thread.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -39,6 +41,9 @@
 #define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
 #define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
 #define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
+#define HAS_TABLE_f32 0
+#define HAS_TABLE_f16 0
+#define HAS_TABLE_bf16 1
 #define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
 #define TOKEN_f32 1 /* CTAs, with a scale a token */
@@ -79,6 +84,8 @@
 #define STORE_Y JOIN(fp4_store_u32x, WORDS, )
 #define ACTIVATE JOIN(fp4_, ACTIVATION, _known_x16)
 #define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
+#define MAKE_TABLE JOIN(fp4_, ACTIVATION, _bf16_table)
+#define HAS_TABLE JOIN(HAS_TABLE_, INPUT, )
 #define KNOWN JOIN(KNOWN_, FORMAT, )
 #define ANY JOIN(ANY_, FORMAT, )
 #define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
@@ -89,16 +96,27 @@ enum {
     CODES = JOIN(CODES_, FORMAT, ),
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
-    EACH = FP4_ROW_EACH,
-    /* CTAs of 256 threads on a multiprocessor: measured on sm_90, as many as do not spill */
     HEAVY = JOIN(HEAVY_, ACTIVATION, ),
-    CTAS = ELEMENT == 4 ? 1 : 3 - HEAVY,
-    CTAS_INTERLEAVED = ELEMENT == 4 ? 1 : 2 - HEAVY,
+    /* with a table a CTA stays: one of 512 threads on a multiprocessor, 2 pieces a thread. Without,
+       CTAs of 128 threads that each have a turn of a row, 4 pieces a thread, so many on a
+       multiprocessor of sm_90 as do not spill */
+    STAYS = HAS_TABLE,
+    THREADS = STAYS ? 512 : 128,
+    EACH = STAYS ? 2 : 4,
+    CTAS = STAYS          ? 1
+           : ELEMENT == 4 ? 2
+                          : 6 - 2 * HEAVY,
+    CTAS_INTERLEAVED = STAYS          ? 1
+                       : ELEMENT == 4 ? 2
+                                      : 4 - 2 * HEAVY,
+    /* with a scale a token, CTAs of up to 256 threads, 4 pieces a thread */
+    KEPT = FP4_ROW_EACH,
     CTAS_TOKEN = HEAVY ? 1 : JOIN(TOKEN_, INPUT, ),
-    TURN_THREADS = 128,       /* of a CTA that takes a turn of a row */
-    MOST_COLS = 65535 * 2048, /* turns of a grid, columns of the shortest turn that is full */
-    MOST = 512,               /* threads of a CTA, a piece each */
-    FEW = 256                 /* rows; up to here it is latency that counts */
+    TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
+    MOST_TURNS = 65535,               /* that a grid has room for */
+    MOST_COLS = 65535 * 2048,
+    MOST = 512, /* threads of a CTA, a piece each */
+    FEW = 256   /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -144,10 +162,12 @@ typedef struct gated_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. interleaved: 1, 0, or ASK, as the arguments say. */
+/* What is constant in a kernel. interleaved: 1, 0, or ASK, as the arguments say. stays: its CTAs
+   take one row after the other. table: the activation's, or null. */
 typedef struct kind {
     fp4_row_cut cut;
-    int interleaved, rounded;
+    int interleaved, rounded, stays;
+    const float *table;
 } kind;
 enum { ASK = 2 };
 
@@ -161,22 +181,35 @@ typedef struct operands {
     raw gate, up;
 } operands;
 
-/* Those of a piece; zeros behind the end of the row. */
+/* Those of a piece; zeros behind the end of the row, and of rows that there are not, which only a
+   CTA that stays may ask for. */
 static __device__ __forceinline__ operands load_piece(const gated_args &a, const kind c,
-                                                      uint32_t piece)
+                                                      uint32_t row, uint32_t piece)
 {
-    const uint8_t *x = (const uint8_t *)a.x + (size_t)blockIdx.x * a.x_stride * ELEMENT;
+    const uint8_t *x = (const uint8_t *)a.x + (size_t)row * a.x_stride * ELEMENT;
     const size_t at = (size_t)piece * (16 * ELEMENT);
     operands o = {raw(), raw()};
 
-    if (fp4_row_has(c.cut, piece)) {
+    if ((!c.stays || row < a.rows) && fp4_row_has(c.cut, piece)) {
         o.gate = LOAD(x + (is_interleaved(a, c) ? 2 * at : at));
         o.up = LOAD(x + (is_interleaved(a, c) ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
     }
     return o;
 }
 
-/* y of a piece. Of any gate; or (a constant) of one within +-87, beyond which a NaN is left. */
+/* The activation of a piece's gates, of any; or (a constant) out of the table, if it has them all;
+   or else of gates within +-87, beyond which a NaN is left. */
+static __device__ __forceinline__ fp4_f32x16 activate(const kind c, raw gate, const int of_any)
+{
+#if HAS_TABLE
+    if (!of_any && c.table != NULL && !fp4_ptx_any(0xffffffffu, !fp4_bf16_table_has_x16(gate))) {
+        return fp4_bf16_table_x16(c.table, gate);
+    }
+#endif
+    return of_any ? ACTIVATE_ANY(WIDEN(gate)) : ACTIVATE(WIDEN(gate), GATE_AMAX(gate));
+}
+
+/* y of a piece. All lanes of a warp call. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
                                                       const int of_any)
 {
@@ -185,8 +218,7 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const
     if (is_interleaved(a, c)) {
         DEINTERLEAVE(&o.gate, &o.up);
     }
-    y = of_any ? ACTIVATE_ANY(WIDEN(o.gate)) : ACTIVATE(WIDEN(o.gate), GATE_AMAX(o.gate));
-    y = fp4_mul_x16(y, WIDEN(o.up));
+    y = fp4_mul_x16(activate(c, o.gate, of_any), WIDEN(o.up));
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
 
@@ -195,32 +227,31 @@ static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
     return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
 }
 
-static __device__ __forceinline__ uint8_t *codes_at(const gated_args &a, const kind c,
-                                                    uint32_t piece)
-{
-    return a.q + ((size_t)blockIdx.x * c.cut.pieces + piece) * CODES;
-}
-
-static __device__ __forceinline__ void store_y(const gated_args &a, uint32_t piece, fp4_f32x16 y)
-{
-    STORE_Y((uint8_t *)a.y + ((size_t)blockIdx.x * a.cols + piece * 16) * ELEMENT, NARROW(y));
-}
-
 /* What is left of a turn when its pieces are quantized: their scale bytes, a byte of `bytes` each,
    and which of them want care. */
 typedef struct rest {
     uint32_t bytes, care;
 } rest;
 
+static __device__ __forceinline__ void store_piece(const gated_args &a, const kind c, uint32_t row,
+                                                   uint32_t piece, fp4_f32x16 y, part p)
+{
+    STORE_CODES(a.q + ((size_t)row * c.cut.pieces + piece) * CODES, p.q);
+    if (a.y != NULL) {
+        STORE_Y((uint8_t *)a.y + ((size_t)row * a.cols + piece * 16) * ELEMENT, NARROW(y));
+    }
+}
+
 static __device__ __forceinline__ void quantize_piece(const gated_args &a, const kind c,
-                                                      uint32_t piece, uint32_t j, fp4_f32x16 y,
-                                                      float amax, float global_enc, rest *left)
+                                                      uint32_t row, uint32_t piece, uint32_t j,
+                                                      fp4_f32x16 y, float amax, float global_enc,
+                                                      rest *left)
 {
     uint32_t needs_care;
     const part p = KNOWN(y, amax, 1.0f, global_enc, &needs_care);
 
     if (fp4_row_has(c.cut, piece)) {
-        STORE_CODES(codes_at(a, c, piece), p.q);
+        store_piece(a, c, row, piece, y, p);
         left->bytes |= (uint32_t)p.sf << 8 * j;
         left->care |= needs_care << j;
     }
@@ -228,95 +259,142 @@ static __device__ __forceinline__ void quantize_piece(const gated_args &a, const
 
 /* The blocks that KNOWN could not take, without regard to speed: from memory, one piece after the
    other. */
-static __device__ __forceinline__ void mend(const gated_args &a, const kind c, uint32_t turn,
-                                            float global_enc, rest *left)
+static __device__ __forceinline__ void mend(const gated_args &a, const kind c, uint32_t row,
+                                            uint32_t turn, float global_enc, rest *left)
 {
 #pragma unroll 1
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
-            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece), 1);
             const part p = ANY(y, 1.0f, global_enc);
             if (fp4_row_has(c.cut, piece)) {
-                STORE_CODES(codes_at(a, c, piece), p.q);
+                store_piece(a, c, row, piece, y, p);
                 left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
-                if (a.y != NULL) {
-                    store_y(a, piece, y);
-                }
             }
         }
     }
 }
 
 /* The scale bytes of a turn. */
-static __device__ __forceinline__ void finish_turn(const gated_args &a, const kind c, uint32_t turn,
-                                                   float global_enc, rest *left)
+static __device__ __forceinline__ void finish_turn(const gated_args &a, const kind c, uint32_t row,
+                                                   uint32_t turn, float global_enc, rest *left)
 {
     if (fp4_ptx_any(0xffffffffu, left->care != 0)) {
-        mend(a, c, turn, global_enc, left);
+        mend(a, c, row, turn, global_enc, left);
     }
-    fp4_row_store_sf(a.layout, a.sf, blockIdx.x, c.cut, turn, LANES, left->bytes);
+    fp4_row_store_sf(a.layout, a.sf, row, c.cut, turn, LANES, left->bytes);
     if (a.sf_linear != NULL) {
-        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, c.cut, turn, LANES,
-                         left->bytes);
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, row, c.cut, turn, LANES, left->bytes);
     }
 }
 
 /* Two pieces of a turn, the loads of both in flight. */
 static __device__ __forceinline__ void load_two(operands o[2], const gated_args &a, const kind c,
-                                                uint32_t turn, uint32_t two)
+                                                uint32_t row, uint32_t turn, uint32_t two)
 {
 #pragma unroll
     for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
-        o[j] = load_piece(a, c, fp4_row_piece(c.cut, turn, two + j));
+        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, turn, two + j));
     }
 }
 
-/* The CTA's turn of a row, its second-level scale known. */
-static __device__ __forceinline__ void gated_turn(const gated_args &a, const kind c)
+/* A turn of a row, its first two pieces loaded. A CTA that stays has no more of them, and as one is
+   done with, loads its like of the next row. */
+static __device__ __forceinline__ void gated_turn(const gated_args &a, const kind c, uint32_t row,
+                                                  uint32_t next, uint32_t turn, float global_enc,
+                                                  operands o[2])
 {
-    const uint32_t turn = blockIdx.y;
     rest left = {0, 0};
+
+#pragma unroll
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, turn, j);
+        const int has_any = fp4_row_has_any(c.cut, turn, j); /* the CTA has work */
+        fp4_f32x16 y = fp4_f32x16();
+        if (j > 0 && j % 2 == 0) {
+            load_two(o, a, c, row, turn, j);
+        }
+        if (!c.stays && j == (c.cut.each - 1) / 2 * 2) { /* nothing more to load */
+            fp4_pdl_trigger();
+        }
+        if (has_any) {
+            y = value_of(a, c, o[j % 2], 0);
+        }
+        if (c.stays) {
+            o[j] = load_piece(a, c, next, piece);
+        }
+        if (has_any) {
+            quantize_piece(a, c, row, piece, j, y, block_amax(y), global_enc, &left);
+        }
+    }
+    finish_turn(a, c, row, turn, global_enc, &left);
+}
+
+/* The scale bytes of a row of the padding. */
+static __device__ __forceinline__ void pad_row(const gated_args &a, const kind c, uint32_t row)
+{
+    if (blockIdx.y == 0) {
+        fp4_row_store_padding(a.layout, a.sf, row, c.cut, LANES);
+    }
+}
+
+static __device__ __forceinline__ float enc_of(const gated_args &a)
+{
+    const float given = HAS_GLOBAL && a.global_device != NULL ? *a.global_device : a.global;
+    return a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
+}
+
+/* A turn of the CTA's row. */
+static __device__ __forceinline__ void gated_row(const gated_args &a, const kind c)
+{
     operands o[2];
 
     fp4_pdl_wait();
     if (blockIdx.x >= a.rows) {
-        if (turn == 0) {
-            fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
-        }
+        pad_row(a, c, blockIdx.x);
         return;
     }
-    load_two(o, a, c, turn, 0);
-    const float given = HAS_GLOBAL && a.global_device != NULL ? *a.global_device : a.global;
-    const float global_enc = a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
-#pragma unroll
-    for (uint32_t two = 0; two < c.cut.each; two += 2) {
-        if (two > 0) {
-            load_two(o, a, c, turn, two);
-        }
-        if (two + 2 >= c.cut.each) {
+    load_two(o, a, c, blockIdx.x, blockIdx.y, 0);
+    gated_turn(a, c, blockIdx.x, 0, blockIdx.y, enc_of(a), o);
+}
+
+#if HAS_TABLE
+/* A turn of the CTA's rows, of so many at a time as it is high. */
+static __device__ __forceinline__ void gated_rows(const gated_args &a, kind c)
+{
+    __shared__ float table[FP4_BF16_TABLE];
+    const uint32_t rows = (uint32_t)fp4_sf_rows_padded(a.layout, a.rows);
+    const uint32_t step = gridDim.x * blockDim.y;
+    uint32_t row = blockIdx.x * blockDim.y + threadIdx.y;
+    operands o[2];
+
+    fp4_pdl_wait();
+    load_two(o, a, c, row, blockIdx.y, 0);
+    const float global_enc = enc_of(a);
+    MAKE_TABLE(table, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
+    fp4_ptx_barrier();
+    c.table = table;
+    for (; row < rows; row += step) {
+        if (row + step >= rows) {
             fp4_pdl_trigger();
         }
-#pragma unroll
-        for (uint32_t j = two; j < two + 2 && j < c.cut.each; j++) {
-            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-            if (fp4_row_has_any(c.cut, turn, j)) { /* the CTA has work */
-                const fp4_f32x16 y = value_of(a, c, o[j - two], 0);
-                quantize_piece(a, c, piece, j, y, block_amax(y), global_enc, &left);
-                if (a.y != NULL && fp4_row_has(c.cut, piece)) {
-                    store_y(a, piece, y);
-                }
-            }
+        if (row < a.rows) {
+            gated_turn(a, c, row, row + step, blockIdx.y, global_enc, o);
+        } else {
+            pad_row(a, c, row);
         }
     }
-    finish_turn(a, c, turn, global_enc, &left);
 }
+#else
+#define gated_rows gated_row
+#endif
 
 /* What a thread keeps of its row until the row's amax is known: the pieces of one turn. */
 typedef struct kept {
     uint32_t turn;
-    fp4_f32x16 y[EACH];
-    float amax[EACH];
+    fp4_f32x16 y[KEPT];
+    float amax[KEPT];
 } kept;
 
 static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, const kind c,
@@ -324,7 +402,8 @@ static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, c
 {
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
-        k->y[j] = value_of(a, c, load_piece(a, c, fp4_row_piece(c.cut, turn, j)), 0);
+        const uint32_t piece = fp4_row_piece(c.cut, turn, j);
+        k->y[j] = value_of(a, c, load_piece(a, c, blockIdx.x, piece), 0);
         k->amax[j] = block_amax(k->y[j]);
     }
     k->turn = turn;
@@ -349,7 +428,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, c
         amax = 0.0f;
 #pragma unroll 1
         for (uint32_t piece = threadIdx.x; piece < c.cut.pieces; piece += c.cut.threads) {
-            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, piece), 1);
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, blockIdx.x, piece), 1);
             amax = fp4_ptx_max(amax, fp4_amax_x16(y));
         }
         amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
@@ -360,18 +439,19 @@ static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, c
 /* The CTA's row, its second-level scale that of its amax. */
 static __device__ __forceinline__ void gated_token(const gated_args &a, const kind c)
 {
+    const uint32_t row = blockIdx.x;
     kept k;
 
     fp4_pdl_wait();
-    if (blockIdx.x >= a.rows) {
-        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c.cut, LANES);
+    if (row >= a.rows) {
+        fp4_row_store_padding(a.layout, a.sf, row, c.cut, LANES);
         return;
     }
     const float base_dec = a.global_device == NULL ? a.global : *a.global_device;
     const float amax = row_amax(&k, a, c), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
 
     if (threadIdx.x == 0) {
-        a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
+        a.token_dec[row] = fp4_nvfp4_token_dec(amax, global_enc);
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         rest left = {0, 0};
@@ -380,40 +460,37 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         }
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
-            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-            quantize_piece(a, c, piece, j, k.y[j], k.amax[j], global_enc, &left);
-            if (a.y != NULL && fp4_row_has(c.cut, piece)) {
-                store_y(a, piece, k.y[j]);
-            }
+            quantize_piece(a, c, row, fp4_row_piece(c.cut, turn, j), j, k.y[j], k.amax[j],
+                           global_enc, &left);
         }
-        finish_turn(a, c, turn, global_enc, &left);
+        finish_turn(a, c, row, turn, global_enc, &left);
     }
 }
 
 /* The kernels: gate and up in two parts of the row, or interleaved; few rows, a piece a thread;
    with a scale a token, rows of one turn, any, few; y rounded first or not. The fastest know that
-   all threads have 4 pieces (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
-#define GATED_KERNEL(name, row, threads, ctas, each, full, one, interleaved, rounded) \
+   all threads have their pieces (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
+#define GATED_KERNEL(name, work, threads, ctas, each, full, one, interleaved, rounded, stays) \
     static __global__ void __launch_bounds__(threads, FP4_ARCH == 900 ? ctas : 1) \
         name(const gated_args a) \
     { \
         const uint32_t pieces = (uint32_t)(a.cols / 16); \
-        const kind c = {{blockDim.x, each, pieces, full, one}, interleaved, rounded}; \
-        row(a, c); \
+        const kind c = {{blockDim.x, each, pieces, full, one}, interleaved, rounded, stays, NULL}; \
+        work(a, c); \
     }
 
-GATED_KERNEL(split_full, gated_turn, TURN_THREADS, 2 * CTAS, EACH, 1, 0, 0, 0)
-GATED_KERNEL(split_any, gated_turn, TURN_THREADS, 2 * CTAS, EACH, 0, 0, 0, 0)
-GATED_KERNEL(interleaved_full, gated_turn, TURN_THREADS, 2 * CTAS_INTERLEAVED, EACH, 1, 0, 1, 0)
-GATED_KERNEL(interleaved_any, gated_turn, TURN_THREADS, 2 * CTAS_INTERLEAVED, EACH, 0, 0, 1, 0)
-GATED_KERNEL(gated_few, gated_turn, MOST, 1, 1, 0, 1, ASK, 0)
-GATED_KERNEL(gated_rounded, gated_turn, TURN_THREADS, 1, EACH, 0, 0, ASK, 1)
+GATED_KERNEL(split_full, gated_rows, THREADS, CTAS, EACH, 1, 0, 0, 0, STAYS)
+GATED_KERNEL(split_any, gated_rows, THREADS, CTAS, EACH, 0, 0, 0, 0, STAYS)
+GATED_KERNEL(interleaved_full, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 1, 0, 1, 0, STAYS)
+GATED_KERNEL(interleaved_any, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 0, 0, 1, 0, STAYS)
+GATED_KERNEL(gated_few, gated_row, MOST, 1, 1, 0, 0, ASK, 0, 0)
+GATED_KERNEL(gated_rounded, gated_rows, THREADS, 1, EACH, 0, 0, ASK, 1, STAYS)
 #if HAS_GLOBAL
-GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 1, 1, 0, 0)
-GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, EACH, 0, 1, ASK, 0)
-GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 0)
-GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 1, ASK, 0)
-GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, EACH, 0, 0, ASK, 1)
+GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 1, 1, 0, 0, 0)
+GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 0, 1, ASK, 0, 0)
+GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 0, 0)
+GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 1, ASK, 0, 0)
+GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1, 0)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -441,27 +518,32 @@ static int is_bad(const gated_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
-/* With a scale a token so many as can keep the row. Else up to TURN_THREADS, and of these so many
-   as are all busy, if there is such a number. */
-static uint32_t threads_of(const gated_args *a)
+/* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row; else
+   up to TURN_THREADS, and of these so many as are all busy, if there is such a number. */
+static uint32_t threads_of(const gated_args *a, int is_few)
 {
-    const uint32_t keep = fp4_row_threads_any_order(a->cols);
+    const size_t pieces = a->cols / 16;
     uint32_t threads;
 
+    if (is_few) {
+        return pieces < MOST ? (uint32_t)(pieces + 31) / 32 * 32 : (uint32_t)MOST;
+    }
     if (a->token_dec != NULL) {
-        return keep;
+        return fp4_row_threads_any_order(a->cols);
     }
     for (threads = TURN_THREADS; threads > 0; threads -= 32) {
-        if (a->cols % (16 * EACH * threads) == 0) {
+        if (pieces % (EACH * threads) == 0 && pieces / (EACH * threads) <= MOST_TURNS) {
             return threads;
         }
     }
-    return keep < TURN_THREADS ? keep : (uint32_t)TURN_THREADS;
+    threads = (uint32_t)((pieces + 32 * EACH - 1) / (32 * EACH) * 32);
+    return threads < TURN_THREADS ? threads : (uint32_t)TURN_THREADS;
 }
 
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 {
-    const int is_full = a->cols % (16 * EACH * threads) == 0 && (size_t)a->sf % 4 == 0 &&
+    const uint32_t each = a->token_dec != NULL ? KEPT : EACH;
+    const int is_full = a->cols % (16 * each * threads) == 0 && (size_t)a->sf % 4 == 0 &&
                         (size_t)a->sf_linear % 4 == 0;
 
 #if HAS_GLOBAL
@@ -482,6 +564,28 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
     return is_full ? (const void *)split_full : (const void *)split_any;
 }
 
+/* CTAs for a grid of so many turns: no more than the device has room for, each with as many of the
+   rows that are taken together as the others, or one less. */
+static cudaError_t equal_shares(const void *kernel, uint32_t threads, size_t together, size_t turns,
+                                size_t *ctas)
+{
+    int device = 0, processors = 0, resident = 0;
+    cudaError_t error = cudaGetDevice(&device);
+
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (error == cudaSuccess) {
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, (int)threads, 0);
+    }
+    if (error == cudaSuccess) {
+        const size_t room = (size_t)processors * (size_t)resident / turns;
+        const size_t share = room > 1 ? (together + room - 1) / room : together;
+        *ctas = (together + share - 1) / share;
+    }
+    return error;
+}
+
 /**
  * Activates, multiplies and quantizes on `stream`: one launch, no allocation, no synchronization,
  * nothing read on the host, so that a CUDA graph can capture it.
@@ -493,9 +597,15 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
  */
 static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
 {
-    const size_t pieces = a->cols / 16;
-    const uint32_t threads = threads_of(a);
-    const int is_few = !a->rounded && a->rows <= FEW && pieces <= MOST;
+    const int is_token = a->token_dec != NULL;
+    const size_t pieces = a->cols / 16, rows = fp4_sf_rows_padded(a->layout, a->rows);
+    const int is_few = !a->rounded && a->rows <= FEW && (!is_token || pieces <= MOST);
+    const uint32_t across = threads_of(a, is_few), each = is_few ? 1 : EACH;
+    const size_t turns = is_token ? 1 : (pieces + across * each - 1) / (across * each);
+    uint32_t high = 1;
+    size_t ctas = rows;
+    const void *kernel;
+    cudaError_t error = cudaSuccess;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
@@ -506,21 +616,22 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     if (is_bad(a)) {
         return cudaErrorInvalidValue;
     }
+    kernel = kernel_of(a, across, is_few);
+    if (STAYS && !is_few && !is_token) {
+        high = THREADS / across;
+        error = equal_shares(kernel, across * high, (rows + high - 1) / high, turns, &ctas);
+    }
+    if (error != cudaSuccess) {
+        return error;
+    }
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
-    if (a->token_dec == NULL) {
-        config.gridDim.y = (unsigned)((pieces + threads * EACH - 1) / (threads * EACH));
-    }
-    config.blockDim = dim3(threads);
+    config.gridDim = dim3((unsigned)ctas, (unsigned)turns);
+    config.blockDim = dim3(across, high);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (is_few) {
-        config.gridDim.y = 1;
-        config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    }
-    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few), arguments);
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -858,9 +858,34 @@ static __global__ void activate_kernel(parts_activation how, const float *x, siz
     }
 }
 
+/* The number of threads is not that of entries, nor do they divide each other. */
+static __global__ void table_kernel(parts_activation how, const float *x, size_t n, float *out)
+{
+    __shared__ float table[FP4_BF16_TABLE];
+    const size_t i = thread_number();
+
+    if (threadIdx.x < 96) {
+        if (how == SILU_TABLE) {
+            fp4_silu_bf16_table(table, threadIdx.x, 96);
+        } else {
+            fp4_gelu_tanh_bf16_table(table, threadIdx.x, 96);
+        }
+    }
+    __syncthreads();
+    if (i < n) {
+        const fp4_u32x8 v = fp4_f32x16_to_bf16x16(fragment_at<fp4_f32x16>(x, i));
+        const int has = fp4_bf16_table_has_x16(v);
+        put_fragment(out, i, has ? fp4_bf16_table_x16(table, v) : fp4_f32x16());
+    }
+}
+
 static cudaError_t activate(parts_activation how, const float *x, size_t n, float *out)
 {
-    GPU_LAUNCH(activate_kernel, ctas_of(n), THREADS, how, x, n, out);
+    if (how == SILU_TABLE || how == GELU_TANH_TABLE) {
+        GPU_LAUNCH(table_kernel, ctas_of(n), THREADS, how, x, n, out);
+    } else {
+        GPU_LAUNCH(activate_kernel, ctas_of(n), THREADS, how, x, n, out);
+    }
     return cudaGetLastError();
 }
 

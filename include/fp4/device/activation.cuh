@@ -2,6 +2,8 @@
  * fp4/device/activation.cuh - SiLU and GELU of fragments: the values of fp4_silu and fp4_gelu_tanh
  * (activation.h), and the same faster where the largest magnitude is known and not beyond 87.
  *
+ * And of bf16 faster still, out of a table in shared memory.
+ *
  * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
  * takes, element 0 comes out NaN: a block with NaN in it asks for care (quant.cuh), and the careful
  * way takes any element. Second, the division. Its divisor, 1 + e^y, lies between 1 and 2^126, so
@@ -96,6 +98,100 @@ FP4_D fp4_f32x16 fp4_gelu_tanh_x16(fp4_f32x16 x)
         x.v[i] = fp4_gelu_tanh(x.v[i]);
     }
     return x;
+}
+
+/* ------------------------------------------------------------ bf16 out of a table */
+
+/*
+ * A bf16 has so few values that a kernel may compute the activation of each of them once and then
+ * look it up: the same bits, for four instructions an element in place of sixteen or more. A CTA
+ * that stays for many rows makes the table when it begins:
+ *
+ *     __shared__ float table[FP4_BF16_TABLE];
+ *     fp4_silu_bf16_table(table, threadIdx.x, blockDim.x);
+ *     __syncthreads();
+ *     ...
+ *     y = fp4_bf16_table_has_x16(gate) ? fp4_bf16_table_x16(table, gate)
+ *                                      : fp4_silu_x16(fp4_bf16x16_to_f32x16(gate));
+ *
+ * best with a vote, so that a warp goes one way. It holds the magnitudes of 32 exponents, from
+ * 2^-25 on, each with both signs: those that differ in the low 12 bits, which are the index, and in
+ * the sign, which is put below them. Values up to 87 are looked up, as far as the exponential goes.
+ * Zeros and what is smaller are not; for such, NaN and the rest there is the other way.
+ */
+
+/** Floats of the table, 32 KB. */
+#define FP4_BF16_TABLE 8192
+
+/* Bits of the smallest magnitude in it, 2^-25. */
+#define FP4_BF16_TABLE_FROM_ 0x3300u
+
+/* The bf16 whose activation is entry i. */
+FP4_D float fp4_bf16_table_entry_(uint32_t i)
+{
+    const uint32_t above = (i / 2 - FP4_BF16_TABLE_FROM_) & (FP4_BF16_TABLE / 2 - 1);
+    return fp4_bits_f32((FP4_BF16_TABLE_FROM_ + above) << 16 | (i & 1u) << 31);
+}
+
+/**
+ * Fills a table of SiLU.
+ *
+ * threads  all of `threads` call, each with its number `thread`; no barrier: that is for the caller
+ *          to have before the table is used.
+ */
+FP4_D void fp4_silu_bf16_table(float *table, uint32_t thread, uint32_t threads)
+{
+    uint32_t i;
+
+#pragma unroll 1
+    for (i = thread; i < FP4_BF16_TABLE; i += threads) {
+        table[i] = fp4_silu_near_(fp4_bf16_table_entry_(i));
+    }
+}
+
+/** Fills a table of GELU in the same way. */
+FP4_D void fp4_gelu_tanh_bf16_table(float *table, uint32_t thread, uint32_t threads)
+{
+    uint32_t i;
+
+#pragma unroll 1
+    for (i = thread; i < FP4_BF16_TABLE; i += threads) {
+        table[i] = fp4_gelu_tanh_near_(fp4_bf16_table_entry_(i));
+    }
+}
+
+/** Whether all of sixteen bf16, two to a word, are in a table: of a magnitude from 2^-25 to 87. */
+FP4_D int fp4_bf16_table_has_x16(fp4_u32x8 w)
+{
+    uint32_t amin = w.v[0];
+    int i;
+
+#pragma unroll
+    for (i = 1; i < 8; i++) {
+        amin = fp4_ptx_amin_bf16x2(amin, w.v[i]);
+    }
+    amin = fp4_ptx_amin_bf16x2(amin, amin << 16) & 0x7fff0000u;
+    return amin >= FP4_BF16_TABLE_FROM_ << 16 && fp4_amax_or_nan_bf16x16(w) <= FP4_EXP_END_;
+}
+
+/* Of a bf16 that stands in both halves of a word: 8 bytes for each magnitude, 4 for the sign. */
+FP4_D float fp4_bf16_table_at_(const float *table, uint32_t both)
+{
+    return *(const float *)((const char *)table + (both >> 13 & (FP4_BF16_TABLE - 1) * 4u));
+}
+
+/** The activations of sixteen bf16, two to a word, that the table has. */
+FP4_D fp4_f32x16 fp4_bf16_table_x16(const float *table, fp4_u32x8 w)
+{
+    fp4_f32x16 y;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        y.v[2 * i] = fp4_bf16_table_at_(table, fp4_ptx_bytes(w.v[i], 0, 0x1010));
+        y.v[2 * i + 1] = fp4_bf16_table_at_(table, fp4_ptx_bytes(w.v[i], 0, 0x3232));
+    }
+    return y;
 }
 
 #endif /* FP4_DEVICE_ACTIVATION_CUH */

@@ -188,6 +188,20 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
 }
 #endif
 
+/** The smaller magnitude of the lower halves and of the upper, as bf16, the number where one is NaN
+    (before sm_86 NaN is the largest number); sign bits are anything: one instruction from sm_86
+    on. */
+FP4_D uint32_t fp4_ptx_amin_bf16x2(uint32_t a, uint32_t b)
+{
+#if FP4_ARCH_MAX_ABS_X2
+    uint32_t d;
+    asm("min.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+#else
+    return __vminu2(a & 0x7fff7fffu, b & 0x7fff7fffu);
+#endif
+}
+
 /** The larger magnitude of the lower halves and of the upper, as bf16, NaN where one is NaN; sign
     bits are anything: one instruction from sm_86 on. */
 FP4_D uint32_t fp4_ptx_amax_or_nan_bf16x2(uint32_t a, uint32_t b)

@@ -107,6 +107,13 @@ FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
     return fp4_max_u32(a & 0xffffu, b & 0xffffu) | fp4_max_u32(a >> 16, b >> 16) << 16;
 }
 
+FP4_D uint32_t fp4_ptx_amin_bf16x2(uint32_t a, uint32_t b)
+{
+    const uint32_t c = a & 0x7fff7fffu, d = b & 0x7fff7fffu;
+    return (fp4_min_u32(c & 0xffffu, d & 0xffffu) | fp4_min_u32(c >> 16, d >> 16) << 16) |
+           ((a ^ b) & 0x80008000u);
+}
+
 FP4_D uint32_t fp4_ptx_amax_or_nan_bf16x2(uint32_t a, uint32_t b)
 {
     return fp4_ptx_max_u16x2(a & 0x7fff7fffu, b & 0x7fff7fffu) | ((a ^ b) & 0x80008000u);
