@@ -601,14 +601,12 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     const size_t pieces = a->cols / 16, rows = fp4_sf_rows_padded(a->layout, a->rows);
     const int is_few = !a->rounded && a->rows <= FEW && (!is_token || pieces <= MOST);
     const uint32_t across = threads_of(a, is_few), each = is_few ? 1 : EACH;
-    const size_t turns = is_token ? 1 : (pieces + across * each - 1) / (across * each);
-    uint32_t high = 1;
-    size_t ctas = rows;
+    size_t ctas = rows, turns = 1, high = 1;
     const void *kernel;
-    cudaError_t error = cudaSuccess;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
+    cudaError_t error = cudaSuccess;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -617,9 +615,13 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
         return cudaErrorInvalidValue;
     }
     kernel = kernel_of(a, across, is_few);
+    if (!is_token) {
+        turns = (pieces + across * each - 1) / (across * each);
+    }
     if (STAYS && !is_few && !is_token) {
         high = THREADS / across;
-        error = equal_shares(kernel, across * high, (rows + high - 1) / high, turns, &ctas);
+        error =
+            equal_shares(kernel, across * (uint32_t)high, (rows + high - 1) / high, turns, &ctas);
     }
     if (error != cudaSuccess) {
         return error;
@@ -627,7 +629,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)ctas, (unsigned)turns);
-    config.blockDim = dim3(across, high);
+    config.blockDim = dim3(across, (unsigned)high);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;

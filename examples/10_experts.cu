@@ -13,8 +13,8 @@
  * item and finds the expert that it belongs to by a search in shared memory, where the item's scale
  * bytes are collected too. In bands of 128 rows that an expert fills in part a tile has more of
  * the rows that are there. Where zeros are asked for, bands without a row are items of their own;
- * else they are not even counted. With an activation two pieces' loads are in flight, as in
- * 04_silu_mul.cu, and what the fast conversions cannot take is done again.
+ * else they are not even counted. With an activation two pieces' loads are in flight, bf16 is looked
+ * up as in 04_silu_mul.cu, and what the fast conversions cannot take is done again.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -55,6 +55,9 @@
 #define ANY_nvfp4(y, enc) fp4_nvfp4_quantize_any_x16(y, LANES, 1.0f, enc)
 #define ANY_mxfp4(y, enc) fp4_mxfp4_quantize_any_x16(y, LANES, 1.0f)
 #define ANY_mxfp8(y, enc) fp4_mxfp8_quantize_any_x16(y, LANES, 1.0f)
+#define HAS_TABLE_f32 0
+#define HAS_TABLE_f16 0
+#define HAS_TABLE_bf16 1
 #define GATED_none 0
 #define GATED_silu 1
 #define GATED_gelu_tanh 2 /* takes more registers */
@@ -68,11 +71,13 @@
 #define KNOWN JOIN(KNOWN_, FORMAT, )
 #define ANY JOIN(ANY_, FORMAT, )
 #define GATED JOIN(GATED_, ACTIVATION, )
+#define HAS_TABLE (GATED && JOIN(HAS_TABLE_, INPUT, ))
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 #if GATED
 #define ACTIVATE JOIN(fp4_, ACTIVATION, _known_x16)
 #define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
+#define MAKE_TABLE JOIN(fp4_, ACTIVATION, _bf16_table)
 #endif
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE fp4_store_e4m3x16
@@ -90,13 +95,16 @@ enum {
     CODES = JOIN(CODES_, FORMAT, ),
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
-    THREADS = 128,
+    /* with a table: fewer and larger CTAs, each has one */
+    THREADS = HAS_TABLE ? 256 : 128,
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread */
     HELD = GATED ? 2 : EACH,     /* of these, loaded together */
     MOST_GROUPS = 512,           /* that shared memory has room for */
-    /* CTAs of a multiprocessor: as many as do not spill on sm_90; elsewhere fewer */
+    /* CTAs of a multiprocessor: as many as do not spill on sm_90 (with a table, and gathered, a word
+       or two); elsewhere fewer */
     RESIDENT = FP4_ARCH != 900 ? (GATED ? 1 : 3)
                : !GATED        ? 5 + LANES
+               : HAS_TABLE     ? 3
                : ELEMENT == 4  ? 3
                : GATED == 2    ? 4
                                : 5,
@@ -106,10 +114,10 @@ enum {
                                                      : 5
 };
 
-/* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, which
-   is for fewer; but so many start in the order of their tiles, and end together. */
+/* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, and its
+   table, which is for fewer; but so many start in the order of their tiles, and end together. */
 #if !defined(WAVES)
-#define WAVES (GATED ? 3 : 8)
+#define WAVES (HAS_TABLE ? 1 : GATED ? 3 : 8)
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -196,8 +204,9 @@ typedef struct experts_plan {
    band, so that what is contiguous in the scale buffer comes together. */
 typedef struct experts_tile {
     uint32_t cols, rows;
-    int gathered; /* there are sources */
-    int rounded;  /* 0, 1, or ASK: as the arguments say */
+    int gathered;       /* there are sources */
+    int rounded;        /* 0, 1, or ASK: as the arguments say */
+    const float *table; /* of the activation, in shared memory; or null */
 } experts_tile;
 enum { ASK = 2 };
 
@@ -450,14 +459,25 @@ static __device__ __forceinline__ operands load_at(const experts_job &t, const u
 }
 
 #if GATED
-/* The activation's product. Of any gate; or (a constant) of one within +-87, beyond which a NaN is
-   left. */
+/* The activation of gates, of any; or (a constant) out of the table, if it has them all; or else of
+   gates within +-87, beyond which a NaN is left. */
+static __device__ __forceinline__ fp4_f32x16 activate(const experts_tile c, raw gate,
+                                                      const int of_any)
+{
+#if HAS_TABLE
+    if (!of_any && !fp4_ptx_any(0xffffffffu, !fp4_bf16_table_has_x16(gate))) {
+        return fp4_bf16_table_x16(c.table, gate);
+    }
+#endif
+    return of_any ? ACTIVATE_ANY(WIDEN(gate)) : ACTIVATE(WIDEN(gate), GATE_AMAX(gate));
+}
+
+/* Its product. All lanes of a warp call. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const experts_job &t, const experts_tile c,
                                                       operands o, const int of_any)
 {
-    fp4_f32x16 y = of_any ? ACTIVATE_ANY(WIDEN(o.x)) : ACTIVATE(WIDEN(o.x), GATE_AMAX(o.x));
+    const fp4_f32x16 y = fp4_mul_x16(activate(c, o.x, of_any), WIDEN(o.up));
 
-    y = fp4_mul_x16(y, WIDEN(o.up));
     return (c.rounded == ASK ? t.rounded : c.rounded) ? WIDEN(ROUND(y)) : y;
 }
 #endif
@@ -797,13 +817,18 @@ static __device__ void zero_rows(const experts_job &t, const experts_tile c,
 }
 
 /* A CTA's items. Neighbouring CTAs work on neighbouring columns. */
-static __device__ __forceinline__ void quantize_items(const experts_job &t, const experts_tile c)
+static __device__ __forceinline__ void quantize_items(const experts_job &t, experts_tile c)
 {
     __shared__ experts_plan plan;
     __shared__ uint4 staged[2][THREADS]; /* one may still be read */
     experts_ahead ahead;
     uint32_t turn = 0;
 
+#if HAS_TABLE
+    __shared__ float table[FP4_BF16_TABLE];
+    MAKE_TABLE(table, threadIdx.x, THREADS); /* read behind the plan's barriers */
+    c.table = table;
+#endif
     fp4_pdl_wait();
     make_plan(t, c, &plan);
     ahead = look_ahead(t, c, &plan, blockIdx.y);
@@ -829,12 +854,12 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, cons
 }
 
 /* The kernels: by the width of a tile. */
-enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = 4 * LANES };
+enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = HAS_TABLE ? 8 : 4 * LANES };
 
 #define EXPERTS_KERNEL(name, width, gathered, rounded, resident) \
     static __global__ void __launch_bounds__(THREADS, resident) name(const experts_job t) \
     { \
-        const experts_tile c = {width, THREADS * EACH / (width), gathered, rounded}; \
+        const experts_tile c = {width, THREADS * EACH / (width), gathered, rounded, NULL}; \
         quantize_items(t, c); \
     }
 
