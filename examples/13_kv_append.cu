@@ -630,7 +630,8 @@ static __device__ __forceinline__ void flush_heads(const append_bytes &four, con
 }
 
 /* The same for HND, where the rows of a head's tokens are neighbours: so are the lanes of a warp,
-   and a thread goes from head to head of one token. */
+   and a thread goes from head to head of one token. With NeoX the next head's K is on its way too;
+   the others have no registers left for it. */
 static __device__ __forceinline__ void append_heads(const append_job &w, const int has_table,
                                                     const int is_neox)
 {
@@ -645,12 +646,18 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
     const append_turner r = turner_of(w, k, is_neox);
     const uint8_t *k_x = k.x + token * (size_t)w.k.x_token;
     const uint8_t *v_x = v.x + token * (size_t)w.v.x_token;
+    const int is_ahead = has_table && is_neox;
     append_bytes of_k = {0, 0}, of_v = {0, 0};
 
     fp4_pdl_wait();
     fp4_pdl_trigger();
     const append_told told = ask(w, token);
     raw v0 = LOAD(v_x), v1 = LOAD(v_x + v.apart * PIECE);
+    raw k0 = {}, k1 = {};
+    if (is_ahead) {
+        k0 = LOAD(k_x);
+        k1 = LOAD(k_x + k.apart * PIECE);
+    }
     const float k_enc = global_enc(w.k.global), v_enc = global_enc(w.v.global);
     append_destination d = destination_of(w, told);
     if (!d.is_placed && mine < w.tokens && unit == 0 && head == 0 && w.a.skipped != NULL) {
@@ -673,7 +680,10 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
         v_row.sf -= d.place % 4;
     }
     for (uint32_t turn = 0; turn < end; turn++) {
-        const raw k0 = LOAD(k_x), k1 = LOAD(k_x + k.apart * PIECE);
+        if (!is_ahead) {
+            k0 = LOAD(k_x);
+            k1 = LOAD(k_x + k.apart * PIECE);
+        }
         k_x += w.k.x_head;
         v_x += w.v.x_head;
         if (d.is_placed && v.is_real) {
@@ -687,6 +697,10 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
             v1 = LOAD(v_x + v.apart * PIECE);
         }
         fp4_f32x16 x = WIDEN(k0), y = WIDEN(k1);
+        if (is_ahead && turn + 1 < end) {
+            k0 = LOAD(k_x);
+            k1 = LOAD(k_x + k.apart * PIECE);
+        }
         if (has_table && d.is_known && k.is_real) {
             turn_pair(r, load_angles(w, r, position), &x, &y, is_neox); /* near by now */
             if (keeps) {

@@ -171,7 +171,7 @@ FP4_D int fp4_bf16_table_has_x16(fp4_u32x8 w)
         amin = fp4_ptx_amin_bf16x2(amin, w.v[i]);
     }
     amin = fp4_ptx_amin_bf16x2(amin, amin << 16) & 0x7fff0000u;
-    return amin >= FP4_BF16_TABLE_FROM_ << 16 && fp4_amax_or_nan_bf16x16(w) <= FP4_EXP_END_;
+    return (amin >= FP4_BF16_TABLE_FROM_ << 16) & (fp4_amax_or_nan_bf16x16(w) <= FP4_EXP_END_);
 }
 
 /* Of a bf16 that stands in both halves of a word: 8 bytes for each magnitude, 4 for the sign. */
