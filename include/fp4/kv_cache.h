@@ -104,12 +104,6 @@ FP4_HD fp4_kv_pages fp4_kv_pages_packed(fp4_kv_order order, fp4_kv_sf sf_layout,
     return p;
 }
 
-/* a * b does not fit a size_t; b > 0 */
-FP4_HD_CONST int fp4_kv_overflows_(size_t a, size_t b)
-{
-    return a > (size_t)-1 / b;
-}
-
 /** 1 where the geometry is one: shapes as above, and no size over 2^64. pages = 0 is fine. */
 FP4_HD_CONST int fp4_kv_is_valid(const fp4_kv_pages *p)
 {
@@ -117,10 +111,10 @@ FP4_HD_CONST int fp4_kv_is_valid(const fp4_kv_pages *p)
            p->tokens != 0 && p->heads != 0 && p->dim >= FP4_KV_DIM_MIN &&
            p->dim <= FP4_KV_DIM_MAX && p->dim % FP4_NVFP4_BLOCK == 0 &&
            (p->sf_layout == FP4_KV_SF_LINEAR || (p->dim % 64 == 0 && p->tokens % 4 == 0)) &&
-           !fp4_kv_overflows_(p->tokens, p->heads) &&
-           !fp4_kv_overflows_(p->tokens * p->heads, FP4_KV_DIM_MAX / 2) &&
+           !fp4_overflows_(p->tokens, p->heads) &&
+           !fp4_overflows_(p->tokens * p->heads, FP4_KV_DIM_MAX / 2) &&
            p->q_stride >= fp4_kv_q_page_bytes(p) && p->sf_stride >= fp4_kv_sf_page_bytes(p) &&
-           !fp4_kv_overflows_(p->pages, p->q_stride) && !fp4_kv_overflows_(p->pages, p->sf_stride);
+           !fp4_overflows_(p->pages, p->q_stride) && !fp4_overflows_(p->pages, p->sf_stride);
 }
 
 /* ---------------------------------------------------------------- offsets */

@@ -58,6 +58,12 @@
 
 #include <fp4/types.h>
 
+/* a * b does not fit a size_t */
+FP4_HD_CONST int fp4_overflows_(size_t a, size_t b)
+{
+    return b != 0 && a > (size_t)-1 / b;
+}
+
 /* ---------------------------------------------------------------- padded shape and size */
 
 /** n rounded up to a multiple of a power of two. */

@@ -157,12 +157,6 @@ static inline fp4_tensor fp4_tensor_view(fp4_format format, fp4_layout layout, s
     return t;
 }
 
-/* a * b does not fit a size_t */
-static inline int fp4_overflows_(size_t a, size_t b)
-{
-    return b != 0 && a > SIZE_MAX / b;
-}
-
 /** Elements that share a scale byte. */
 static inline size_t fp4_format_block(fp4_format format)
 {
