@@ -12,8 +12,9 @@
  *     NVIDIA       the host code of cuda_fp4.h, cuda_fp8.h, cuda_fp16.h and cuda_bf16.h, where a
  *                  CUDA toolkit (12.8 or later) is on the include path
  *
- * Last comes a quotient that needs to be right only where it decides about a code: for every
- * mantissa of the divisor, what lies next to each boundary.
+ * Last come a quotient that needs to be right only where it decides about a code: for every
+ * mantissa of the divisor, what lies next to each boundary; and the scales of MX blocks for every
+ * amax, against another way to get at them.
  *
  * Built with -Ofast as well, it shows that the conversions hold there too, with subnormals flushed
  * and NaNs declared absent. NVIDIA's code is not made for that and is left out of such a build; the
@@ -273,6 +274,20 @@ static inline uint32_t true_division(division d)
 
 CONVERT(our_quotient, our_division(division_of(bits)))
 CONVERT(oracle_quotient, true_division(division_of(bits)))
+
+/* ModelOpt's fused_amax_convert has the scale of an MX block by a division and by the bits of its
+   quotient; ours is by a product. Input: an amax, not negative and finite. */
+
+static inline uint32_t byte_of_quotient(float quotient)
+{
+    const uint32_t bits = fp4_f32_bits(quotient), mantissa = bits & 0x7fffffu;
+    const uint32_t is_low = bits >> 23 == 0u && mantissa <= 0x400000u; /* up to 2^-127 */
+
+    return (bits >> 23) + (mantissa != 0u && bits >> 23 != 254u && is_low == 0u ? 1u : 0u);
+}
+
+CONVERT(our_mx_bytes, fp4_mxfp4_scale(x).bits | fp4_mxfp8_scale(x).bits << 8)
+CONVERT(modelopt_mx_bytes, byte_of_quotient(x / 6.0f) | byte_of_quotient(x / 448.0f) << 8)
 #endif
 
 struct sweep {
@@ -302,6 +317,7 @@ static const sweep sweeps[] = {
     {"f32 to bf16, nearest", all, our_bf16, oracle_bf16_block, NVIDIA(bf16)},
 #if !defined(__FAST_MATH__)
     {"quotients that decide", divisions, our_quotient, oracle_quotient, nullptr},
+    {"MX scales, as fused_amax_convert", 0x7f800000u, our_mx_bytes, modelopt_mx_bytes, nullptr},
 #endif
 };
 

@@ -74,6 +74,21 @@ static void for_each_input(void (*see)(const input *in))
     }
 }
 
+/* Their ladder of comparisons, which is what decides. */
+static float ladder(float x)
+{
+    const float a = fabsf(x);
+    const float y = a <= 0.25f   ? 0.0f
+                    : a < 0.75f  ? 0.5f
+                    : a <= 1.25f ? 1.0f
+                    : a < 1.75f  ? 1.5f
+                    : a <= 2.5f  ? 2.0f
+                    : a < 3.5f   ? 3.0f
+                    : a <= 5.0f  ? 4.0f
+                                 : 6.0f;
+    return x >= 0.0f ? y : 0.0f - y;
+}
+
 /* ---------------------------------------------------------------- golden vectors */
 
 static void expect_scales(const input *in, float fp8_max)
@@ -217,6 +232,46 @@ Test(modelopt, fakes_of_whole_matrices_are_theirs)
     for_each_input(see_fake_matrices);
 }
 
+/* nvfp4_scalar_qdq is the dynamic rule where that leaves the scale alone; elsewhere it is a static
+   one of a scale that is not the least. */
+static size_t qdq_blocks;
+
+static void see_qdq(const input *in)
+{
+    const npy expected = golden_load(
+        golden_path("%s/modelopt.%s.fake_quant_block.npy", in->folder, in->dtype), in->type);
+    const float global_dec = fp4_modelopt_dynamic_dec(in->global_amax);
+    const size_t size = expected.item, bytes = in->n * size;
+    uint8_t *y = golden_memory(bytes, 0x7f);
+
+    CHECK_EQ(fp4_ref_modelopt_qdq(in->matrix, BLOCK, global_dec, in->matrix.dtype, y, bytes,
+                                  in->matrix.cols),
+             FP4_OK, "%s %s", in->folder, in->dtype);
+    for (size_t i = 0; i < in->n; i += BLOCK) {
+        const float units = host_div(in->amax[i / BLOCK], host_mul(6.0f, global_dec));
+        const uint8_t sf = (uint8_t)oracle_nearest(oracle_e4m3(), (double)units);
+        const float scale = host_mul(host_e4m3(sf), global_dec);
+        if (scale >= 1e-5f) {
+            qdq_blocks++;
+            host_expect_bytes(y + i * size, (const uint8_t *)expected.data + i * size, BLOCK * size,
+                              in->folder);
+        }
+        for (size_t j = i; j < i + BLOCK && scale < 1e-5f; j++) {
+            const float nearest = scale > 0.0f ? ladder(host_div(in->x[j], scale)) : 0.0f;
+            uint32_t bits = 0;
+            memcpy(&bits, y + j * size, size);
+            CHECK_EQ(bits, stored(in, host_mul(nearest, scale)), "%s %s, element %zu", in->folder,
+                     in->dtype, j);
+        }
+    }
+}
+
+Test(modelopt, qdq_is_fp4_fake_quant_block_but_for_small_scales)
+{
+    for_each_input(see_qdq);
+    CHECK(qdq_blocks > 3000, "only %zu blocks", qdq_blocks);
+}
+
 /* A tensor to quantize into. Its memory is 0x7f throughout, so that a byte left out shows. */
 static fp4_tensor tensor(fp4_format format, size_t rows, size_t cols)
 {
@@ -258,36 +313,18 @@ static fp4_tensor expect_tensor(const input *in, const char *name, fp4_format fo
     return t;
 }
 
-/* What ModelOpt's dequantize makes of MXFP4: the product with the value of the code is f32 and is
-   then rounded to the dtype. Its scale of byte 0 is not ours (fp4_modelopt_mx_dec). */
-static uint32_t dequantized_mxfp4(const input *in, const fp4_tensor *t, size_t i)
-{
-    const float value = host_e2m1(t->q[i / 2] >> (i % 2 * 4) & 15u);
-
-    return stored(in, host_mul(value, fp4_modelopt_mx_dec(t->sf[i / FP4_MXFP4_BLOCK])));
-}
-
-/* Of NVFP4 it is fp4_ref_dequantize_to with the scales first, except that its table of values has 0
-   for code 8, where MXFP4's is -1 * 0. */
+/* What ModelOpt's dequantize makes of them. */
 static void expect_dequantized(const input *in, const char *name, const fp4_tensor *t)
 {
     const npy expected = golden_load(golden_path("%s/dequant.%s.modelopt.%s.%s.%s.npy", in->folder,
                                                  in->dtype, in->folder, in->dtype, name),
                                      in->type);
-    const size_t size = expected.item;
-    uint8_t *y = golden_memory(in->n * size, 0x7f);
+    uint8_t *y = golden_memory(in->n * expected.item, 0x7f);
 
     cr_assert_eq(expected.count, in->n, "%s %s %s", in->folder, in->dtype, name);
-    CHECK_EQ(fp4_ref_dequantize_to(t, FP4_SCALES_FIRST, in->matrix.dtype, y, in->n * size, t->cols),
+    CHECK_EQ(fp4_ref_modelopt_dequantize(t, in->matrix.dtype, y, in->n * expected.item, t->cols),
              FP4_OK, "%s %s %s", in->folder, in->dtype, name);
-    for (size_t i = 0; i < in->n; i++) {
-        const uint32_t minus_zero = 0x80000000u >> (32 - 8 * size);
-        uint32_t bits = 0;
-        memcpy(&bits, y + i * size, size);
-        bits = t->format != FP4_NVFP4 ? dequantized_mxfp4(in, t, i) : bits == minus_zero ? 0 : bits;
-        CHECK_EQ(bits, element(&expected, i), "%s %s %s, element %zu", in->folder, in->dtype, name,
-                 i);
-    }
+    host_expect_bytes(y, (const uint8_t *)expected.data, in->n * expected.item, name);
 }
 
 static void see_nvfp4(const input *in)
@@ -316,6 +353,43 @@ Test(modelopt, nvfp4_is_that_of_nvfp4_qtensor)
     for_each_input(see_nvfp4);
 }
 
+/* A static quantizer that was given the amaxes that are there writes the codes of a dynamic one
+   wherever the scale bytes are the same, and those differ seldom. */
+static size_t same_sf, all_sf;
+
+static void see_nvfp4_static(const input *in)
+{
+    const size_t blocks = in->n / BLOCK;
+    fp4_tensor t = tensor(FP4_NVFP4, in->matrix.rows, in->matrix.cols);
+    const uint8_t *sf, *q;
+
+    CHECK_EQ(fp4_ref_modelopt_nvfp4_static(in->matrix, in->amax, in->global_amax, 448.0f, &t),
+             FP4_OK, "%s %s", in->folder, in->dtype);
+    CHECK_EQ(host_bits_of(t.global_dec),
+             host_bits_of(fp4_modelopt_global_dec(in->global_amax, 448.0f)), "global_dec");
+    sf = golden_data(golden_path("%s/modelopt.%s.nvfp4.sf.npy", in->folder, in->dtype), "|u1",
+                     blocks);
+    q = golden_data(golden_path("%s/modelopt.%s.nvfp4.codes.npy", in->folder, in->dtype), "|u1",
+                    in->n / 2);
+    for (size_t i = 0; i < blocks; i++) {
+        all_sf++;
+        if (t.sf[i] == sf[i]) {
+            same_sf++;
+            host_expect_bytes(t.q + i * (BLOCK / 2), q + i * (BLOCK / 2), BLOCK / 2, in->folder);
+        } else { /* rounded another way; but amax may underflow, or overflow times 448 */
+            CHECK(!(in->amax[i] > in->global_amax * 1e-30f && in->amax[i] < 1e36f) ||
+                      t.sf[i] == sf[i] + 1 || t.sf[i] + 1 == sf[i],
+                  "%s %s, block %zu: %02x, %02x", in->folder, in->dtype, i, t.sf[i], sf[i]);
+        }
+    }
+}
+
+Test(modelopt, static_nvfp4_is_that_of_nvfp4_qtensor_but_for_a_rounding)
+{
+    for_each_input(see_nvfp4_static);
+    CHECK(same_sf * 100 > all_sf * 85, "%zu of %zu", same_sf, all_sf);
+}
+
 Test(modelopt, mxfp4_is_that_of_mxfp4_qtensor)
 {
     for_each_input(see_mxfp4);
@@ -327,21 +401,6 @@ Test(modelopt, mxfp8_is_that_of_mxfp8_qtensor)
 }
 
 /* ---------------------------------------------------------------- corners of fake quantization */
-
-/* Their ladder of comparisons, which is what decides. */
-static float ladder(float x)
-{
-    const float a = fabsf(x);
-    const float y = a <= 0.25f   ? 0.0f
-                    : a < 0.75f  ? 0.5f
-                    : a <= 1.25f ? 1.0f
-                    : a < 1.75f  ? 1.5f
-                    : a <= 2.5f  ? 2.0f
-                    : a < 3.5f   ? 3.0f
-                    : a <= 5.0f  ? 4.0f
-                                 : 6.0f;
-    return x >= 0.0f ? y : 0.0f - y;
-}
 
 Test(modelopt, casts_as_a_ladder_of_comparisons)
 {
@@ -475,6 +534,364 @@ Test(modelopt, dynamic_fakes_are_static_ones_of_a_dynamic_scale)
     }
 }
 
+Test(modelopt, qdq_scales)
+{
+    static const float step = 0x1p-10f; /* half of the least e4m3 */
+
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(6.0f, 0.5f)), host_bits_of(1.0f), "6");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(6e-8f, 1e-8f)), host_bits_of(1e-8f), "below 1e-5");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(6.0f * step, 1.0f)), 0, "rounds to 0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(6.1f * step, 1.0f)), host_bits_of(2.0f * step),
+             "does not");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(0.0f, 1.0f)), 0, "zeros");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(1e6f, 0.5f)), host_bits_of(224.0f), "saturates");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(INFINITY, 0.5f)), host_bits_of(224.0f),
+             "infinity");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(NAN, 0.5f)), host_bits_of(224.0f), "NaN");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(0.0f, 0.0f)), 0, "0 / 0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_qdq_scale(1.0f, 0.0f)), 0, "1 / 0");
+}
+
+/* ---------------------------------------------------------------- fused_amax_convert */
+
+/* Its formulas once more. A global of -1: there is none. */
+static void naive_factors(float amax, float global, float *enc, float *dec)
+{
+    double units, two = 1.0, scale;
+
+    *enc = *dec = 1.0f;
+    if (amax == 0.0f || isnan(amax) || global == 0.0f || isinf(global) || isnan(global)) {
+        return;
+    }
+    amax = isinf(amax) ? FP4_F32_MAX : amax;
+    if (global < 0.0f) {
+        units = 1.0 / (double)host_div(6.0f, amax);
+    } else {
+        two = 448.0 * (double)host_div(6.0f, global);
+        units = (double)host_div(amax, 6.0f) * two;
+    }
+    scale = (double)host_e4m3((uint8_t)oracle_nearest(oracle_e4m3(), (double)(float)units)) / two;
+    *enc = (float)(1.0 / scale);
+    *dec = (float)scale;
+}
+
+static float naive_convert(float x, float enc, float dec)
+{
+    const float scaled = host_mul(fabsf(x), enc);
+    const float y = host_mul(isnan(scaled) ? 6.0f : ladder(scaled), dec);
+    return x == 0.0f ? 0.0f : x > 0.0f ? y : -y;
+}
+
+Test(modelopt, convert_factors_are_its_formulas_in_double)
+{
+    uint64_t state = 21;
+    size_t inexact = 0;
+
+    for (int i = 0; i < 400000; i++) {
+        const float global = i % 100 == 0 ? FP4_F32_MAX : host_random_scale(&state, -124, 127);
+        const float amax = i % 3 == 0   ? host_random_scale(&state, -140, 127)
+                           : i % 7 == 0 ? global
+                                        : global * host_random_scale(&state, -24, 0);
+        const fp4_modelopt_factors both = fp4_modelopt_convert_scale(amax, global);
+        const fp4_modelopt_factors alone = fp4_modelopt_convert_scale_alone(amax);
+        float enc, dec;
+        naive_factors(amax, global, &enc, &dec);
+        CHECK(host_bits_of(both.enc) == host_bits_of(enc) &&
+                  host_bits_of(both.dec) == host_bits_of(dec),
+              "%a of %a: %a %a, not %a %a", (double)amax, (double)global, (double)both.enc,
+              (double)both.dec, (double)enc, (double)dec);
+        inexact += host_bits_of(host_div(1.0f, dec)) != host_bits_of(enc);
+        naive_factors(amax, -1.0f, &enc, &dec);
+        CHECK(host_bits_of(alone.enc) == host_bits_of(enc) &&
+                  host_bits_of(alone.dec) == host_bits_of(dec),
+              "%a: %a %a, not %a %a", (double)amax, (double)alone.enc, (double)alone.dec,
+              (double)enc, (double)dec);
+    }
+    CHECK(inexact > 1000, "double makes no difference: %zu", inexact);
+}
+
+Test(modelopt, convert_factors_at_the_ends)
+{
+    static const struct {
+        float amax, global, enc, dec; /* global -1: none */
+    } ends[] = {
+        {0.0f, 1.0f, 1.0f, 1.0f},
+        {NAN, 1.0f, 1.0f, 1.0f},
+        {1.0f, 0.0f, 1.0f, 1.0f},
+        {1.0f, INFINITY, 1.0f, 1.0f},
+        {1.0f, NAN, 1.0f, 1.0f},
+        {6.0f, 6.0f, 1.0f, 1.0f},
+        {12.0f, 6.0f, 1.0f, 1.0f}, /* saturates */
+        {INFINITY, 6.0f, 1.0f, 1.0f},
+        {1e-9f, 6.0f, INFINITY, 0.0f}, /* rounds to 0 */
+        {1.0f, 0x1p-127f, INFINITY, 0.0f},
+        {0.0f, -1.0f, 1.0f, 1.0f},
+        {6.0f, -1.0f, 1.0f, 1.0f},
+        {2688.0f, -1.0f, 0x1.24924ap-9f, 448.0f},
+        {INFINITY, -1.0f, 0x1.24924ap-9f, 448.0f},
+        {0x1.8p-8f, -1.0f, INFINITY, 0.0f}, /* 6 * 2^-10 */
+        {0x1p-149f, -1.0f, INFINITY, 0.0f},
+    };
+
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const fp4_modelopt_factors f =
+            ends[i].global < 0.0f ? fp4_modelopt_convert_scale_alone(ends[i].amax)
+                                  : fp4_modelopt_convert_scale(ends[i].amax, ends[i].global);
+        CHECK(host_bits_of(f.enc) == host_bits_of(ends[i].enc) &&
+                  host_bits_of(f.dec) == host_bits_of(ends[i].dec),
+              "%a of %a: %a, %a", (double)ends[i].amax, (double)ends[i].global, (double)f.enc,
+              (double)f.dec);
+    }
+    CHECK_EQ(fp4_is_nan(fp4_modelopt_convert_scale(0x1p-149f, 0x1p-127f).dec), 1, "0 * infinity");
+}
+
+/* The values and ties that ModelOpt's own test has, with its result; 6 is the global amax. */
+Test(modelopt, convert_ties)
+{
+    static const float in[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f};
+    static const float out[] = {0.0f, 1.0f, 1.0f, 2.0f, 2.0f, 4.0f, 4.0f, 6.0f};
+    static const float value[] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+    const fp4_modelopt_factors f = fp4_modelopt_convert_scale(6.0f, 6.0f);
+    const fp4_modelopt_factors tiny = fp4_modelopt_convert_scale(0x1p-130f, 0x1p-125f);
+
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(host_bits_of(fp4_modelopt_convert(in[i], f)), host_bits_of(out[i]), "%g",
+                 (double)in[i]);
+        CHECK_EQ(host_bits_of(fp4_modelopt_convert(-in[i], f)), host_bits_of(-out[i]), "-%g",
+                 (double)in[i]);
+        CHECK_EQ(host_bits_of(fp4_modelopt_convert(value[i], f)), host_bits_of(value[i]), "%g",
+                 (double)value[i]);
+        CHECK_EQ(host_bits_of(fp4_modelopt_convert(nextafterf(in[i], 9.0f), f)),
+                 host_bits_of(value[i < 7 ? i + 1 : 7]), "above %g", (double)in[i]);
+    }
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(0.0f, tiny)), 0, "0, where enc is infinite");
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(0x1p-149f, tiny)),
+             host_bits_of(host_mul(6.0f, tiny.dec)), "any other");
+    CHECK(isinf(tiny.enc) && tiny.dec > 0.0f, "%a, %a", (double)tiny.enc, (double)tiny.dec);
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(-0.0f, f)), 0, "-0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(-0.2f, f)), 0x80000000u, "below 0, to -0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(NAN, f)), host_bits_of(-6.0f), "NaN");
+    CHECK_EQ(host_bits_of(fp4_modelopt_convert(-INFINITY, f)), host_bits_of(-6.0f), "-infinity");
+}
+
+/* Its e8m0 rule, by the bits of a quotient: 2^n, n from the exponent, one more for any mantissa. */
+static int naive_mx_exponent(float amax, float most)
+{
+    const uint32_t bits = host_bits_of(host_div(amax, most));
+    const int field = (int)(bits >> 23), mantissa = (int)(bits & 0x7fffffu);
+    const int is_low = field == 0 && mantissa <= 0x400000; /* up to 2^-127 */
+
+    return mantissa > 0 && field != 254 && !is_low ? field - 126 : field - 127;
+}
+
+/* exhaustive.cpp does that for all; here those where it could go wrong: next to 6 and 7 (of 448)
+   times a power of two. */
+Test(modelopt, mx_scales_of_fused_amax_convert_are_ours)
+{
+    for (uint32_t exponent = 0; exponent < 255; exponent++) {
+        for (uint32_t i = 0; i < 1025; i++) {
+            const float near[] = {host_bits((exponent << 23 | 0x400000u) + i - 512u),
+                                  host_bits((exponent << 23 | 0x600000u) + i - 512u)};
+            for (int j = 0; j < 2; j++) {
+                CHECK_EQ(fp4_mxfp4_scale(near[j]).bits, naive_mx_exponent(near[j], 6.0f) + 127,
+                         "%a / 6", (double)near[j]);
+                CHECK_EQ(fp4_mxfp8_scale(near[j]).bits, naive_mx_exponent(near[j], 448.0f) + 127,
+                         "%a / 448", (double)near[j]);
+            }
+        }
+    }
+}
+
+/* What fused_amax_convert makes of an element of an MX block. */
+static float naive_mx(float x, int exponent, fp4_format format)
+{
+    const double scaled = fabs((double)x) * oracle_power(-exponent);
+    double y = (double)ladder((float)scaled);
+
+    if (format == FP4_MXFP8) {
+        y = isnan(x) ? NAN : (double)host_e4m3((uint8_t)oracle_nearest(oracle_e4m3(), scaled));
+    } else if (isnan(x)) {
+        y = 6.0;
+    }
+    y = (double)(float)(y * oracle_power(exponent));
+    return (float)(x < 0.0f ? -y : y);
+}
+
+Test(modelopt, mx_blocks_of_fused_amax_convert_are_those_of_our_fakes)
+{
+    uint64_t state = 22;
+
+    for (int i = 0; i < 20000; i++) {
+        const fp4_format format = i % 2 == 0 ? FP4_MXFP4 : FP4_MXFP8;
+        const int low = (int)host_below(&state, 265) - 149;
+        const int has_infinity = i % 5 == 0;
+        float x[32], y[32], amax = 0.0f;
+        fp4_fake f;
+        for (int j = 0; j < 32; j++) {
+            x[j] = host_random_scale(&state, low, low + 11);
+            x[j] = host_below(&state, 40) == 0 ? NAN : j % 2 == 0 ? -x[j] : x[j];
+            x[j] = has_infinity && j == 7 ? -INFINITY : x[j];
+            amax = fmaxf(amax, fabsf(x[j]));
+        }
+        memset(&f, 0, sizeof f);
+        f.rule = (fp4_fake_rule)format;
+        amax = fminf(amax, FP4_F32_MAX);
+        f.amax = has_infinity ? &amax : NULL;
+        CHECK_EQ(fp4_ref_fake_quantize(fp4_matrix_f32(x, 1, 32, 32), &f, FP4_F32, y, sizeof y, 32,
+                                       NULL, 0),
+                 FP4_OK, "block %d", i);
+        for (int j = 0; j < 32; j++) {
+            const int exponent = naive_mx_exponent(amax, format == FP4_MXFP8 ? 448.0f : 6.0f);
+            const float expected = naive_mx(x[j], exponent, format);
+            CHECK(isnan(expected) ? isnan(y[j]) : host_bits_of(y[j]) == host_bits_of(expected),
+                  "block %d, %a: %a, not %a", i, (double)x[j], (double)y[j], (double)expected);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- fakes of whole matrices */
+
+enum { FAKE_ROWS = 5, FAKE_COLS = 1100, FAKE_STRIDE = 1107 };
+
+/* Rows of any magnitude, with zeros, NaN and infinities here and there, and blocks of only one. */
+static void fill_fakes(float *x, uint64_t *state)
+{
+    for (int i = 0; i < FAKE_ROWS * FAKE_STRIDE; i++) {
+        const int low = (int)host_below(state, 30) - 28;
+        const uint32_t what = host_below(state, 400);
+        const float v = host_random_scale(state, low, low + 4);
+        x[i] = what == 0   ? NAN
+               : what == 1 ? INFINITY
+               : what == 2 ? -0.0f
+               : what < 9  ? 0.0f
+               : what & 1  ? -v
+                           : v;
+        x[i] = i / 64 % 9 == 0 ? 0.0f : i / 64 % 9 == 1 ? NAN : x[i];
+    }
+}
+
+/* Fakes by one rule or the other, element by element. globals as in fp4_ref_modelopt_convert. */
+static void expect_fakes_of(const float *x, int is_qdq, size_t block, const float *globals,
+                            size_t global_rows, fp4_dtype dtype)
+{
+    const size_t size = dtype == FP4_F32 ? 4 : 2;
+    const size_t bytes = ((FAKE_ROWS - 1) * FAKE_STRIDE + FAKE_COLS) * size;
+    const host_buffer y = host_buffer_new(bytes, 1);
+    const fp4_matrix m = fp4_matrix_f32(x, FAKE_ROWS, FAKE_COLS, FAKE_STRIDE);
+
+    CHECK_EQ(is_qdq ? fp4_ref_modelopt_qdq(m, block, *globals, dtype, y.bytes, bytes, FAKE_STRIDE)
+                    : fp4_ref_modelopt_convert(m, block, globals, global_rows, dtype, y.bytes,
+                                               bytes, FAKE_STRIDE),
+             FP4_OK, "block %zu", block);
+    for (size_t row = 0; row < FAKE_ROWS; row++) {
+        const float global =
+            globals == NULL ? -1.0f : globals[global_rows == 0 ? 0 : row / global_rows];
+        for (size_t col = 0; col < FAKE_STRIDE && row * FAKE_STRIDE + col < bytes / size; col++) {
+            const float *from = x + row * FAKE_STRIDE + col / block * block;
+            const size_t left = FAKE_COLS - col / block * block;
+            const float v = x[row * FAKE_STRIDE + col];
+            float amax, enc, dec, expected;
+            uint32_t bits = 0;
+            memcpy(&bits, y.bytes + (row * FAKE_STRIDE + col) * size, size);
+            if (col >= FAKE_COLS) {
+                CHECK_EQ(bits, 0x7f7f7f7fu >> (32 - 8 * size), "beside row %zu", row);
+                continue;
+            }
+            amax = host_amax(from, left < block ? left : block);
+            if (is_qdq) {
+                const float units = host_min(host_div(amax, host_mul(6.0f, global)), 448.0f);
+                const uint8_t sf = (uint8_t)oracle_nearest(oracle_e4m3(), (double)units);
+                dec = host_mul(host_e4m3(sf), global);
+                expected = host_mul(fabsf(ladder(host_div(fabsf(v), dec))), dec);
+                expected = dec == 0.0f ? 0.0f : v >= 0.0f ? expected : 0.0f - expected;
+            } else {
+                naive_factors(amax, global, &enc, &dec);
+                expected = naive_convert(v, enc, dec);
+            }
+            CHECK_EQ(bits,
+                     dtype == FP4_F32   ? host_bits_of(expected)
+                     : dtype == FP4_F16 ? fp4_f32_to_f16(expected)
+                                        : fp4_f32_to_bf16(expected),
+                     "qdq %d, block %zu, %zu.%zu: %a of %a, %a", is_qdq, block, row, col, (double)v,
+                     (double)amax, (double)global);
+        }
+    }
+    host_buffer_free(y, "fakes");
+}
+
+Test(modelopt, fakes_of_whole_matrices_by_any_block)
+{
+    static const size_t blocks[] = {1, 8, 16, 32, 48, 600, 5000};
+    static float x[FAKE_ROWS * FAKE_STRIDE];
+    float globals[FAKE_ROWS];
+    uint64_t state = 23;
+
+    for (size_t i = 0; i < 7; i++) {
+        const fp4_dtype dtype = (fp4_dtype)(i % 3);
+        fill_fakes(x, &state);
+        for (int row = 0; row < FAKE_ROWS; row++) {
+            globals[row] = host_random_scale(&state, -12, 8);
+        }
+        expect_fakes_of(x, 1, blocks[i], globals, 0, dtype);
+        expect_fakes_of(x, 0, blocks[i], globals, 0, dtype);
+        expect_fakes_of(x, 0, blocks[i], NULL, 0, dtype);
+        globals[2] = i == 0 ? INFINITY : 0.0f;
+        expect_fakes_of(x, 0, blocks[i], globals, i % 2 == 0 ? 1 : 2, dtype);
+        expect_fakes_of(x, 1, blocks[i], globals + 3, 0, dtype);
+        expect_fakes_of(x, 1, blocks[i], globals + (i == 0 ? 3 : 2), 0, dtype); /* 0 */
+    }
+}
+
+/* Both functions answer `status`, and write nothing. */
+static void fakes_refuse(fp4_matrix x, size_t block, float global, fp4_dtype dtype, float *y,
+                         size_t y_bytes, size_t row_stride, fp4_status status, const char *what)
+{
+    float before[64];
+
+    memcpy(before, y != NULL ? y : before, sizeof before);
+    CHECK_EQ(fp4_ref_modelopt_qdq(x, block, global, dtype, y, y_bytes, row_stride), status,
+             "qdq: %s", what);
+    CHECK_EQ(fp4_ref_modelopt_convert(x, block, &global, 0, dtype, y, y_bytes, row_stride), status,
+             "convert: %s", what);
+    CHECK(y == NULL || memcmp(before, y, sizeof before) == 0, "%s: was written", what);
+}
+
+Test(modelopt, bad_fakes_are_refused_and_nothing_is_written)
+{
+    static const float x[64] = {1.0f}, bad[] = {-1.0f, NAN, -INFINITY, -0x1p-149f};
+    const fp4_matrix m = fp4_matrix_f32(x, 4, 16, 16);
+    fp4_matrix other = m;
+    float globals[4] = {1.0f, 1.0f, 1.0f, -1.0f}, infinity = INFINITY, y[64];
+
+    memset(y, 0x7f, sizeof y);
+    for (size_t i = 0; i < 4; i++) {
+        fakes_refuse(m, 16, bad[i], FP4_F32, y, sizeof y, 16, FP4_BAD_SCALE, "global");
+    }
+    CHECK_EQ(fp4_ref_modelopt_convert(m, 16, globals, 1, FP4_F32, y, sizeof y, 16), FP4_BAD_SCALE,
+             "the global of the last row");
+    CHECK_EQ(fp4_ref_modelopt_qdq(m, 16, infinity, FP4_F32, y, sizeof y, 16), FP4_BAD_SCALE,
+             "infinity");
+    fakes_refuse(m, 0, 1.0f, FP4_F32, y, sizeof y, 16, FP4_BAD_SHAPE, "block");
+    fakes_refuse(m, 16, 1.0f, FP4_E4M3, y, sizeof y, 16, FP4_BAD_TYPE, "output type");
+    fakes_refuse(m, 16, 1.0f, FP4_F32, y, sizeof y - 1, 16, FP4_SMALL_BUFFER, "one byte too few");
+    fakes_refuse(m, 16, 1.0f, FP4_F32, y, sizeof y, 15, FP4_BAD_STRIDE, "stride of y");
+    fakes_refuse(m, 16, 1.0f, FP4_F32, NULL, sizeof y, 16, FP4_NULL, "y");
+    other.data = NULL;
+    fakes_refuse(other, 16, 1.0f, FP4_F32, y, sizeof y, 16, FP4_NULL, "x");
+    other = m;
+    other.row_stride = 15;
+    fakes_refuse(other, 16, 1.0f, FP4_F32, y, sizeof y, 16, FP4_BAD_STRIDE, "stride of x");
+    other = m;
+    other.dtype = (fp4_dtype)4;
+    fakes_refuse(other, 16, 1.0f, FP4_F32, y, sizeof y, 16, FP4_BAD_TYPE, "input type");
+    other = m;
+    other.rows = 0;
+    fakes_refuse(other, 16, NAN, FP4_F32, NULL, 0, 16, FP4_OK, "no rows");
+    CHECK_EQ(fp4_ref_modelopt_convert(m, 16, &infinity, 0, FP4_F32, y, sizeof y, 16), FP4_OK,
+             "infinity counts as 1");
+    CHECK_EQ(host_bits_of(y[0]), host_bits_of(1.0f), "was not written");
+}
+
 /* ---------------------------------------------------------------- corners of quantized tensors */
 
 Test(modelopt, global_scale)
@@ -500,6 +917,45 @@ Test(modelopt, nvfp4_scales_are_never_zero)
     CHECK_EQ(fp4_modelopt_nvfp4_sf(NAN, 1.0f), 0x7f, "NaN");
     CHECK_EQ(fp4_modelopt_nvfp4_sf(0.0f, 0.0f), 0x7f, "0 / 0, a tensor of zeros");
     CHECK_EQ(fp4_modelopt_nvfp4_sf(1.0f, 1e38f), 0x38, "6 * global_dec overflows");
+}
+
+Test(modelopt, static_nvfp4_scales)
+{
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(6.0f, 6.0f, 448.0f), 0x7e, "448");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(6.0f, 6.0f, 256.0f), 0x78, "256");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(12.0f, 6.0f, 256.0f), 0x7e, "512 saturates");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(1e-30f, 6.0f, 448.0f), 0x01, "2^-9 at least");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(0.0f, 2688.0f, 448.0f), 0x38, "0 counts as 1 before");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(0.0f, 1.0f, 448.0f), 0x7e, "and so saturates");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(0x1p-149f, 2688.0f, 448.0f), 0x38, "underflows to 0");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(FP4_F32_MAX, FP4_F32_MAX, 448.0f), 0x7e, "overflows");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(1e37f, FP4_F32_MAX, 448.0f), 0x7e, "overflows");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(1.0f, INFINITY, 448.0f), 0x01, "of infinity");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(INFINITY, INFINITY, 448.0f), 0x7f, "NaN");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(NAN, 1.0f, 448.0f), 0x7f, "NaN");
+    CHECK_EQ(fp4_modelopt_nvfp4_static_sf(0.0f, 0.0f, 448.0f), 0x7e, "a tensor of zeros");
+}
+
+Test(modelopt, values_of_codes)
+{
+    for (unsigned code = 0; code < 256; code++) {
+        const float e2m1 = host_e2m1(code & 15u), e4m3 = host_e4m3((uint8_t)code);
+        const float nvfp4 = fp4_modelopt_nvfp4_value((uint8_t)code, 0.3f);
+        CHECK_EQ(host_bits_of(nvfp4), (code & 15u) == 8u ? 0u : host_bits_of(host_mul(e2m1, 0.3f)),
+                 "NVFP4 %u", code);
+        for (unsigned sf = 0; sf < 255; sf++) {
+            const float dec = sf != 0 ? host_e8m0((uint8_t)sf) : 0x1p-127f - 0x1p-149f;
+            const float mxfp8 = fp4_modelopt_mxfp8_value((uint8_t)code, (uint8_t)sf);
+            CHECK_EQ(host_bits_of(fp4_modelopt_mxfp4_value((uint8_t)code, (uint8_t)sf)),
+                     host_bits_of(host_mul(e2m1, dec)), "MXFP4 %u, %u", code, sf);
+            CHECK(isnan(e4m3) ? isnan(mxfp8)
+                              : host_bits_of(mxfp8) == host_bits_of(host_mul(e4m3, dec)),
+                  "MXFP8 %u, %u: %a", code, sf, (double)mxfp8);
+        }
+    }
+    CHECK_EQ(host_bits_of(fp4_modelopt_mxfp4_value(1, 255)), 0x7f800000u, "byte 255");
+    CHECK_EQ(fp4_is_nan(fp4_modelopt_mxfp4_value(8, 255)), 1, "0 * infinity");
+    CHECK_EQ(fp4_is_nan(fp4_modelopt_nvfp4_value(8, INFINITY)), 1, "0 * infinity");
 }
 
 Test(modelopt, nvfp4_codes_round_ties_to_even_and_have_a_sign_below_zero)
@@ -752,6 +1208,71 @@ Test(modelopt, any_format_layout_type_and_data_with_padding_of_zeros)
     }
 }
 
+/* Static scales and codes once more, and back again, in any layout. */
+Test(modelopt, static_nvfp4_of_any_amaxes_and_back)
+{
+    static float x[ROWS * STRIDE], amax[ROWS * COLS / 16];
+    uint64_t state = 24;
+
+    for (int i = 0; i < 2 * 3 * 40; i++) {
+        const fp4_format format = i % 2 == 0 ? FP4_NVFP4 : FP4_NVFP4_32;
+        const fp4_layout layout = (fp4_layout)(i / 2 % 3);
+        const size_t block = fp4_format_block(format), sf_cols = WIDE / block;
+        const float fp8_max = i % 4 < 2 ? 448.0f : 256.0f;
+        const float global = host_random_scale(&state, -20, 20);
+        const host_buffer q = host_buffer_new(fp4_q_bytes(format, ROWS, WIDE), 1);
+        const host_buffer sf = host_buffer_new(host_sf_bytes(layout, ROWS, sf_cols), 3);
+        const host_buffer y = host_buffer_new(ROWS * WIDE * 4, 1);
+        fp4_tensor t =
+            fp4_tensor_view(format, layout, ROWS, WIDE, q.bytes, q.size, sf.bytes, sf.size);
+        uint8_t expected_q[ROWS * WIDE / 2] = {0}, linear[ROWS * WIDE / 16] = {0};
+        uint8_t expected_sf[128 * 8];
+        for (size_t j = 0; j < ROWS * STRIDE; j++) {
+            const uint32_t what = host_below(&state, 50);
+            const float v = global * host_random_scale(&state, -12, 1);
+            x[j] = what == 0 ? NAN : what == 1 ? -0.0f : what & 1u ? -v : v;
+        }
+        for (size_t j = 0; j < ROWS * COLS / block; j++) {
+            amax[j] = j % 8 == 0 ? 0.0f : global * host_random_scale(&state, -14, 0);
+        }
+        CHECK_EQ(fp4_ref_modelopt_nvfp4_static(fp4_matrix_f32(x, ROWS, COLS, STRIDE), amax, global,
+                                               fp8_max, &t),
+                 FP4_OK, "case %d", i);
+        CHECK_EQ(host_bits_of(t.global_dec),
+                 host_bits_of(host_mul(global, host_div(1.0f, 6.0f * fp8_max))), "global_dec");
+        for (size_t row = 0; row < ROWS; row++) {
+            for (size_t col = 0; col < COLS; col++) {
+                const float of = amax[(row * COLS + col) / block];
+                const float sixth = of == 0.0f ? 1.0f : host_mul(of, host_div(1.0f, 6.0f));
+                const float units =
+                    host_div(host_mul(sixth, fp8_max), host_mul(global, host_div(1.0f, 6.0f)));
+                const float bounded = fminf(fmaxf(units, 0x1p-9f), 448.0f);
+                const uint8_t scale = (uint8_t)oracle_nearest(oracle_e4m3(), (double)bounded);
+                const uint8_t code = naive_code(format, x[row * STRIDE + col], scale, t.global_dec);
+                linear[row * sf_cols + col / block] = scale;
+                expected_q[(row * WIDE + col) / 2] |= (uint8_t)(code << (col % 2 * 4));
+            }
+        }
+        host_place_scales(expected_sf, layout, linear, ROWS, sf_cols);
+        host_expect_bytes(sf.bytes, expected_sf, sf.size, "scales");
+        host_expect_bytes(q.bytes, expected_q, q.size, "codes");
+
+        CHECK_EQ(fp4_ref_modelopt_dequantize(&t, FP4_F32, y.bytes, y.size, WIDE), FP4_OK, "back");
+        for (size_t j = 0; j < ROWS * WIDE; j++) {
+            const unsigned code = expected_q[j / 2] >> (j % 2 * 4) & 15u;
+            const float dec =
+                host_mul(host_e4m3(linear[j / WIDE * sf_cols + j % WIDE / block]), t.global_dec);
+            const float value = code == 8u ? 0.0f : host_mul(host_e2m1(code), dec);
+            float got;
+            memcpy(&got, y.bytes + 4 * j, sizeof got);
+            CHECK_EQ(host_bits_of(got), host_bits_of(value), "case %d, element %zu", i, j);
+        }
+        host_buffer_free(q, "codes");
+        host_buffer_free(sf, "scales");
+        host_buffer_free(y, "values");
+    }
+}
+
 /* A block's first six elements, the others being 0, and what PyTorch 2.11 gave on an H200 for
    ModelOpt's expressions, global_dec being 1. */
 Test(modelopt, nan_and_infinity_in_a_block)
@@ -963,5 +1484,72 @@ Test(modelopt, unsuitable_types_are_refused_and_nothing_is_written)
                 refuses(&w, format, FP4_BAD_TYPE, "another format");
             }
         }
+    }
+}
+
+Test(modelopt, bad_static_scales_are_refused_and_nothing_is_written)
+{
+    static const float amax[ROWS * COLS / 16] = {1.0f};
+    static const float bad_most[] = {0.0f, 447.0f, -448.0f, INFINITY, NAN};
+    static const float bad_global[] = {0.0f, -1.0f, INFINITY, NAN};
+    static world w, before;
+
+    world_reset(&w, FP4_NVFP4);
+    before = w;
+    for (size_t i = 0; i < 5; i++) {
+        CHECK_EQ(fp4_ref_modelopt_nvfp4_static(w.m, amax, 1.0f, bad_most[i], &w.t), FP4_BAD_SCALE,
+                 "fp8_max %a", (double)bad_most[i]);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_EQ(fp4_ref_modelopt_nvfp4_static(w.m, amax, bad_global[i], 448.0f, &w.t),
+                 FP4_BAD_SCALE, "global_amax %a", (double)bad_global[i]);
+    }
+    CHECK_EQ(fp4_ref_modelopt_nvfp4_static(w.m, NULL, 1.0f, 448.0f, &w.t), FP4_NULL, "amaxes");
+    CHECK_EQ(fp4_ref_modelopt_nvfp4_static(w.m, amax, 1.0f, 448.0f, NULL), FP4_NULL, "tensor");
+    w.t.format = before.t.format = FP4_MXFP4_16;
+    CHECK_EQ(fp4_ref_modelopt_nvfp4_static(w.m, amax, 1.0f, 448.0f, &w.t), FP4_BAD_TYPE, "format");
+    CHECK(memcmp(&before, &w, sizeof w) == 0, "was written");
+}
+
+/* dequantize answers `status` and writes nothing. */
+static void refuses_back(const fp4_tensor *t, fp4_dtype dtype, size_t bytes, size_t row_stride,
+                         fp4_status status, const char *what)
+{
+    static uint8_t y[ROWS * COLS * 4];
+
+    memset(y, 0x7f, sizeof y);
+    CHECK_EQ(fp4_ref_modelopt_dequantize(t, dtype, y, bytes, row_stride), status, "%s", what);
+    for (size_t i = 0; i < sizeof y; i++) {
+        CHECK_EQ(y[i], 0x7f, "%s: byte %zu was written", what, i);
+    }
+}
+
+Test(modelopt, bad_tensors_are_not_dequantized)
+{
+    static const uint32_t bad[] = {0x80000000u, 0xbf800000u, 0x7f800000u, 0x7fc00000u};
+    static world w;
+    const size_t bytes = ROWS * COLS * 4;
+
+    FOR_ALL_FORMATS(w)
+    {
+        refuses_back(&w.t, FP4_F32, bytes - 1, COLS, FP4_SMALL_BUFFER, "one byte too few");
+        refuses_back(&w.t, FP4_F32, bytes, COLS - 1, FP4_BAD_STRIDE, "stride < cols");
+        refuses_back(&w.t, FP4_F32, bytes, SIZE_MAX, FP4_BAD_SHAPE, "stride");
+        refuses_back(&w.t, FP4_E4M3, bytes, COLS, FP4_BAD_TYPE, "output type");
+        refuses_back(NULL, FP4_F32, bytes, COLS, FP4_NULL, "tensor");
+        CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, NULL, bytes, COLS), FP4_NULL, "y");
+        for (size_t i = 0; i < 4 && fp4_format_is_nvfp4((fp4_format)format); i++) {
+            w.t.global_dec = host_bits(bad[i]);
+            refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_BAD_SCALE, "global_dec");
+        }
+        w.t.global_dec = 1.0f;
+        w.t.row_dec = w.row_dec;
+        w.t.row_dec_bytes = sizeof w.row_dec;
+        refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_BAD_TYPE, "a row_dec that has no use");
+        w.t.row_dec = NULL;
+        w.t.sf_bytes--;
+        refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_SMALL_BUFFER, "scales");
+        w.t.rows = 0;
+        CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, NULL, 0, COLS), FP4_OK, "no rows");
     }
 }

@@ -9,9 +9,15 @@
  *     static_blockwise_fp4_cast         fp4_modelopt_cast
  *     static_blockwise_fp4_fake_quant   fp4_modelopt_fake_static
  *     fp4_fake_quant_block              fp4_modelopt_dynamic_scale, fp4_modelopt_fake_dynamic
+ *     nvfp4_scalar_qdq                  fp4_modelopt_qdq_scale, fp4_modelopt_fake_static
+ *     fused_amax_convert, e2m1          fp4_modelopt_convert_scale, fp4_modelopt_convert
+ *     the same without a global amax    fp4_modelopt_convert_scale_alone, fp4_modelopt_convert
+ *     the same with e8m0 scales         none of their own: see fp4_modelopt_convert
  *     NVFP4QTensor.quantize             fp4_modelopt_global_dec, fp4_modelopt_nvfp4_sf, _dec, _code
+ *     the same, static                  fp4_modelopt_nvfp4_static_sf for fp4_modelopt_nvfp4_sf
  *     MXFP4QTensor.quantize             fp4_modelopt_mxfp4_sf, _code; fp4_modelopt_mx_dec
  *     MXFP8QTensor.quantize             fp4_modelopt_mxfp8_sf, _code
+ *     dequantize of these three         fp4_modelopt_nvfp4_value, _mxfp4_value, _mxfp8_value
  *
  * A scale is a float, what codes are multiplied by: `dec`. Where these differ from each other and
  * from ours (scale.h): a static scale of 0 makes zeros of the block, a dynamic one below 1e-5
@@ -19,11 +25,13 @@
  * not multiplied by its reciprocal. Where quantized tensors do, their functions say. Whole
  * matrices: host/modelopt.h.
  *
- * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py, nvfp4_tensor.py,
- *          mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and of Python's numbers are
- *          multiplications in PyTorch, on GPUs, and so here; so are its log2 and exp2. The kernels
- *          are written in Triton, whose division may be an ulp or two off; here it is rounded
- *          correctly. tests/test_modelopt.c compares with what all of them gave on an H200.
+ * source   ModelOpt a2fbac7: tensor_quant.py, fp4_kernel.py, fp4_kernel_hopper.py, nvfp4_quant.py,
+ *          tensor_quant_mx.cu, nvfp4_tensor.py, mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and
+ *          of Python's numbers are multiplications in PyTorch, on GPUs, and so here; so are its
+ *          log2 and exp2. The kernels are written in Triton, whose division may be an ulp or two
+ *          off; here it is rounded correctly. tests/test_modelopt.c compares with what all of them
+ *          gave on an H200, but for fused_amax_convert, nvfp4_scalar_qdq and the static
+ *          NVFP4QTensor, of which there is no record: their formulas, computed another way.
  */
 #ifndef FP4_MODELOPT_H
 #define FP4_MODELOPT_H
@@ -142,7 +150,12 @@ FP4_HD float fp4_modelopt_dynamic_from_(float rounded, float dynamic_dec)
     return dec >= 1e-5f ? dec : 1.0f;
 }
 
-/** The scale of a block from its amax and that, as the dynamic quantizer has it. */
+/**
+ * The scale of a block from its amax and that, as the dynamic quantizer has it.
+ *
+ * range    where the tensor has an infinity, every scale is 1; ModelOpt's then is infinite in the
+ *          blocks that have one, and their other elements are NaN.
+ */
 FP4_HD float fp4_modelopt_dynamic_scale_at(float amax, float dynamic_dec)
 {
     const uint8_t sf = fp4_f32_to_e4m3(fp4_modelopt_dynamic_units_(amax, dynamic_dec));
@@ -161,6 +174,106 @@ FP4_HD float fp4_modelopt_fake_dynamic(float x, float dec)
     return fp4_modelopt_fake_(x, dec);
 }
 
+/**
+ * The scale of a block, as nvfp4_scalar_qdq of attention and GPTQ has it: the dynamic one, but what
+ * rounds to 0 stays 0, and the block becomes zeros, by fp4_modelopt_fake_static.
+ *
+ *     dec = decode(e4m3( min(amax / (6 * global_dec), 448) )) * global_dec
+ *
+ * range    global_dec: 0 or positive; it is given in that sense. 0 gives 0. A quotient that is NaN
+ *          (0 / 0, or amax is NaN) counts as 448.
+ * source   fp8_quantize_scale and nvfp4_scalar_quant of nvfp4_quant.py.
+ */
+FP4_HD float fp4_modelopt_qdq_scale(float amax, float global_dec)
+{
+    const float units = fp4_min(fp4_modelopt_dynamic_units_(amax, global_dec), FP4_E4M3_MAX);
+    return fp4_mul_rn(fp4_e4m3_to_f32(fp4_f32_to_e4m3(units)), global_dec);
+}
+
+/* ---------------------------------------------------------------- fused_amax_convert */
+
+/** What elements of a block are multiplied by before they are rounded, and after. */
+typedef struct fp4_modelopt_factors {
+    float enc, dec;
+} fp4_modelopt_factors;
+
+/* Of a scale, and of 1 where there is none. A quotient of doubles is no other under fast math. */
+FP4_HD fp4_modelopt_factors fp4_modelopt_factors_(double dec, int has_scale)
+{
+    fp4_modelopt_factors factors;
+
+    factors.enc = has_scale ? (float)(1.0 / dec) : 1.0f;
+    factors.dec = has_scale ? (float)dec : 1.0f;
+    return factors;
+}
+
+/**
+ * The factors of a block of fused_amax_convert with e4m3 scales and a global amax.
+ *
+ *     two = 448 * (6 / global_amax)        the division in float, the rest in double
+ *     dec = decode(e4m3( (amax / 6) * two )) / two        enc = 1 / dec
+ *
+ * range    both factors are 1 where amax is 0 or NaN, or global_amax 0, infinite or NaN. amax =
+ *          infinity saturates, as FLT_MAX, which ModelOpt puts in its place. A scale that rounds
+ *          to 0 gives infinity and 0: zeros. A dec up to 2^-128 gives infinity: all but zeros
+ *          become 6 * dec. Up to 1.7e-38 global_amax overflows `two`: every block is zeros, or NaN
+ *          where amax / 6 underflows to 0.
+ * source   compute_scale_with_global of tensor_quant_mx.cu, as written. ModelOpt compiles it with
+ *          --use_fast_math, where the two divisions of floats are div.approx.ftz: up to 2 ulp off,
+ *          to no rule that a host could follow. They decide a scale that is nearly a tie of e4m3,
+ *          and the last bit of dec; and subnormal floats count as 0 there.
+ */
+FP4_HD fp4_modelopt_factors fp4_modelopt_convert_scale(float amax, float global_amax)
+{
+    const int has_scale = amax > 0.0f && global_amax > 0.0f && global_amax <= FP4_F32_MAX;
+    const double unscaled = (double)fp4_div_rn(amax, FP4_E2M1_MAX);
+    const double two = 448.0 * (double)fp4_div_rn(FP4_E2M1_MAX, global_amax);
+    const float rounded = fp4_e4m3_to_f32(fp4_f32_to_e4m3((float)(unscaled * two)));
+
+    return fp4_modelopt_factors_((double)rounded / two, has_scale);
+}
+
+/**
+ * The factors of a block of fused_amax_convert with e4m3 scales and no global amax.
+ *
+ *     dec = decode(e4m3( 1 / (6 / amax) ))        enc = 1 / dec
+ *
+ * range    as above. dec is at most 448: what is above 2688 is clipped. An amax up to 6 * 2^-10
+ *          gives infinity and 0: zeros.
+ * source   compute_scale of tensor_quant_mx.cu, as written; its one division of floats is
+ *          approximate as above. The others are of doubles, and round to the same floats.
+ */
+FP4_HD fp4_modelopt_factors fp4_modelopt_convert_scale_alone(float amax)
+{
+    const float enc = fp4_div_rn(FP4_E2M1_MAX, amax);
+
+    return fp4_modelopt_factors_((double)fp4_e4m3_to_f32(fp4_f32_to_e4m3(fp4_rcp_rn(enc))),
+                                 amax > 0.0f);
+}
+
+/**
+ * An element of fused_amax_convert with such factors: |x| * enc to the nearest value of e2m1, ties
+ * to even, times dec, with the sign of x.
+ *
+ * range    what is negative and rounds to 0 is -0. Infinity and NaN count as 6. For a zero and for
+ *          NaN ModelOpt multiplies by a sign that it has not set: here a zero gives +0 and NaN
+ *          -6 * dec, as in the other rules.
+ *
+ * With e8m0 scales and no global amax (MXFP4, MXFP8) it is what FP4_FAKE_MXFP4 and FP4_FAKE_MXFP8
+ * give (host/fake.h), but for zeros, and NaN of MXFP4, where that sign counts, and for blocks with
+ * an infinity: those are what that gives if their amax is given as FLT_MAX. It divides by 6 or 448
+ * and rounds up, ours multiplies by the reciprocal and rounds up: the same byte for every float.
+ * But as compiled its division is approximate and 2^-127, for scale byte 0, is 0.
+ */
+FP4_HD float fp4_modelopt_convert(float x, fp4_modelopt_factors factors)
+{
+    const float magnitude = fp4_bits_f32(fp4_f32_bits(x) & 0x7fffffffu);
+    const uint8_t code = fp4_f32_to_e2m1(fp4_mul_rn(magnitude, factors.enc));
+    const float y = fp4_mul_rn(fp4_e2m1_to_f32(code), factors.dec);
+
+    return x == 0.0f ? 0.0f : x > 0.0f ? y : -y;
+}
+
 /* ---------------------------------------------------------------- NVFP4QTensor */
 
 /**
@@ -174,6 +287,12 @@ FP4_HD float fp4_modelopt_global_dec(float amax, float fp8_max)
     return fp4_mul_rn(amax, fp4_rcp_rn(fp4_mul_rn(FP4_E2M1_MAX, fp8_max)));
 }
 
+/* A scale to e4m3, at least 2^-9. */
+FP4_HD uint8_t fp4_modelopt_bounded_e4m3_(float scale)
+{
+    return fp4_f32_to_e4m3(scale < 0.001953125f ? 0.001953125f : scale);
+}
+
 /**
  * The scale byte of a block from its amax.
  *
@@ -185,9 +304,28 @@ FP4_HD float fp4_modelopt_global_dec(float amax, float fp8_max)
 FP4_HD uint8_t fp4_modelopt_nvfp4_sf(float amax, float global_dec)
 {
     const float quotient = fp4_div_rn(amax, fp4_mul_rn(FP4_E2M1_MAX, global_dec));
-    const float bounded = quotient < 0.001953125f ? 0.001953125f : quotient; /* 2^-9 */
 
-    return fp4_f32_to_e4m3(quotient == 0.0f ? 1.0f : bounded);
+    return fp4_modelopt_bounded_e4m3_(quotient == 0.0f ? 1.0f : quotient);
+}
+
+/**
+ * The scale byte of a block of a static quantizer, whose amaxes are given.
+ *
+ *     sf = e4m3( (amax/6 or, where that is 0, 1) * fp8_max / (global_amax/6) )
+ *
+ * range    below 2^-9 as 2^-9, above 448 as 448: never byte 0. 448 too where amax/6 * fp8_max
+ *          overflows. A block whose amax is 0 has fp8_max * 6 / global_amax, or 448 if that is
+ *          more. global_amax = 0 gives 0x7e, but with it every dec is 0. NaN, and infinity /
+ *          infinity, give 0x7f. fp8_max: 448 or 256; the same in fp4_modelopt_global_dec.
+ * source   get_weights_scaling_factor_from_quantizer. The divisions by 6 are multiplications by
+ *          1/6; that by global_amax/6 is a division, as where global_amax is on the GPU.
+ */
+FP4_HD uint8_t fp4_modelopt_nvfp4_static_sf(float amax, float global_amax, float fp8_max)
+{
+    const float scale = fp4_modelopt_scale_f32(amax);
+    const float units = fp4_mul_rn(scale == 0.0f ? 1.0f : scale, fp8_max);
+
+    return fp4_modelopt_bounded_e4m3_(fp4_div_rn(units, fp4_modelopt_scale_f32(global_amax)));
 }
 
 /**
@@ -213,6 +351,12 @@ FP4_HD uint8_t fp4_modelopt_nvfp4_code(float x, float dec)
 {
     const float quotient = fp4_div_rn(x, dec);
     return (uint8_t)(quotient == 0.0f ? 0u : fp4_f32_to_e2m1(quotient));
+}
+
+/** What a code of such a block decodes to: dec times its value, code 8 being +0. */
+FP4_HD float fp4_modelopt_nvfp4_value(uint8_t code, float dec)
+{
+    return fp4_mul_rn(fp4_e2m1_to_f32((uint8_t)((code & 15u) == 8u ? 0u : code)), dec);
 }
 
 /* ---------------------------------------------------------------- MXFP4QTensor, MXFP8QTensor */
@@ -296,6 +440,12 @@ FP4_HD uint8_t fp4_modelopt_mxfp4_code(float x, uint8_t sf)
     return (uint8_t)(magnitude > 0x7f800000u ? 8u : (quotient > 0.0f ? 0u : 8u) | code);
 }
 
+/** What a code of an MXFP4 block decodes to; code 8 is -0, which byte 255 makes NaN of. */
+FP4_HD float fp4_modelopt_mxfp4_value(uint8_t code, uint8_t sf)
+{
+    return fp4_mul_rn(fp4_e2m1_to_f32(code), fp4_modelopt_mx_dec(sf));
+}
+
 /**
  * The scale byte of an MXFP8 block from its amax: ceil(log2(amax * (1/448))) + 127.
  *
@@ -317,6 +467,12 @@ FP4_HD uint8_t fp4_modelopt_mxfp8_sf(float amax)
 FP4_HD uint8_t fp4_modelopt_mxfp8_code(float x, uint8_t sf)
 {
     return fp4_f32_to_e4m3(fp4_mul_rn(x, fp4_modelopt_mx_dec((uint8_t)(254u - sf))));
+}
+
+/** What a code of an MXFP8 block decodes to. */
+FP4_HD float fp4_modelopt_mxfp8_value(uint8_t code, uint8_t sf)
+{
+    return fp4_mul_rn(fp4_e4m3_to_f32(code), fp4_modelopt_mx_dec(sf));
 }
 
 #endif /* FP4_MODELOPT_H */
