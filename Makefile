@@ -155,7 +155,8 @@ fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
 	11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
-	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh 05_per_token/bf16-nvfp4_32 \
+	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh \
+	04_silu_mul/bf16-nvfp4-silu 05_per_token/bf16-nvfp4_32 \
 	06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \

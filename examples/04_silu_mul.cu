@@ -9,10 +9,10 @@
  * How it works: as 03_rmsnorm.cu, but nothing is summed, so that each piece of 16 elements is
  * finished before the next is begun, and a CTA takes no more than 8192 columns of a row. The
  * activation is the library's own (activation.h), so that the bytes are the host's. Of bf16 it is
- * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row after
- * the other, loading the next one's piece as soon as one is done with; else it is computed, two
- * pieces' loads in flight. With a scale a token the results have to wait for the amax of the row:
- * they are kept in registers, 4 pieces a thread.
+ * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row
+ * after the other, loading the next one's piece as soon as one is done with; else it is computed,
+ * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
+ * row: they are kept in registers, 4 pieces a thread.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -114,9 +114,9 @@ enum {
     CTAS_TOKEN = HEAVY ? 1 : JOIN(TOKEN_, INPUT, ),
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */
-    MOST_COLS = 65535 * 2048,
-    MOST = 512, /* threads of a CTA, a piece each */
-    FEW = 256   /* rows; up to here it is latency that counts */
+    MOST_COLS = 65535 * 2048,         /* MOST_TURNS of few rows, and of others, are more */
+    MOST = 512,                       /* threads of a CTA, a piece each */
+    FEW = 256                         /* rows; up to here it is latency that counts */
 };
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -370,7 +370,7 @@ static __device__ __forceinline__ void gated_rows(const gated_args &a, kind c)
     operands o[2];
 
     fp4_pdl_wait();
-    load_two(o, a, c, row, blockIdx.y, 0);
+    load_two(o, a, c, row, blockIdx.y, 0); /* on their way while the table is made */
     const float global_enc = enc_of(a);
     MAKE_TABLE(table, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
     fp4_ptx_barrier();
@@ -518,11 +518,13 @@ static int is_bad(const gated_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
-/* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row; else
-   up to TURN_THREADS, and of these so many as are all busy, if there is such a number. */
+/* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row;
+   else up to TURN_THREADS, of these so many as are all busy, if there is such a number, or so many
+   that the turns are about equal. */
 static uint32_t threads_of(const gated_args *a, int is_few)
 {
     const size_t pieces = a->cols / 16;
+    size_t turns;
     uint32_t threads;
 
     if (is_few) {
@@ -536,8 +538,8 @@ static uint32_t threads_of(const gated_args *a, int is_few)
             return threads;
         }
     }
-    threads = (uint32_t)((pieces + 32 * EACH - 1) / (32 * EACH) * 32);
-    return threads < TURN_THREADS ? threads : (uint32_t)TURN_THREADS;
+    turns = (pieces + EACH * TURN_THREADS - 1) / (EACH * TURN_THREADS);
+    return (uint32_t)((pieces + 32 * EACH * turns - 1) / (32 * EACH * turns) * 32);
 }
 
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
@@ -564,8 +566,8 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
     return is_full ? (const void *)split_full : (const void *)split_any;
 }
 
-/* CTAs for a grid of so many turns: no more than the device has room for, each with as many of the
-   rows that are taken together as the others, or one less. */
+/* CTAs for each of so many turns: no more than the device has room for, but one; each with as many
+   of the rows that are taken together as the others, or one less. */
 static cudaError_t equal_shares(const void *kernel, uint32_t threads, size_t together, size_t turns,
                                 size_t *ctas)
 {
@@ -593,7 +595,8 @@ static cudaError_t equal_shares(const void *kernel, uint32_t threads, size_t tog
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer: nothing
- *          launched, nothing written. rows = 0 or cols = 0 is no error.
+ *          launched, nothing written. rows = 0 or cols = 0 is no error. What the runtime says where
+ *          it cannot tell how much the device has room for.
  */
 static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t stream)
 {
@@ -774,6 +777,6 @@ int main(void)
     /* few rows, a ragged end, several turns, and what is timed */
     return !(check(1, 4096, FP4_LAYOUT_128X4, 0) && check(130, 96, FP4_LAYOUT_8X4, 0) &&
              check(3, 20000 / BLOCK * BLOCK, FP4_LAYOUT_LINEAR, 0) &&
-             check(16384, 4096, FP4_LAYOUT_128X4, 1));
+             check(300, 1056, FP4_LAYOUT_8X4, 0) && check(16384, 4096, FP4_LAYOUT_128X4, 1));
 }
 #endif

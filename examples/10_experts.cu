@@ -13,8 +13,8 @@
  * item and finds the expert that it belongs to by a search in shared memory, where the item's scale
  * bytes are collected too. In bands of 128 rows that an expert fills in part a tile has more of
  * the rows that are there. Where zeros are asked for, bands without a row are items of their own;
- * else they are not even counted. With an activation two pieces' loads are in flight, bf16 is looked
- * up as in 04_silu_mul.cu, and what the fast conversions cannot take is done again.
+ * else they are not even counted. With an activation two pieces' loads are in flight, bf16 is
+ * looked up as in 04_silu_mul.cu, and what the fast conversions cannot take is done again.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -100,8 +100,8 @@ enum {
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread */
     HELD = GATED ? 2 : EACH,     /* of these, loaded together */
     MOST_GROUPS = 512,           /* that shared memory has room for */
-    /* CTAs of a multiprocessor: as many as do not spill on sm_90 (with a table, and gathered, a word
-       or two); elsewhere fewer */
+    /* CTAs of a multiprocessor: as many as do not spill on sm_90 (with a table, and gathered, some
+       words); elsewhere fewer */
     RESIDENT = FP4_ARCH != 900 ? (GATED ? 1 : 3)
                : !GATED        ? 5 + LANES
                : HAS_TABLE     ? 3
@@ -114,8 +114,9 @@ enum {
                                                      : 5
 };
 
-/* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, and its
-   table, which is for fewer; but so many start in the order of their tiles, and end together. */
+/* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, and
+   maybe a table, which is for fewer; but so many start in the order of their tiles, and end
+   together. */
 #if !defined(WAVES)
 #define WAVES (HAS_TABLE ? 1 : GATED ? 3 : 8)
 #endif
@@ -465,7 +466,7 @@ static __device__ __forceinline__ fp4_f32x16 activate(const experts_tile c, raw 
                                                       const int of_any)
 {
 #if HAS_TABLE
-    if (!of_any && !fp4_ptx_any(0xffffffffu, !fp4_bf16_table_has_x16(gate))) {
+    if (!of_any && c.table != NULL && !fp4_ptx_any(0xffffffffu, !fp4_bf16_table_has_x16(gate))) {
         return fp4_bf16_table_x16(c.table, gate);
     }
 #endif
@@ -824,13 +825,16 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
     experts_ahead ahead;
     uint32_t turn = 0;
 
-#if HAS_TABLE
-    __shared__ float table[FP4_BF16_TABLE];
-    MAKE_TABLE(table, threadIdx.x, THREADS); /* read behind the plan's barriers */
-    c.table = table;
-#endif
     fp4_pdl_wait();
     make_plan(t, c, &plan);
+#if HAS_TABLE
+    __shared__ float table[FP4_BF16_TABLE];
+    if (plan.of_bands > gridDim.y) { /* it pays where a CTA has more than an item */
+        MAKE_TABLE(table, threadIdx.x, THREADS);
+        fp4_ptx_barrier();
+        c.table = table;
+    }
+#endif
     ahead = look_ahead(t, c, &plan, blockIdx.y);
     for (uint32_t item = blockIdx.y; item < plan.items; item += gridDim.y) {
         const uint32_t next = item + gridDim.y;

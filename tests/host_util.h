@@ -738,6 +738,23 @@ static inline void host_fill(uint8_t *bytes, fp4_matrix x, uint64_t *state, host
     }
 }
 
+/** Makes zeros among n elements ones and more, of the same sign: what a table of activations has no
+    zeros for looks up whole warps of the others. */
+static inline void host_without_zeros(uint8_t *bytes, size_t n, fp4_dtype dtype)
+{
+    const host_fields f = host_fields_of(dtype);
+    const uint32_t sign = 1u << (f.exponent_bits + f.mantissa_bits);
+    const uint32_t one = ((1u << (f.exponent_bits - 1u)) - 1u) << f.mantissa_bits;
+    const size_t size = host_dtype_bytes(dtype);
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = 0;
+        memcpy(&bits, bytes + i * size, size);
+        bits |= (bits & (sign - 1u)) == 0 ? one + (uint32_t)(i % 8) : 0;
+        memcpy(bytes + i * size, &bits, size);
+    }
+}
+
 /** Elements that a matrix spans in memory. */
 static inline size_t host_span(size_t rows, size_t cols, size_t row_stride)
 {

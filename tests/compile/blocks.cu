@@ -225,6 +225,16 @@ KERNEL rope(const float *x, const float *cos_sin, float *out)
         const fp4_f32x16 v = fp4_load_f32x16(x + thread() * 16); \
         amax[2 * thread()] = fp4_amax_or_nan_x16(fp4_##name##_known_x16(v, amax[0])); \
         amax[2 * thread() + 1] = fp4_amax_x16(fp4_##name##_x16(v)); \
+    } \
+    KERNEL name##_of_table(const uint32_t *x, float *amax) \
+    { \
+        __shared__ float table[FP4_BF16_TABLE]; \
+        const fp4_u32x8 w = fp4_load_u32x8(x + thread() * 8); \
+        fp4_##name##_bf16_table(table, thread(), 128); \
+        __syncthreads(); \
+        if (fp4_bf16_table_has_x16(w)) { \
+            amax[thread()] = fp4_amax_x16(fp4_bf16_table_x16(table, w)); \
+        } \
     }
 
 ACTIVATIONS(silu)

@@ -194,6 +194,10 @@ static inline experts_operands experts_operands_new(const experts_case *c, int i
         const fp4_matrix m =
             fp4_matrix_of_(NULL, c->unit->dtype, real, cols, experts_x_stride(c), 1.0f);
         host_fill(o.x + g * experts_x_group(c) * size, m, state, data, 16);
+        if (data == HOST_NARROW && real > 0) {
+            host_without_zeros(o.x + g * experts_x_group(c) * size,
+                               (real - 1) * experts_x_stride(c) + cols, c->unit->dtype);
+        }
     }
     return o;
 }

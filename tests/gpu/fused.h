@@ -312,6 +312,9 @@ static inline fused_pool fused_pool_new(fp4_dtype dtype)
         m.cols = m.row_stride = p.run;
         m.dec = 1.0f;
         host_fill(at, m, &state, (host_data)kind, 16);
+        if (kind == HOST_NARROW) {
+            host_without_zeros(at, p.run, dtype);
+        }
     }
     return p;
 }

@@ -114,6 +114,19 @@ GPU_TEST(activation, of_every_f16)
     expect_all_activations(x, HALVES);
 }
 
+/* Each bf16 among fifteen that a table has, so that what is at its ends is read. */
+GPU_TEST(activation, of_every_bf16_alone)
+{
+    const size_t n = 16 * (size_t)HALVES;
+    float *x = (float *)host_zeros(n * sizeof(float));
+
+    for (size_t i = 0; i < n; i++) {
+        x[i] = i % 16 == i / 16 % 16 ? fp4_bf16_to_f32((uint16_t)(i / 16)) : -1.5f;
+    }
+    expect_all_activations(x, n);
+    free(x);
+}
+
 /* Half of the fragments any bits at all; half between 2^-10 and 2^6, where something happens. */
 GPU_TEST(activation, of_random_floats)
 {

@@ -10,8 +10,8 @@
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
 static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
-/* Up to 256 rows, of up to 8192 columns, are few. Blocks of 32 do not fit 80 columns. What is
-   wider than 16384 is read twice. */
+/* Up to 256 rows, of up to 8192 columns unless gated, are few. Blocks of 32 do not fit 80 columns.
+   What is wider than 16384 is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
 enum { ROWS = sizeof all_rows / sizeof(size_t), COLS = sizeof all_cols / sizeof(size_t) };
@@ -34,13 +34,15 @@ static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
 
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
-   token. */
+   token; gate and up in turns interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};
-    const size_t shapes = gpu_is_reduced() ? 4 : sizeof cols / sizeof cols[0];
+    const size_t shapes = !gpu_is_reduced()   ? sizeof cols / sizeof cols[0]
+                          : fused_is_gated(u) ? 5
+                                              : 4;
 
-    for (size_t i = 0; i < shapes; i++) { /* more than 8192 columns are never few */
+    for (size_t i = 0; i < shapes; i++) { /* more than 8192 columns are never few, but of gated */
         const size_t rows = gpu_is_reduced() && cols[i] > 8192 ? 1 : 257;
         for (int layout = 0; layout < (gpu_is_reduced() ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
@@ -48,6 +50,7 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                 fused_operands o;
 
                 c.per_token = per_token;
+                c.interleaved = fused_is_gated(u) && host_below(state, 2);
                 c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
                 if (u->op == FUSED_token && !per_token) {
                     continue;

@@ -260,11 +260,13 @@ static void run_op(fused_op op, int rounded, int per_token)
         run_chain(fused_case_of(u, FP4_LAYOUT_128X4, 9, 20480), 0, &pool);
     }
     if (!gpu_is_reduced() && !rounded) {
-        fused_case c = fused_case_of(u, FP4_LAYOUT_LINEAR, 257, 2048);
+        /* more than 132 CTAs that stay have at a time */
+        fused_case c = fused_case_of(u, FP4_LAYOUT_LINEAR, 1100, 2048);
         c.period = c.rows;
         c.per_token = per_token;
         c.scale = per_token ? 1.0f / 2688.0f : 448.0f;
         run_chain(c, 0, &pool);
+        run_graph(c, 0, &pool);
     }
     fused_pool_free(pool);
 }

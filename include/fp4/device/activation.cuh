@@ -136,6 +136,7 @@ FP4_D float fp4_bf16_table_entry_(uint32_t i)
 /**
  * Fills a table of SiLU.
  *
+ * shape    table: FP4_BF16_TABLE floats of shared memory.
  * threads  all of `threads` call, each with its number `thread`; no barrier: that is for the caller
  *          to have before the table is used.
  */
@@ -180,7 +181,8 @@ FP4_D float fp4_bf16_table_at_(const float *table, uint32_t both)
     return *(const float *)((const char *)table + (both >> 13 & (FP4_BF16_TABLE - 1) * 4u));
 }
 
-/** The activations of sixteen bf16, two to a word, that the table has. */
+/** The activations of sixteen bf16, two to a word, that the table has; of others, still without
+    leaving the table, anything. */
 FP4_D fp4_f32x16 fp4_bf16_table_x16(const float *table, fp4_u32x8 w)
 {
     fp4_f32x16 y;

@@ -8,7 +8,8 @@
  *     turn 0               turn 1                ...
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
- * Everything is for CTAs of one dimension that work on one row, or on one after the other.
+ * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
+ * fp4_row_sum also for CTAs of more rows of threads, whole warps each, that work on a row each.
  * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH

@@ -407,7 +407,7 @@ static inline fp4_status fp4_ref_modelopt_qdq(fp4_matrix x, size_t block, float 
  * globals  null: without a global amax. Else of row r globals[r / global_rows], or globals[0] for
  *          all where global_rows is 0; 0 or positive, infinity too.
  *
- * The rest is as above.
+ * The rest is as above, but that a block of nothing but NaN, whose amax is 0, becomes -6.
  */
 static inline fp4_status fp4_ref_modelopt_convert(fp4_matrix x, size_t block, const float *globals,
                                                   size_t global_rows, fp4_dtype dtype, void *y,
