@@ -16,8 +16,7 @@
  *     cast                                       its static_blockwise_fp4_cast: no scales
  *
  * How it works: a thread has 16 columns of four rows, and loads them all before it works on the
- * first. Neighbouring threads have neighbouring columns; two share a block of 32, up to eight a
- * longer one of modelopt.
+ * first. Neighbouring threads have neighbouring columns; two share a block of 32.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
@@ -125,8 +124,7 @@ enum {
  *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major; not negative, not NaN. What exceeds it is
  *          clipped.
- * block    modelopt: the length of its blocks, which divides cols; without amax 16, 32, 64 or 128.
- *          Others: not used.
+ * block    modelopt with amax: the length of its blocks, any that divides cols. Others: not used.
  * fp8_max  modelopt with amax: 448; 256 leaves room above; 0: scales are not rounded to e4m3.
  * clipped  null, or ceil(rows * cols / 8) bytes, aligned to 2 where pieces are whole: bit i % 8 of
  *          byte i / 8 is 1 where element i = row * cols + col was more than the largest code:
@@ -156,7 +154,6 @@ typedef struct numbers {
     fp4_modelopt_level level; /* modelopt: what follows from that */
     float dynamic_dec;
     float amax;                           /* of its block, if that is given: is_static */
-    int lanes;                            /* modelopt: pieces of a block, if it is not */
     int is_static, wants_clipped, is_f32; /* is_f32: scales are not rounded to e4m3 */
 } numbers;
 
@@ -179,7 +176,6 @@ static __device__ numbers numbers_of(const fake_args &a, size_t row)
         set_global(&n, a, row);
     }
     n.is_static = (IS_OURS || IS_MODELOPT) && a.amax != NULL;
-    n.lanes = (int)(a.block / 16);
     n.wants_clipped = a.clipped != NULL;
     n.is_f32 = a.fp8_max == 0.0f;
     return n;
@@ -262,9 +258,9 @@ typedef struct faked {
 [[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
                                                                        const numbers &n)
 {
-    const float scale = !n.is_static ? fp4_modelopt_cvt_dynamic_scale_at(
-                                           fp4_group_max(fp4_amax_x16(x), n.lanes), n.dynamic_dec)
-                                     : modelopt_scale(n);
+    const float scale = !n.is_static
+                            ? fp4_modelopt_cvt_dynamic_scale_at(fp4_amax_x16(x), n.dynamic_dec)
+                            : modelopt_scale(n);
     faked f;
 
     f.y = fp4_modelopt_fake_x16(x, scale, n.wants_clipped, &f.clipped);
@@ -412,20 +408,14 @@ static int is_bad_in_place(const fake_args *a)
     return a->y == a->x && ((int)ELEMENT != (int)OUT_ELEMENT || a->x_stride != a->y_stride);
 }
 
-/* An amax is found by lanes of a warp, 1, 2, 4 or 8 of them. */
-static int is_bad_block(const fake_args *a)
-{
-    const size_t block = IS_OURS ? (size_t)BLOCK : IS_MODELOPT ? a->block : 1;
-
-    return block == 0 || a->cols % block != 0 ||
-           (IS_MODELOPT && a->amax == NULL &&
-            (block < 16 || block > 128 || (block & (block - 1)) != 0));
-}
-
 static int is_bad(const fake_args *a)
 {
-    return a->x == NULL || a->y == NULL ||                  /* null */
-           is_bad_block(a) || a->cols / 16 > 0x7fffffffu || /* shape */
+    const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? (size_t)BLOCK
+                         : IS_MODELOPT                               ? a->block
+                                                                     : 1;
+
+    return a->x == NULL || a->y == NULL ||                                     /* null */
+           block == 0 || a->cols % block != 0 || a->cols / 16 > 0x7fffffffu || /* shape */
            is_bad_strides(a) || is_bad_in_place(a) || (size_t)a->amax % 4 != 0 ||
            (is_whole_pieces(a) && (size_t)a->clipped % 2 != 0) ||
            (has_global(a) && (a->global_device == NULL ? is_bad_global(a->global)
@@ -486,7 +476,7 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
                       arguments, pdl, stream);
     }
     while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
-        width /= 2; /* until no more than an eighth is wasted; a block stays in one row of it */
+        width /= 2; /* until no more than an eighth of the columns is wasted */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
     if (a.rows * pieces <= JOIN(FEW_, RULE, )) {

@@ -13,9 +13,8 @@ static const size_t few_rows[] = {1, 5, 33};
 static const size_t all_blocks[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 66, 129};
 static const size_t few_blocks[] = {1, 3, 9, 40};
 
-/* Lengths of ModelOpt's blocks; 0: a row. And those whose amax can be found. */
+/* Lengths of ModelOpt's blocks; 0: a row. */
 static const size_t lengths[] = {16, 16, 48, 1, 3, 5, 8, 24, 0};
-static const size_t dynamic[] = {16, 32, 64, 128};
 
 /* The ends of what is allowed, of what is quick (2^-64 .. 2^64), and of what means something else:
    encode scales, and largest amaxes. */
@@ -45,8 +44,8 @@ static void draw_block(fake_case *c, uint64_t *state)
     const size_t length = lengths[host_below(state, sizeof lengths / sizeof(size_t))];
 
     c->fp8_max = most[host_below(state, 3)];
-    c->block = !c->is_static ? dynamic[host_below(state, 4)] : length == 0 ? c->cols : length;
-    if (c->unit->rule == FP4_FAKE_MODELOPT) {
+    c->block = length == 0 ? c->cols : length;
+    if (c->unit->rule == FP4_FAKE_MODELOPT && c->is_static) {
         c->cols = (c->cols + c->block - 1) / c->block * c->block;
     }
 }
