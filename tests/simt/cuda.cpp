@@ -58,10 +58,16 @@ cudaError_t cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
-/* Three multiprocessors: a kernel with a CTA for each has more than one turn soon. */
+static int processors = SIMT_PROCESSORS;
+
+extern "C" void simt_have_processors(int n)
+{
+    processors = n;
+}
+
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
 {
-    *value = 3;
+    *value = processors;
     return result(device == 0 && attribute == cudaDevAttrMultiProcessorCount
                       ? cudaSuccess
                       : cudaErrorInvalidValue);
