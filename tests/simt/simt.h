@@ -40,8 +40,8 @@ void simt_run_grid(const simt_kernel *kernel, dim3 grid, dim3 cta, size_t dynami
     large for the CPU. 0: all of it. */
 void simt_run_only(size_t ctas);
 
-/** Multiprocessors of the device: three, so that a kernel with a CTA for each has more than one turn
-    soon; or from now on so many, with a CTA of rows that simt_run_only leaves out for each. */
+/** Multiprocessors of the device: three, so that a kernel with a CTA for each has more than one
+    turn soon; or from now on so many, where simt_run_only shall leave out most of the work. */
 enum { SIMT_PROCESSORS = 3 };
 void simt_have_processors(int n);
 
