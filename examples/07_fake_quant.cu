@@ -23,6 +23,7 @@
 #include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/store.cuh>
+#include <fp4/divisor.h>
 
 #if !defined(INPUT)
 #define INPUT bf16  /* f32, f16, bf16 */
@@ -36,6 +37,9 @@
 #define WORDS_f32 16 /* registers of 16 elements as in memory */
 #define WORDS_f16 8
 #define WORDS_bf16 8
+#define RESIDENT_f32 4
+#define RESIDENT_f16 5
+#define RESIDENT_bf16 6
 #define NARROW_f32 fp4_f32x16_to_u32x16
 #define NARROW_f16 fp4_f32x16_to_f16x16
 #define NARROW_bf16 fp4_f32x16_to_bf16x16
@@ -95,7 +99,9 @@ enum {
     HAS_GLOBAL = JOIN(GLOBAL_, RULE, ),
     IS_MODELOPT = HAS_GLOBAL && !IS_OURS,
     THREADS = 128,
-    EACH = 4 /* rows a thread; one where there are few */
+    EACH = IS_MODELOPT ? 3 : 4, /* rows a thread; one where there are few */
+    /* CTAs of a multiprocessor, measured on sm_90, as many as do not spill */
+    RESIDENT = IS_MODELOPT && FP4_ARCH == 900 ? JOIN(RESIDENT_, INPUT, ) : 1
 };
 
 /* Up to so many pieces one row a thread is faster than EACH; measured on an H200. */
@@ -150,20 +156,26 @@ typedef struct fake_args {
 
 /* What a piece is quantized with. */
 typedef struct numbers {
-    float global;             /* of its tensor, row or part of it */
-    fp4_modelopt_level level; /* modelopt: what follows from that */
-    float dynamic_dec;
+    float global;                         /* of its tensor, row or part of it */
+    fp4_modelopt_level level;             /* modelopt: what follows from that, if is_static */
+    float dynamic_dec;                    /* if not */
     float amax;                           /* of its block, if that is given: is_static */
     int is_static, wants_clipped, is_f32; /* is_f32: scales are not rounded to e4m3 */
 } numbers;
+
+static __device__ int is_static(const fake_args &a)
+{
+    return (IS_OURS || IS_MODELOPT) && a.amax != NULL;
+}
 
 static __device__ void set_global(numbers *n, const fake_args &a, size_t row)
 {
     n->global = a.global_device == NULL ? a.global
                 : a.global_rows == 0    ? a.global_device[0]
                                         : a.global_device[row / a.global_rows];
-    if (IS_MODELOPT) {
+    if (IS_MODELOPT && n->is_static) {
         n->level = fp4_modelopt_level_of(n->global, a.fp8_max == 256.0f ? 256.0f : 448.0f);
+    } else if (IS_MODELOPT) {
         n->dynamic_dec = fp4_modelopt_dynamic_dec(n->global);
     }
 }
@@ -172,10 +184,10 @@ static __device__ numbers numbers_of(const fake_args &a, size_t row)
 {
     numbers n = {};
 
+    n.is_static = is_static(a);
     if (HAS_GLOBAL) {
         set_global(&n, a, row);
     }
-    n.is_static = (IS_OURS || IS_MODELOPT) && a.amax != NULL;
     n.wants_clipped = a.clipped != NULL;
     n.is_f32 = a.fp8_max == 0.0f;
     return n;
@@ -277,9 +289,12 @@ typedef struct faked {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* How the grid is cut: CTAs next to each other. */
+/* How the grid is cut: CTAs next to each other. And rows: into blocks whose amaxes are given, of so
+   many pieces. */
 typedef struct fake_grid {
     uint32_t across;
+    uint32_t blocks;
+    fp4_divisor in_block;
 } fake_grid;
 
 static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_grid &g,
@@ -293,9 +308,8 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
     const size_t x_row = a.x_stride * ELEMENT, y_row = a.y_stride * OUT_ELEMENT;
     const uint8_t *x = (const uint8_t *)a.x + col * (size_t)(16 * ELEMENT);
     uint8_t *y = (uint8_t *)a.y + col * (size_t)(16 * OUT_ELEMENT);
-    const size_t block = IS_MODELOPT && a.amax != NULL ? a.block : BLOCK;
-    const size_t amax_col = (is_col ? col : 0) * (size_t)16 / block;
-    float amax[EACH];
+    const uint32_t amax_col = fp4_divide(is_col ? col : 0, g.in_block);
+    float amax[EACH] = {};
     raw v[EACH] = {}; /* not what is anybody else's: in place it may be written by now */
 
     fp4_pdl_wait();
@@ -305,12 +319,13 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
             v[j] = LOAD(x + (row + j) * x_row);
         }
     }
-    numbers n = numbers_of(a, row < a.rows ? row : 0);
+    if (is_static(a)) {
 #pragma unroll
-    for (uint32_t j = 0; j < each; j++) {
-        const size_t r = row + j < a.rows ? row + j : 0;
-        amax[j] = n.is_static ? a.amax[r * (a.cols / block) + amax_col] : 0.0f;
+        for (uint32_t j = 0; j < each; j++) {
+            amax[j] = a.amax[(row + j < a.rows ? row + j : 0) * g.blocks + amax_col];
+        }
     }
+    numbers n = numbers_of(a, row < a.rows ? row : 0);
     fp4_pdl_trigger();
 #pragma unroll
     for (uint32_t j = 0; j < each; j++) {
@@ -330,7 +345,8 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) fake_rows(const fake_args a, const fake_grid g)
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    fake_rows(const fake_args a, const fake_grid g)
 {
     fake_tile(a, g, EACH);
 }
@@ -458,7 +474,7 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
     fake_args a = *args;
     fake_grid g;
     void *arguments[] = {&a, &g};
-    uint32_t width = THREADS;
+    uint32_t width = THREADS, in_block;
     size_t down, each = EACH;
 
     if (a.rows == 0 || a.cols == 0) {
@@ -475,6 +491,9 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
         return launch((const void *)fake_any, (a.rows * a.cols / 8 + THREADS) / THREADS, THREADS,
                       arguments, pdl, stream);
     }
+    in_block = (uint32_t)(IS_MODELOPT && a.amax != NULL ? a.block / 16 : LANES);
+    g.blocks = (uint32_t)(pieces / in_block);
+    g.in_block = fp4_divisor_of(in_block);
     while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
         width /= 2; /* until no more than an eighth of the columns is wasted */
     }

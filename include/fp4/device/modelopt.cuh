@@ -30,45 +30,38 @@ FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
     return fp4_modelopt_dynamic_from_(fp4_cvt_e4m3_to_f32(sf), dynamic_dec);
 }
 
+/* Whether quotients and products with a divisor can do without care for their range. */
+FP4_D int fp4_modelopt_is_moderate_(float divisor)
+{
+    return divisor >= 1e-18f && divisor <= 1e18f;
+}
+
 /*
- * |x| / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near
- * 6, is the correctly rounded one; others are on the right side of all of them. NaN counts as
- * large. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where
- * nothing overflows or underflows. tests/exhaustive.cpp compares them for all mantissas of the
- * divisor.
+ * x / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
+ * is the correctly rounded one; others are on the right side of all of them, and none reaches 7. NaN
+ * is -6.5. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where
+ * nothing overflows or underflows: both are moved there if the divisor is elsewhere, and an element
+ * that gets too large or too small on the way had a quotient far from every boundary.
+ * tests/exhaustive.cpp compares them for all mantissas of the divisor.
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {
+    float reciprocal, most;
     int i;
 
-    if (divisor >= 1e-18f && divisor <= 1e18f) {
-        const float reciprocal = fp4_rcp_newton_(divisor);
-#pragma unroll
-        for (i = 0; i < 16; i++) {
-            const float a = fp4_ptx_min(fp4_ptx_abs(x.v[i]), 1e20f);
-            x.v[i] = fp4_modelopt_quotient_(a, divisor, reciprocal);
-        }
-        return x;
+    if (!fp4_modelopt_is_moderate_(divisor)) {
+        const float by = divisor < 1.0f ? 0x1p+96f : 0x1p-96f;
+        x = fp4_scale_x16(x, by);
+        divisor = fp4_mul_rn(divisor, by);
     }
+    reciprocal = fp4_rcp_newton_(divisor);
+    most = fp4_mul_rn(divisor, 6.5f);
 #pragma unroll
-    for (i = 0; i < 16; i++) {
-        x.v[i] = fp4_div_rn(fp4_ptx_abs(x.v[i]), divisor);
+    for (i = 0; i < 16; i++) { /* max returns the number where x is NaN */
+        const float a = fp4_ptx_min(fp4_ptx_max(x.v[i], -most), most);
+        x.v[i] = fp4_modelopt_quotient_(a, divisor, reciprocal);
     }
     return x;
-}
-
-/* Eight quotients to values of e2m1 times divisor, with the signs of x: NaN is negative, no -0. */
-FP4_D fp4_f32x8 fp4_modelopt_fake_x8_(fp4_f32x8 quotients, fp4_f32x8 x, float divisor)
-{
-    fp4_f32x8 y = fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8(quotients));
-    int i;
-
-    y = fp4_scale_x8(fp4_scale_x8(y, fp4_e2m1_unit()), divisor);
-#pragma unroll
-    for (i = 0; i < 8; i++) {
-        y.v[i] = x.v[i] >= 0.0f ? y.v[i] : fp4_add_rn(-y.v[i], 0.0f);
-    }
-    return y;
 }
 
 /**
@@ -82,22 +75,26 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clippe
                                        uint32_t *clipped)
 {
     const float divisor = fp4_modelopt_divisor(dec);
+    const int is_moderate = fp4_modelopt_is_moderate_(divisor);
+    const float unit = dec == 0.0f ? 0.0f : fp4_e2m1_unit();
+    const float by = is_moderate ? fp4_mul_rn(unit, divisor) : unit;
     const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor);
-    fp4_f32x16 y = fp4_join_x8(fp4_modelopt_fake_x8_(fp4_low_x8(q), fp4_low_x8(x), divisor),
-                               fp4_modelopt_fake_x8_(fp4_high_x8(q), fp4_high_x8(x), divisor));
+    fp4_f32x16 y = fp4_join_x8(fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(q))),
+                               fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(q))));
     int i;
 
+#pragma unroll
+    for (i = 0; i < 16; i++) { /* and no -0 */
+        y.v[i] = fp4_fma_rn(y.v[i], by, 0.0f);
+    }
+    if (!is_moderate) { /* whose product with the unit may be none */
+        y = fp4_shift_x16(fp4_scale_x16(y, divisor), 0.0f);
+    }
     *clipped = 0;
     if (wants_clipped) {
 #pragma unroll
         for (i = 0; i < 16; i++) {
-            *clipped |= (uint32_t)(q.v[i] > FP4_E2M1_MAX && !fp4_is_nan(x.v[i])) << i;
-        }
-    }
-    if (dec == 0.0f) {
-#pragma unroll
-        for (i = 0; i < 16; i++) {
-            y.v[i] = 0.0f;
+            *clipped |= (uint32_t)(fp4_ptx_abs(q.v[i]) > FP4_E2M1_MAX && !fp4_is_nan(x.v[i])) << i;
         }
     }
     return y;
