@@ -16,7 +16,8 @@
  *     cast                                       its static_blockwise_fp4_cast: no scales
  *
  * How it works: a thread has 16 columns of four rows, and loads them all before it works on the
- * first. Neighbouring threads have neighbouring columns; two share a block of 32.
+ * first. Neighbouring threads have neighbouring columns; two share a block of 32, up to eight a
+ * longer one of modelopt.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
@@ -130,7 +131,8 @@ enum {
  *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major; not negative, not NaN. What exceeds it is
  *          clipped.
- * block    modelopt with amax: the length of its blocks, any that divides cols. Others: not used.
+ * block    modelopt: the length of its blocks, which divides cols; without amax 16, 32, 64 or 128.
+ *          Others: not used.
  * fp8_max  modelopt with amax: 448; 256 leaves room above; 0: scales are not rounded to e4m3.
  * clipped  null, or ceil(rows * cols / 8) bytes, aligned to 2 where pieces are whole: bit i % 8 of
  *          byte i / 8 is 1 where element i = row * cols + col was more than the largest code:
@@ -160,6 +162,7 @@ typedef struct numbers {
     fp4_modelopt_level level;             /* modelopt: what follows from that, if is_static */
     float dynamic_dec;                    /* if not */
     float amax;                           /* of its block, if that is given: is_static */
+    int lanes;                            /* pieces of a block, if it is not: modelopt */
     int is_static, wants_clipped, is_f32; /* is_f32: scales are not rounded to e4m3 */
 } numbers;
 
@@ -180,14 +183,16 @@ static __device__ void set_global(numbers *n, const fake_args &a, size_t row)
     }
 }
 
-static __device__ numbers numbers_of(const fake_args &a, size_t row)
+static __device__ __forceinline__ numbers numbers_of(const fake_args &a, size_t row,
+                                                     const int is_long)
 {
     numbers n = {};
 
-    n.is_static = is_static(a);
+    n.is_static = !is_long && is_static(a);
     if (HAS_GLOBAL) {
         set_global(&n, a, row);
     }
+    n.lanes = is_long ? (int)(a.block / 16) : LANES;
     n.wants_clipped = a.clipped != NULL;
     n.is_f32 = a.fp8_max == 0.0f;
     return n;
@@ -270,9 +275,9 @@ typedef struct faked {
 [[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
                                                                        const numbers &n)
 {
-    const float scale = !n.is_static
-                            ? fp4_modelopt_cvt_dynamic_scale_at(fp4_amax_x16(x), n.dynamic_dec)
-                            : modelopt_scale(n);
+    const float scale = !n.is_static ? fp4_modelopt_cvt_dynamic_scale_at(
+                                           fp4_group_max(fp4_amax_x16(x), n.lanes), n.dynamic_dec)
+                                     : modelopt_scale(n);
     faked f;
 
     f.y = fp4_modelopt_fake_x16(x, scale, n.wants_clipped, &f.clipped);
@@ -297,8 +302,9 @@ typedef struct fake_grid {
     fp4_divisor in_block;
 } fake_grid;
 
+/* is_long: modelopt, amaxes of blocks of more than 16 are found. */
 static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_grid &g,
-                                                 const uint32_t each)
+                                                 const uint32_t each, const int is_long)
 {
     const uint32_t pieces = (uint32_t)(a.cols / 16);
     const uint32_t col = blockIdx.x % g.across * blockDim.x + threadIdx.x;
@@ -319,13 +325,13 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
             v[j] = LOAD(x + (row + j) * x_row);
         }
     }
-    if (is_static(a)) {
+    if (!is_long && is_static(a)) {
 #pragma unroll
         for (uint32_t j = 0; j < each; j++) {
             amax[j] = a.amax[(row + j < a.rows ? row + j : 0) * g.blocks + amax_col];
         }
     }
-    numbers n = numbers_of(a, row < a.rows ? row : 0);
+    numbers n = numbers_of(a, row < a.rows ? row : 0, is_long);
     fp4_pdl_trigger();
 #pragma unroll
     for (uint32_t j = 0; j < each; j++) {
@@ -348,12 +354,30 @@ static __device__ __forceinline__ void fake_tile(const fake_args &a, const fake_
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
     fake_rows(const fake_args a, const fake_grid g)
 {
-    fake_tile(a, g, EACH);
+    fake_tile(a, g, EACH, 0);
 }
 
 static __global__ void __launch_bounds__(THREADS) fake_few(const fake_args a, const fake_grid g)
 {
-    fake_tile(a, g, 1);
+    fake_tile(a, g, 1, 0);
+}
+
+/* The same for longer blocks of modelopt whose amax is found. Kernels of their own: with a length
+   that the compiler does not know blocks of 16 were slower, and spilled on sm_120. */
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    fake_long_rows(const fake_args a, const fake_grid g)
+{
+    if (IS_MODELOPT) {
+        fake_tile(a, g, EACH, 1);
+    }
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    fake_long_few(const fake_args a, const fake_grid g)
+{
+    if (IS_MODELOPT) {
+        fake_tile(a, g, 1, 1);
+    }
 }
 
 /* modelopt with blocks of any length, and cast, of a matrix without gaps: 8 elements a thread. */
@@ -367,7 +391,7 @@ static __global__ void __launch_bounds__(THREADS) fake_any(const fake_args a)
     if (first >= n) {
         return;
     }
-    numbers k = numbers_of(a, first / a.cols);
+    numbers k = numbers_of(a, first / a.cols, 0);
 #pragma unroll 1
     for (uint32_t i = 0; i < 8 && first + i < n; i++) {
         const float x = JOIN(ONE_, INPUT, )(a.x, first + i);
@@ -424,14 +448,20 @@ static int is_bad_in_place(const fake_args *a)
     return a->y == a->x && ((int)ELEMENT != (int)OUT_ELEMENT || a->x_stride != a->y_stride);
 }
 
+/* An amax is found by lanes of a warp, 1, 2, 4 or 8 of them. */
+static int is_bad_block(const fake_args *a)
+{
+    const size_t block = IS_OURS ? (size_t)BLOCK : IS_MODELOPT ? a->block : 1;
+
+    return block == 0 || a->cols % block != 0 ||
+           (IS_MODELOPT && a->amax == NULL &&
+            (block < 16 || block > 128 || (block & (block - 1)) != 0));
+}
+
 static int is_bad(const fake_args *a)
 {
-    const size_t block = IS_OURS || (IS_MODELOPT && a->amax == NULL) ? (size_t)BLOCK
-                         : IS_MODELOPT                               ? a->block
-                                                                     : 1;
-
-    return a->x == NULL || a->y == NULL ||                                     /* null */
-           block == 0 || a->cols % block != 0 || a->cols / 16 > 0x7fffffffu || /* shape */
+    return a->x == NULL || a->y == NULL ||                  /* null */
+           is_bad_block(a) || a->cols / 16 > 0x7fffffffu || /* shape */
            is_bad_strides(a) || is_bad_in_place(a) || (size_t)a->amax % 4 != 0 ||
            (is_whole_pieces(a) && (size_t)a->clipped % 2 != 0) ||
            (has_global(a) && (a->global_device == NULL ? is_bad_global(a->global)
@@ -476,6 +506,8 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
     void *arguments[] = {&a, &g};
     uint32_t width = THREADS, in_block;
     size_t down, each = EACH;
+    const void *kernel;
+    int is_long;
 
     if (a.rows == 0 || a.cols == 0) {
         return cudaSuccess;
@@ -495,16 +527,18 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
     g.blocks = (uint32_t)(pieces / in_block);
     g.in_block = fp4_divisor_of(in_block);
     while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
-        width /= 2; /* until no more than an eighth of the columns is wasted */
+        width /= 2; /* until no more than an eighth is wasted; a block stays in one row of it */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
     if (a.rows * pieces <= JOIN(FEW_, RULE, )) {
         each = 1;
     }
+    is_long = IS_MODELOPT && a.amax == NULL && a.block > 16;
+    kernel = each == 1 ? (is_long ? (const void *)fake_long_few : (const void *)fake_few)
+                       : (is_long ? (const void *)fake_long_rows : (const void *)fake_rows);
     down = (a.rows + each * (THREADS / width) - 1) / (each * (THREADS / width));
     return down > 0x7fffffffu ? cudaErrorInvalidValue
-                              : launch(each == 1 ? (const void *)fake_few : (const void *)fake_rows,
-                                       down * g.across, width, arguments, pdl, stream);
+                              : launch(kernel, down * g.across, width, arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */

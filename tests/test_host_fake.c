@@ -260,20 +260,20 @@ Test(host_fake, amaxes_and_bits_as_the_naive_quantizer_has_them)
 /* The scale of a block by modelopt.h, whose amax is that of block i, or its own. */
 static float modelopt_scale(const fake_case *c, size_t row, size_t col)
 {
-    const size_t block = c->fake.amax != NULL ? c->fake.block : 16;
+    const size_t block = c->fake.block;
     const float global =
         c->fake.globals != NULL ? c->fake.globals[row / c->fake.global_rows] : c->fake.global;
-    float x[16];
+    float x[128];
 
     if (c->fake.amax != NULL) {
         const float amax = c->fake.amax[(row * c->cols + col) / block];
         return c->fake.fp8_max == 0.0f ? fp4_modelopt_scale_f32(amax)
                                        : fp4_modelopt_scale(amax, global, c->fake.fp8_max);
     }
-    for (size_t i = 0; i < 16; i++) {
-        x[i] = host_element(&c->x, row, col / 16 * 16 + i);
+    for (size_t i = 0; i < block; i++) {
+        x[i] = host_element(&c->x, row, col / block * block + i);
     }
-    return fp4_modelopt_dynamic_scale(host_amax(x, 16), global);
+    return fp4_modelopt_dynamic_scale(host_amax(x, block), global);
 }
 
 static void expect_modelopt(const fake_case *c)
@@ -329,11 +329,13 @@ Test(host_fake, modelopt_dynamic_and_cast)
 
     for (int k = 0; k < 4 * 3 * HOST_DATA * 2; k++) {
         const int is_cast = k % 2;
+        const size_t block = (size_t)16 << host_below(&state, 4);
         fake_case c =
             case_new(is_cast ? FP4_FAKE_CAST : FP4_FAKE_MODELOPT, (fp4_dtype)(k / 2 % 4),
                      (fp4_dtype)(k / 8 % 3), 3,
-                     is_cast ? 1 + host_below(&state, 600) : 16 * (1 + host_below(&state, 40)),
+                     is_cast ? 1 + host_below(&state, 600) : block * (1 + host_below(&state, 12)),
                      (host_data)(k / 24 % HOST_DATA), &state);
+        c.fake.block = block;
         case_run(&c);
         expect_modelopt(&c);
         case_free(c);
@@ -408,6 +410,10 @@ static void refuse_all(int rule)
     if (is_modelopt) {
         REFUSES(FP4_BAD_SHAPE, "no block", w.f.amax = w.amax; w.f.block = 0);
         REFUSES(FP4_BAD_SHAPE, "blocks of 36", w.f.amax = w.amax; w.f.block = 36);
+        REFUSES(FP4_BAD_SHAPE, "no block", w.f.amax = NULL; w.f.block = 0);
+        REFUSES(FP4_BAD_SHAPE, "8 whose amax is to be found", w.f.amax = NULL; w.f.block = 8);
+        REFUSES(FP4_BAD_SHAPE, "48", w.f.amax = NULL; w.f.block = 48);
+        REFUSES(FP4_BAD_SHAPE, "64 of 96", w.f.amax = NULL; w.f.block = 64);
         REFUSES(FP4_BAD_SCALE, "fp8_max", w.f.amax = w.amax; w.f.fp8_max = 447.0f);
         REFUSES(FP4_BAD_SCALE, "fp8_max", w.f.amax = w.amax; w.f.fp8_max = NAN);
     }

@@ -49,8 +49,8 @@ typedef struct fake_case {
     size_t shift;       /* of x and y, in elements; whole vectors where pieces are whole */
     int wants_clipped;  /* shifted by one byte or two where that is allowed */
     int is_static;      /* amaxes given */
-    size_t block;       /* modelopt, static */
-    float fp8_max;      /* the same */
+    size_t block;       /* modelopt */
+    float fp8_max;      /* modelopt, static */
     int on_device;      /* the global number */
     size_t global_rows; /* on the device: one for so many rows, 0: for all */
     float global;       /* that of later rows is another (fake_global) */
@@ -101,8 +101,7 @@ static inline size_t fake_block(const fake_case *c)
 {
     return fake_is_ours(c->unit)            ? fp4_format_block((fp4_format)c->unit->rule)
            : c->unit->rule == FP4_FAKE_CAST ? 1
-           : c->is_static                   ? c->block
-                                            : 16;
+                                            : c->block;
 }
 
 /** Whether anything follows from it. */

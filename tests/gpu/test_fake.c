@@ -13,8 +13,9 @@ static const size_t few_rows[] = {1, 5, 33};
 static const size_t all_blocks[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 66, 129};
 static const size_t few_blocks[] = {1, 3, 9, 40};
 
-/* Lengths of ModelOpt's blocks; 0: a row. */
+/* Lengths of ModelOpt's blocks; 0: a row. And those whose amax can be found. */
 static const size_t lengths[] = {16, 16, 48, 1, 3, 5, 8, 24, 0};
+static const size_t dynamic[] = {16, 32, 64, 128};
 
 /* The ends of what is allowed, of what is quick (2^-64 .. 2^64), and of what means something else:
    encode scales, and largest amaxes. */
@@ -45,7 +46,8 @@ static void draw_block(fake_case *c, uint64_t *state)
 
     c->fp8_max = most[host_below(state, 3)];
     c->block = length == 0 ? c->cols : length;
-    if (c->unit->rule == FP4_FAKE_MODELOPT && c->is_static) {
+    if (c->unit->rule == FP4_FAKE_MODELOPT) {
+        c->block = c->is_static ? c->block : dynamic[host_below(state, 4)];
         c->cols = (c->cols + c->block - 1) / c->block * c->block;
     }
 }
@@ -179,6 +181,30 @@ GPU_TEST(fake, modelopt_with_blocks_of_any_length)
     }
 }
 
+/* Every length whose amax is found, in rows of one block and of many, in CTAs of every width, with
+   one row a thread and with several. */
+GPU_TEST(fake, modelopt_with_long_blocks_whose_amax_is_found)
+{
+    static const size_t blocks[] = {1, 2, 3, 5, 9, 17};
+    static const size_t rows[] = {1, 37, 200};
+    uint64_t state = 34;
+
+    for (size_t u = 0; u < FAKE_UNITS; u++) {
+        for (size_t i = 0; i < 4 * 6 * 3 && fake_units[u].rule == FP4_FAKE_MODELOPT; i++) {
+            const size_t block = dynamic[i % 4];
+            fake_case c = fake_case_of(&fake_units[u], rows[i / 24], block * blocks[i / 4 % 6]);
+            fake_operands o;
+            c.block = block;
+            c.wants_clipped = (int)(i / 4 % 2);
+            c.on_device = (int)(i / 24 % 2);
+            c.global_rows = 3;
+            o = fake_operands_random(&c, &state);
+            fake_run(&c, &o);
+            fake_operands_free(o);
+        }
+    }
+}
+
 /* Every number at the end of a range, on the host and on the device, amaxes found and given. */
 GPU_TEST(fake, globals_at_the_ends_of_their_range)
 {
@@ -196,6 +222,51 @@ GPU_TEST(fake, globals_at_the_ends_of_their_range)
             c.on_device = (int)(i / 2 % 2);
             c.wants_clipped = 1;
             o = fake_operands_random(&c, &state);
+            fake_run(&c, &o);
+            fake_operands_free(o);
+        }
+    }
+}
+
+/* The amaxes of scales of 0, of the least, of 1, of the largest and beyond, and the largest there
+   are; 5 rows of 2 blocks. Elements are parts of them. */
+static fake_operands operands_at_the_ends(const fake_case *c)
+{
+    static const float scales[] = {0x1p-12f, 0x1p-9f, 0x1p-4f, 1.0f,      1.5f,
+                                   13.0f,    448.0f,  0x1p20f, 0x1.8p30f, INFINITY};
+    const size_t size = host_dtype_bytes(c->unit->input), block = fake_block(c);
+    const float most = c->unit->input == FP4_F16 ? 65504.0f : 0x1.fep127f;
+    fake_operands o;
+
+    o.x = (uint8_t *)host_zeros(fake_x_bytes(c));
+    o.amax = (float *)host_zeros(10 * sizeof(float));
+    for (size_t i = 0; i < 10 * block; i++) {
+        const float amax = fminf(scales[i / block] * 6.0f / c->global, FP4_F32_MAX);
+        const float part = fminf(amax * ((float)(i % 16 + 1) / 16.0f), most);
+        const float x = i % 3 == 0 ? -part : part;
+        const uint32_t as = c->unit->input == FP4_F32   ? fp4_f32_bits(x)
+                            : c->unit->input == FP4_F16 ? fp4_f32_to_f16(x)
+                                                        : fp4_f32_to_bf16(x);
+        o.amax[i / block] = i / block == 9 ? INFINITY : amax;
+        memcpy(o.x + i * size, &as, size);
+    }
+    return o;
+}
+
+/* Every number at the end of a range with every scale at the end of its own, in x that are neither
+   all 0 nor all clipped. */
+GPU_TEST(fake, scales_at_the_ends_of_their_range)
+{
+    for (size_t u = 0; u < FAKE_UNITS; u++) {
+        const fake_unit *unit = &fake_units[u];
+        const size_t count = sizeof special_encs / sizeof(float);
+        for (size_t i = 0; i < 2 * count && fake_is_ours(unit) && fake_has_global(unit); i++) {
+            fake_case c = fake_case_of(unit, 5, 2 * fp4_format_block((fp4_format)unit->rule));
+            fake_operands o;
+            c.global = special_encs[i / 2];
+            c.is_static = (int)(i % 2);
+            c.wants_clipped = 1;
+            o = operands_at_the_ends(&c);
             fake_run(&c, &o);
             fake_operands_free(o);
         }

@@ -120,11 +120,16 @@ static void refuse_shapes(const good_call *g)
         REFUSED("columns that are not whole blocks", args.cols -= block / 2);
         REFUSED("one column less", args.cols--);
     }
-    if (g->c.unit->rule == FP4_FAKE_MODELOPT && g->c.is_static) {
+    if (g->c.unit->rule == FP4_FAKE_MODELOPT) {
         REFUSED("blocks of nothing", args.block = 0);
         REFUSED("blocks that do not fill a row", args.block = args.cols - 1);
     } else {
         ACCEPTED("a length that nobody asks for", args.block = 0);
+    }
+    if (g->c.unit->rule == FP4_FAKE_MODELOPT && !g->c.is_static) {
+        REFUSED("blocks of 8 whose amax is to be found", args.block = 8);
+        REFUSED("blocks of 48", args.block = 48);
+        REFUSED("blocks of 256", args.cols = args.x_stride = args.y_stride = 256; args.block = 256);
     }
     REFUSED("x one element off", args.x_stride += fake_is_pieces(&g->c) ? 8 / x : 1);
     REFUSED("y one element off", args.y_stride += fake_is_pieces(&g->c) ? 8 / y : 1);
@@ -246,7 +251,7 @@ static void for_each_call(void (*refuse)(const good_call *g))
     for (size_t u = 0; u < FAKE_UNITS; u++) {
         const fake_unit *unit = &fake_units[u];
         for (int is_static = 0; is_static < 2; is_static++) {
-            const good_call g = good_call_new(unit, is_static, 96, 48);
+            const good_call g = good_call_new(unit, is_static, 96, is_static ? 48 : 32);
             refuse(&g);
             good_call_free(g);
         }

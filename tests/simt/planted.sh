@@ -153,9 +153,11 @@ plant number_of_another_row san $fake 's/if (a.global_rows != 0) {/if (a.global_
 plant clipped_at_six san include/fp4/device/modelopt.cuh \
     's/q.v\[i\] > FP4_E2M1_MAX/q.v[i] >= FP4_E2M1_MAX/' \
     fake-bf16-bf16-modelopt 'fake/modelopt' 'modelopt of bf16 to bf16' 'clipped'
+plant lanes_of_one_piece san $fake 's/is_long ? (int)(a.block \/ 16) : LANES/LANES/' \
+    fake-f32-f32-modelopt 'fake/modelopt_with_long_blocks*' 'modelopt of f32 to f32' 'dynamic'
 plant every_number_is_moderate san include/fp4/device/quant.cuh \
     's/if (!fp4_is_moderate_(global_enc)) {/if (0) {/' \
-    fake-f16-bf16-nvfp4_32 'fake/nvfp4_32' 'nvfp4_32 of f16'
+    fake-f16-bf16-nvfp4_32 'fake/scales_at_the_ends_of_their_range' 'nvfp4_32 of f16' 'static'
 plant in_place_of_another_stride san $fake 's/|| a->x_stride != a->y_stride)/)/' \
     fake-bf16-bf16-modelopt 'fake_errors/in_place' 'in place, of another stride: modelopt'
 plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/' \

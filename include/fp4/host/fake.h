@@ -35,7 +35,8 @@ typedef enum fp4_fake_rule {
  *          fp8_max is not 0 or there is no amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major: not negative, not NaN. What exceeds it is
  *          clipped.
- * block    MODELOPT with amax: any length that divides the columns. Others: not used.
+ * block    MODELOPT: the length of its blocks, which divides the columns; without amax 16, 32, 64
+ *          or 128. Others: not used.
  * fp8_max  MODELOPT with amax: 448 or 256, or 0 for scales that are not rounded to e4m3.
  */
 typedef struct fp4_fake {
@@ -53,7 +54,6 @@ static inline size_t fp4_fake_block_(const fp4_fake *f)
 {
     return f->rule < FP4_FAKE_MODELOPT ? fp4_format_block((fp4_format)f->rule)
            : f->rule == FP4_FAKE_CAST  ? 1
-           : f->amax == NULL           ? FP4_NVFP4_BLOCK
                                        : f->block;
 }
 
@@ -81,6 +81,10 @@ static inline fp4_status fp4_fake_check_(const fp4_matrix *x, const fp4_fake *f)
     }
     block = fp4_fake_block_(f);
     if (block == 0 || x->cols % block != 0) {
+        return FP4_BAD_SHAPE;
+    }
+    if (f->rule == FP4_FAKE_MODELOPT && f->amax == NULL &&
+        (block < 16 || block > 128 || (block & (block - 1)) != 0)) {
         return FP4_BAD_SHAPE;
     }
     if (f->rule == FP4_FAKE_MODELOPT && f->amax != NULL && f->fp8_max != 0.0f &&
