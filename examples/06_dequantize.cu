@@ -14,6 +14,7 @@
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/store.cuh>
+#include <fp4/divisor.h>
 #include <fp4/layout.h>
 #include <fp4/scale.h>
 
@@ -224,11 +225,17 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-static __device__ float blocks_scale_at(const blocks_args &a, size_t i)
+/* A scale of blocks as it is in memory, and what it stands for. */
+static __device__ uint32_t blocks_scale_bits(const blocks_args &a, size_t i)
 {
-    return a.sf_type == BLOCKS_F32    ? ((const float *)a.sf)[i]
-           : a.sf_type == BLOCKS_E4M3 ? fp4_cvt_e4m3_to_f32(((const uint8_t *)a.sf)[i])
-                                      : fp4_e8m0_to_f32(((const uint8_t *)a.sf)[i]);
+    return a.sf_type == BLOCKS_F32 ? ((const uint32_t *)a.sf)[i] : ((const uint8_t *)a.sf)[i];
+}
+
+static __device__ float blocks_scale_of(const blocks_args &a, uint32_t bits)
+{
+    return a.sf_type == BLOCKS_F32    ? fp4_bits_f32(bits)
+           : a.sf_type == BLOCKS_E4M3 ? fp4_cvt_e4m3_to_f32((uint8_t)bits)
+                                      : fp4_e8m0_to_f32((uint8_t)bits);
 }
 
 /* The codes of a piece, of which `here` are there: n is even, so that is whole bytes. */
@@ -261,40 +268,86 @@ static __device__ void store_some(uint8_t *y, fp4_u32x4 w, uint32_t here)
     }
 }
 
-/* Blocks of any length: a piece a thread, wherever in its blocks it is. */
-static __global__ void __launch_bounds__(THREADS)
-    dequantize_any(const blocks_args a, const uint32_t block_log2)
+/* What the host knows of the length of blocks: its logarithm, or 64; a divisor, for lengths below
+   LONG. */
+enum { LONG = 1 << 30 };
+typedef struct blocks_cut {
+    uint32_t log2;
+    fp4_divisor by;
+} blocks_cut;
+
+/* A thread's piece as it is in memory: how many of its elements are there, its block, with so many
+   elements from here on. */
+typedef struct blocks_piece {
+    uint32_t here, codes, scale;
+    size_t at, left;
+} blocks_piece;
+
+/* The piece at element `first` of a, which is element `in` of blocks from block `from` on. */
+static __device__ __forceinline__ blocks_piece load_blocks_piece(const blocks_args &a,
+                                                                 const blocks_cut &c, size_t first,
+                                                                 size_t from, size_t in)
 {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * PIECE;
-    const int scales_first = a.association == FP4_SCALES_FIRST;
+    const uint32_t blocks = a.block < LONG ? fp4_divide((uint32_t)in, c.by) : in >= a.block;
+    blocks_piece p = {};
 
-    fp4_pdl_wait();
-    if (first >= a.n) {
-        return;
+    if (first < a.n) {
+        p.here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
+        p.codes = load_some_codes(a.q + first / 2, p.here);
+        p.at = from + blocks;
+        p.left = (blocks + 1) * a.block - in;
+        p.scale = blocks_scale_bits(a, p.at);
     }
-    const uint32_t here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
-    fp4_f32x8 x = fp4_e2m1x8_to_f32x8(load_some_codes(a.q + first / 2, here));
-    const float dec = scale_at(&a.global, 0, 0);
-    size_t at = block_log2 < 64 ? first >> block_log2 : first / a.block;
-    size_t end = (at + 1) * a.block - first; /* of the block, in elements from here on */
-    float scale = blocks_scale_at(a, at);
+    return p;
+}
 
-    fp4_pdl_trigger();
-    if (end >= here) { /* all in one block */
+static __device__ __forceinline__ void store_blocks_piece(const blocks_args &a, size_t first,
+                                                          blocks_piece p, float dec)
+{
+    const int scales_first = a.association == FP4_SCALES_FIRST;
+    fp4_f32x8 x = fp4_e2m1x8_to_f32x8(p.codes);
+    float scale = blocks_scale_of(a, p.scale);
+
+    if (p.left >= p.here) { /* all in one block */
         x = fp4_scale_x8(scales_first ? x : fp4_scale_x8(x, scale),
                          scales_first ? fp4_mul_rn(scale, dec) : dec);
     } else {
 #pragma unroll
         for (uint32_t i = 0; i < PIECE; i++) {
-            if (end == i && i < here) {
-                scale = blocks_scale_at(a, ++at);
-                end += a.block;
+            if (p.left == i && i < p.here) {
+                scale = blocks_scale_of(a, blocks_scale_bits(a, ++p.at));
+                p.left += a.block;
             }
             x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
                                 scales_first ? fp4_mul_rn(scale, dec) : dec);
         }
     }
-    store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), here);
+    store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), p.here);
+}
+
+/* Blocks of any length: four pieces a thread, wherever in their blocks they are, as far apart as
+   the CTA has threads. */
+static __global__ void __launch_bounds__(THREADS)
+    dequantize_any(const blocks_args a, const blocks_cut c)
+{
+    const size_t first = ((size_t)blockIdx.x * EACH * THREADS + threadIdx.x) * PIECE;
+    const size_t from = c.log2 < 64 ? first >> c.log2 : first / a.block;
+    const size_t in = first - from * a.block, apart = (size_t)THREADS * PIECE;
+    blocks_piece p[EACH];
+
+    fp4_pdl_wait();
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        p[j] = load_blocks_piece(a, c, first + j * apart, from, in + j * apart);
+    }
+    const float dec = scale_at(&a.global, 0, 0);
+    fp4_pdl_trigger();
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        if (p[j].here != 0) {
+            store_blocks_piece(a, first + j * apart, p[j], dec);
+        }
+    }
 }
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -402,18 +455,21 @@ static cudaError_t dequantize(const dequantize_args *a, int pdl, cudaStream_t st
 /** The same for blocks of any length, as above. n = 0 is no error. */
 static cudaError_t dequantize_blocks(const blocks_args *a, int pdl, cudaStream_t stream)
 {
-    uint32_t block_log2 = 0; /* 64: not a power of two */
-    void *arguments[] = {(void *)a, &block_log2};
+    blocks_cut c = {};
+    void *arguments[] = {(void *)a, &c};
 
-    while (block_log2 < 64 && (size_t)1 << block_log2 != a->block) {
-        block_log2++;
-    }
     if (a->n == 0) {
         return cudaSuccess;
     }
-    return is_bad_blocks(a) ? cudaErrorInvalidValue
-                            : launch((const void *)dequantize_any, a->n / (PIECE * THREADS) + 1,
-                                     THREADS, arguments, pdl, stream);
+    if (is_bad_blocks(a)) {
+        return cudaErrorInvalidValue;
+    }
+    while (c.log2 < 64 && (size_t)1 << c.log2 != a->block) {
+        c.log2++;
+    }
+    c.by = fp4_divisor_of(a->block < LONG ? (uint32_t)a->block : 1);
+    return launch((const void *)dequantize_any, a->n / (EACH * PIECE * THREADS) + 1, THREADS,
+                  arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */
