@@ -362,8 +362,8 @@ static __global__ void __launch_bounds__(THREADS) fake_few(const fake_args a, co
     fake_tile(a, g, 1, 0);
 }
 
-/* The same for longer blocks of modelopt whose amax is found. Kernels of their own: with a length
-   that the compiler does not know blocks of 16 were slower, and spilled on sm_120. */
+/* The same for longer blocks of modelopt whose amax is found. Kernels of their own: where the
+   compiler does not know the length, blocks of 16 pay for it too, and few rows spill on sm_120. */
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
     fake_long_rows(const fake_args a, const fake_grid g)
 {

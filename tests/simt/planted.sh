@@ -139,11 +139,11 @@ plant scale_of_the_first_row san $back 's/j > 0 && a.global.row_step != 0/j > 4/
     dequantize-nvfp4_32-bf16 'dequantize/nvfp4_32' 'NVFP4_32' 'global all'
 plant other_association san $back 's/scales_first ? x.v\[i\] :/!scales_first ? x.v[i] :/' \
     dequantize-nvfp4-f32 'dequantize_blocks/to_f32' 'scales first'
-plant block_one_late san $back 's/end == i \&\& i < here/end == i + 1 \&\& i < here/' \
-    dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_at'
+plant block_one_late san $back 's/p.left == i \&\& i < p.here/p.left == i + 1 \&\& i < p.here/' \
+    dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_bits'
 plant codes_past_the_end san $back 's/2 \* i < here/2 * i <= here/' \
     dequantize-mxfp8-f16 'dequantize_blocks/to_f16' 'heap-buffer-overflow' 'load_some_codes'
-plant amax_of_the_first_block san $fake 's/(a.cols \/ block) + amax_col/(a.cols \/ block)/' \
+plant amax_of_the_first_block san $fake 's/ \* g.blocks + amax_col/ * g.blocks/' \
     fake-bf16-f32-mxfp4 'fake/mxfp4' 'mxfp4 of bf16 to f32' 'static'
 plant quads_too_many san $fake \
     's/r < a.rows \&\& four < pieces ? pieces - four : 0/r < a.rows ? 4 : 0/' \
@@ -151,8 +151,11 @@ plant quads_too_many san $fake \
 plant number_of_another_row san $fake 's/if (a.global_rows != 0) {/if (a.global_rows > 1) {/' \
     fake-f16-f16-modelopt 'fake/modelopt*' 'modelopt of f16 to f16'
 plant clipped_at_six san include/fp4/device/modelopt.cuh \
-    's/q.v\[i\] > FP4_E2M1_MAX/q.v[i] >= FP4_E2M1_MAX/' \
-    fake-bf16-bf16-modelopt 'fake/modelopt' 'modelopt of bf16 to bf16' 'clipped'
+    's/(q.v\[i\]) > FP4_E2M1_MAX/(q.v[i]) >= FP4_E2M1_MAX/' \
+    fake-bf16-bf16-modelopt 'fake/clipped_bits' 'modelopt of bf16 to bf16, byte 0 of bits'
+plant every_divisor_is_moderate san include/fp4/device/modelopt.cuh \
+    's/return divisor >= 1e-18f \&\& divisor <= 1e18f/return 1/' \
+    fake-f32-f32-modelopt 'fake/modelopt*' 'modelopt of f32 to f32' 'static'
 plant lanes_of_one_piece san $fake 's/is_long ? (int)(a.block \/ 16) : LANES/LANES/' \
     fake-f32-f32-modelopt 'fake/modelopt_with_long_blocks*' 'modelopt of f32 to f32' 'dynamic'
 plant every_number_is_moderate san include/fp4/device/quant.cuh \
