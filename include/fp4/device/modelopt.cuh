@@ -38,10 +38,10 @@ FP4_D int fp4_modelopt_is_moderate_(float divisor)
 
 /*
  * x / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
- * is the correctly rounded one; others are on the right side of all of them, and none reaches 7. NaN
- * is -6.5. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma, where
- * nothing overflows or underflows: both are moved there if the divisor is elsewhere, and an element
- * that gets too large or too small on the way had a quotient far from every boundary.
+ * is the correctly rounded one; others are on the right side of all of them, and none reaches 7.
+ * NaN is -6.5. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma,
+ * where nothing overflows or underflows: both are moved there if the divisor is elsewhere, and an
+ * element that gets too large or too small on the way had a quotient far from every boundary.
  * tests/exhaustive.cpp compares them for all mantissas of the divisor.
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
