@@ -523,7 +523,7 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
         return launch((const void *)fake_any, (a.rows * a.cols / 8 + THREADS) / THREADS, THREADS,
                       arguments, pdl, stream);
     }
-    in_block = (uint32_t)(IS_MODELOPT && a.amax != NULL ? a.block / 16 : LANES);
+    in_block = IS_MODELOPT && a.amax != NULL ? (uint32_t)(a.block / 16) : (uint32_t)LANES;
     g.blocks = (uint32_t)(pieces / in_block);
     g.in_block = fp4_divisor_of(in_block);
     while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
