@@ -29,9 +29,8 @@
  *          tensor_quant_mx.cu, nvfp4_tensor.py, mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and
  *          of Python's numbers are multiplications in PyTorch, on GPUs, and so here; so are its
  *          log2 and exp2. The kernels are written in Triton, whose division may be an ulp or two
- *          off; here it is rounded correctly. tests/test_modelopt.c compares with what all of them
- *          gave on an H200, but for fused_amax_convert, nvfp4_scalar_qdq and the static
- *          NVFP4QTensor, of which there is no record: their formulas, computed another way.
+ *          off; here it is rounded correctly. tests/test_modelopt.c and
+ *          test_modelopt_golden.c compare with what all of them gave on an H200.
  */
 #ifndef FP4_MODELOPT_H
 #define FP4_MODELOPT_H
@@ -221,7 +220,8 @@ FP4_HD fp4_modelopt_factors fp4_modelopt_factors_(double dec, int has_scale)
  * source   compute_scale_with_global of tensor_quant_mx.cu, as written. ModelOpt compiles it with
  *          --use_fast_math, where the two divisions of floats are div.approx.ftz: up to 2 ulp off,
  *          to no rule that a host could follow. They decide a scale that is nearly a tie of e4m3,
- *          and the last bit of dec; and subnormal floats count as 0 there.
+ *          and the last bit of dec; subnormal floats count as 0 there; and a global_amax above
+ *          2^126 as infinity, of which 6 / global_amax is 0, the scale NaN.
  */
 FP4_HD fp4_modelopt_factors fp4_modelopt_convert_scale(float amax, float global_amax)
 {

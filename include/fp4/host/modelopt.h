@@ -319,19 +319,27 @@ static inline void fp4_ref_modelopt_fake_part_(float *x, size_t n, float amax, s
     }
 }
 
-/* A block: n elements from column col of row, to y. */
+/* A block: n elements from column col of row, to y. NaN is left out of its amax; of nothing else,
+   qdq's amax is NaN. */
 static inline void fp4_ref_modelopt_fake_block_(const fp4_matrix *x, size_t row, size_t col,
                                                 size_t n, const fp4_ref_modelopt_rule_ *rule,
                                                 fp4_dtype dtype, uint8_t *y)
 {
     float amax = 0.0f, chunk[FP4_REF_CHUNK_];
-    size_t at, here;
+    size_t at, here, i;
+    int is_number = 0;
 
     for (at = 0; at < n; at += here) {
         here = fp4_ref_chunk_(n - at);
         fp4_ref_load_(chunk, x, row, col + at, here);
+        for (i = 0; i < here; i++) {
+            is_number |= !fp4_is_nan(chunk[i]);
+        }
         chunk[0] = fp4_ref_amax_(chunk, here);
         amax = amax > chunk[0] ? amax : chunk[0];
+    }
+    if (rule->is_qdq && !is_number) {
+        amax = fp4_bits_f32(0x7fc00000u);
     }
     for (at = 0; at < n; at += here) {
         here = fp4_ref_chunk_(n - at);
@@ -387,8 +395,8 @@ static inline fp4_status fp4_ref_modelopt_fake_(const fp4_matrix *x,
  * shape    x: rows x cols of any dtype. y: as many elements of f32, f16 or bf16, row r at element r
  *          * row_stride, any alignment; may not overlap x.
  * block    any length; where it does not divide the columns, the last block of a row is shorter.
- * range    global_dec: 0 or positive, finite: the largest amax / 2688. NaN is left out of amaxes; a
- *          block of nothing else is zeros.
+ * range    global_dec: 0 or positive, finite: the largest amax / 2688. NaN is left out of amaxes;
+ *          that of a block of nothing else is NaN.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE;
  *          nothing written.
  */
