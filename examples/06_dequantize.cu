@@ -269,15 +269,15 @@ static __device__ void store_some(uint8_t *y, fp4_u32x4 w, uint32_t here)
 }
 
 /* What the host knows of the length of blocks: its logarithm, or 64; a divisor, for lengths below
-   LONG. */
-enum { LONG = 1 << 30 };
+   LONG_BLOCK. */
+enum { LONG_BLOCK = 1 << 30 };
 typedef struct blocks_cut {
     uint32_t log2;
     fp4_divisor by;
 } blocks_cut;
 
-/* A thread's piece as it is in memory: how many of its elements are there, its block, with so many
-   elements from here on. */
+/* A thread's piece as it is in memory: how many of its elements are there; its block `at`, of which
+   `left` elements are there from this one on. */
 typedef struct blocks_piece {
     uint32_t here, codes, scale;
     size_t at, left;
@@ -288,7 +288,7 @@ static __device__ __forceinline__ blocks_piece load_blocks_piece(const blocks_ar
                                                                  const blocks_cut &c, size_t first,
                                                                  size_t from, size_t in)
 {
-    const uint32_t blocks = a.block < LONG ? fp4_divide((uint32_t)in, c.by) : in >= a.block;
+    const uint32_t blocks = a.block < LONG_BLOCK ? fp4_divide((uint32_t)in, c.by) : in >= a.block;
     blocks_piece p = {};
 
     if (first < a.n) {
@@ -467,7 +467,7 @@ static cudaError_t dequantize_blocks(const blocks_args *a, int pdl, cudaStream_t
     while (c.log2 < 64 && (size_t)1 << c.log2 != a->block) {
         c.log2++;
     }
-    c.by = fp4_divisor_of(a->block < LONG ? (uint32_t)a->block : 1);
+    c.by = fp4_divisor_of(a->block < LONG_BLOCK ? (uint32_t)a->block : 1);
     return launch((const void *)dequantize_any, a->n / (EACH * PIECE * THREADS) + 1, THREADS,
                   arguments, pdl, stream);
 }

@@ -15,9 +15,9 @@
  *                                                static_blockwise_fp4_fake_quant
  *     cast                                       its static_blockwise_fp4_cast: no scales
  *
- * How it works: a thread has 16 columns of four rows, and loads them all before it works on the
- * first. Neighbouring threads have neighbouring columns; two share a block of 32, up to eight a
- * longer one of modelopt.
+ * How it works: a thread has 16 columns of three or four rows, and loads them all before it works
+ * on the first. Neighbouring threads have neighbouring columns; two share a block of 32, up to
+ * eight a longer one of modelopt.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>

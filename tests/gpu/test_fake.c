@@ -228,6 +228,13 @@ GPU_TEST(fake, globals_at_the_ends_of_their_range)
     }
 }
 
+static uint32_t bits_of_input(const fake_case *c, float x)
+{
+    return c->unit->input == FP4_F32   ? fp4_f32_bits(x)
+           : c->unit->input == FP4_F16 ? fp4_f32_to_f16(x)
+                                       : fp4_f32_to_bf16(x);
+}
+
 /* The amaxes of scales of 0, of the least, of 1, of the largest and beyond, and the largest there
    are; 5 rows of 2 blocks. Elements are parts of them. */
 static fake_operands operands_at_the_ends(const fake_case *c)
@@ -244,9 +251,7 @@ static fake_operands operands_at_the_ends(const fake_case *c)
         const float amax = fminf(scales[i / block] * 6.0f / c->global, FP4_F32_MAX);
         const float part = fminf(amax * ((float)(i % 16 + 1) / 16.0f), most);
         const float x = i % 3 == 0 ? -part : part;
-        const uint32_t as = c->unit->input == FP4_F32   ? fp4_f32_bits(x)
-                            : c->unit->input == FP4_F16 ? fp4_f32_to_f16(x)
-                                                        : fp4_f32_to_bf16(x);
+        const uint32_t as = bits_of_input(c, x);
         o.amax[i / block] = i / block == 9 ? INFINITY : amax;
         memcpy(o.x + i * size, &as, size);
     }
@@ -267,6 +272,63 @@ GPU_TEST(fake, scales_at_the_ends_of_their_range)
             c.is_static = (int)(i % 2);
             c.wants_clipped = 1;
             o = operands_at_the_ends(&c);
+            fake_run(&c, &o);
+            fake_operands_free(o);
+        }
+    }
+}
+
+/* x, by so many units in the last place farther from 0. */
+static float nudged(float x, int ulps)
+{
+    return fp4_bits_f32(fp4_f32_bits(x) + (uint32_t)ulps);
+}
+
+/* Of each amax two blocks: what is between two codes, and the last code, times the divisor, one
+   unit in the last place to either side; the same without, and what is no such number. */
+static fake_operands operands_around_codes(const fake_case *c, const float *amaxes)
+{
+    static const float bounds[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f};
+    const float others[] = {0.0f,      -0.0f,     NAN,        -NAN,        INFINITY,
+                            -INFINITY, 0x1p-149f, -0x1p-126f, -FP4_F32_MAX};
+    const size_t size = host_dtype_bytes(c->unit->input);
+    fake_operands o;
+
+    o.x = (uint8_t *)host_zeros(fake_x_bytes(c));
+    o.amax = (float *)host_zeros(2 * c->rows * sizeof(float));
+    for (size_t i = 0; i < 32 * c->rows; i++) {
+        const float amax = amaxes[i / 32], divisor = fp4_modelopt_scale_f32(amax);
+        const float bound = fminf(bounds[i % 8] * divisor, FP4_F32_MAX);
+        const float x = i % 32 < 16   ? nudged(bound, i % 16 < 8 && bound > 0.0f ? -1 : 1)
+                        : i % 32 < 23 ? bound
+                                      : others[i % 32 - 23];
+        const uint32_t as = bits_of_input(c, i % 3 == 0 ? -x : x);
+        o.amax[i / 16] = amax;
+        memcpy(o.x + i * size, &as, size);
+    }
+    return o;
+}
+
+/* Scales that are not rounded, so that any number divides: the least, the largest, and those around
+   which modelopt.cuh moves it into another range. */
+GPU_TEST(fake, modelopt_divisors_at_the_ends_of_their_range)
+{
+    static const float divisors[] = {0x1p-149f, 0x1.8p-148f, 0x1p-126f, 0x1.8p-96f, 1e-18f,
+                                     1e-5f,     1.0f,        1e18f,     0x1.4p100f, 0x1.5p125f};
+    float amaxes[10 * 5];
+
+    for (size_t i = 0; i < 10 * 5; i++) {
+        amaxes[i] = nudged(divisors[i / 5] * 6.0f, (int)(i % 5) - 2);
+    }
+    for (size_t u = 0; u < FAKE_UNITS; u++) {
+        if (fake_units[u].rule == FP4_FAKE_MODELOPT) {
+            fake_case c = fake_case_of(&fake_units[u], 10 * 5, 32);
+            fake_operands o;
+            c.block = 16;
+            c.is_static = 1;
+            c.fp8_max = 0.0f;
+            c.wants_clipped = 1;
+            o = operands_around_codes(&c, amaxes);
             fake_run(&c, &o);
             fake_operands_free(o);
         }

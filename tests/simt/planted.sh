@@ -155,7 +155,7 @@ plant clipped_at_six san include/fp4/device/modelopt.cuh \
     fake-bf16-bf16-modelopt 'fake/clipped_bits' 'modelopt of bf16 to bf16, byte 0 of bits'
 plant every_divisor_is_moderate san include/fp4/device/modelopt.cuh \
     's/return divisor >= 1e-18f \&\& divisor <= 1e18f/return 1/' \
-    fake-f32-f32-modelopt 'fake/modelopt*' 'modelopt of f32 to f32' 'static'
+    fake-f32-f32-modelopt 'fake/modelopt_divisors*' 'modelopt of f32 to f32' 'static'
 plant lanes_of_one_piece san $fake 's/is_long ? (int)(a.block \/ 16) : LANES/LANES/' \
     fake-f32-f32-modelopt 'fake/modelopt_with_long_blocks*' 'modelopt of f32 to f32' 'dynamic'
 plant every_number_is_moderate san include/fp4/device/quant.cuh \

@@ -1,7 +1,7 @@
 /*
  * fp4/device/modelopt.cuh - ModelOpt's rules (modelopt.h) on blocks in registers, equal to its
- * scalar functions on every input: fake quantization with packed conversions and without divisions,
- * and the blocks of its quantized tensors, which are not made for speed.
+ * scalar functions on every input: fake quantization with packed conversions and no division an
+ * element, and the blocks of its quantized tensors, which are not made for speed.
  *
  *     fp4_modelopt_fake_x16                                     16 elements with a scale
  *     fp4_modelopt_nvfp4_quantize, _mxfp4_quantize, _mxfp8_quantize   a block

@@ -394,7 +394,8 @@ static inline fp4_status fp4_ref_modelopt_fake_(const fp4_matrix *x,
  *
  * shape    x: rows x cols of any dtype. y: as many elements of f32, f16 or bf16, row r at element r
  *          * row_stride, any alignment; may not overlap x.
- * block    any length; where it does not divide the columns, the last block of a row is shorter.
+ * block    any length; where it does not divide the columns, the last block of a row is shorter
+ *          (ModelOpt fills it up with zeros: another amax only where the rest is nothing but NaN).
  * range    global_dec: 0 or positive, finite: the largest amax / 2688. NaN is left out of amaxes;
  *          that of a block of nothing else is NaN.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE;
