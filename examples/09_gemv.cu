@@ -95,7 +95,7 @@ typedef struct gemv_args {
 /* ------------------------------------------------------------------------------ kernel */
 
 /* Pieces of the vector, in integers X = x / unit: three digits, X = d0 + 256 * d1 + 65536 * d2, 16
-   bytes of each, the highest signed; -128 times the sum of X, since codes come with 128 added; the
+   bytes of each, the highest signed; -140 times the sum of X, since codes come with 140 added; the
    unit / 256, as float. The first pieces of each four stand together, then the second, and so on,
    so that neighbouring lanes read neighbours. */
 typedef struct vector_digits {
@@ -130,7 +130,7 @@ static __device__ __forceinline__ void make_digits(vector_digits *v, uint32_t sl
         v->digits[digit][slot] = make_uint4(digits_of(&w[0], digit), digits_of(&w[4], digit),
                                             digits_of(&w[8], digit), digits_of(&w[12], digit));
     }
-    v->rest[slot] = make_uint2(sum * (uint32_t)-128, unit_256th);
+    v->rest[slot] = make_uint2(0 - FP4_E2M1_U8_ZERO * sum, unit_256th);
 }
 
 /* The digits of columns from piece `from` on. All threads call. */
@@ -148,10 +148,10 @@ static __device__ __forceinline__ void make_all_digits(vector_digits *v, const g
 
 /* The sum of the products of 16 codes with a piece: below 2^31, on the way modulo 2^32. */
 static __device__ __forceinline__ int32_t dot(uint32_t q0, uint32_t q1, const uint4 d[3],
-                                              uint32_t minus_128_sum, uint32_t table)
+                                              uint32_t minus_zeros, fp4_u32x2 table)
 {
     const fp4_u32x2 low = fp4_e2m1x8_to_u8x8(q0, table), high = fp4_e2m1x8_to_u8x8(q1, table);
-    uint32_t s0 = minus_128_sum, s1 = 0, s2 = 0;
+    uint32_t s0 = minus_zeros, s1 = 0, s2 = 0;
 
     s0 = fp4_ptx_dot_u8u8(low.v[1], d[0].y, fp4_ptx_dot_u8u8(low.v[0], d[0].x, s0));
     s1 = fp4_ptx_dot_u8u8(low.v[1], d[1].y, fp4_ptx_dot_u8u8(low.v[0], d[1].x, s1));
@@ -192,7 +192,7 @@ static __device__ float global_of(const gemv_args &a)
 
 /* Adds the products of four pieces. */
 static __device__ __forceinline__ void
-add_pieces(float sum[ROWS], const pieces &p, const vector_digits &v, uint32_t slot, uint32_t table)
+add_pieces(float sum[ROWS], const pieces &p, const vector_digits &v, uint32_t slot, fp4_u32x2 table)
 {
     fp4_f32x4 scale[ROWS];
 
@@ -266,7 +266,7 @@ static __global__ void __launch_bounds__(THREADS, 1) gemv_rows(const gemv_args a
 {
     __shared__ vector_digits v;
     const uint32_t fours = (uint32_t)(a.cols / (16 * FOUR)), lane = threadIdx.x % 32;
-    const uint32_t table = fp4_e2m1_u8_table();
+    const fp4_u32x2 table = fp4_e2m1_u8_table();
     const size_t step = (size_t)gridDim.x * CTA_ROWS;
     size_t row = (size_t)blockIdx.x * CTA_ROWS + threadIdx.x / 32 * ROWS; /* the warp's first */
     size_t turns = (a.rows - (size_t)blockIdx.x * CTA_ROWS + step - 1) / step;

@@ -327,7 +327,7 @@ static float decoded(parts_decoder how, uint32_t code)
     case FROM_E2M1X8_UNITS:
         return fp4_e2m1_to_f32((uint8_t)code);
     case FROM_E2M1X8_U8:
-        return 2.0f * fp4_e2m1_to_f32((uint8_t)code) + 128.0f;
+        return 2.0f * fp4_e2m1_to_f32((uint8_t)code) + 140.0f; /* FP4_E2M1_U8_ZERO */
     case FROM_E4M3X8:
     case FROM_E4M3:
         return fp4_e4m3_to_f32((uint8_t)code);

@@ -294,35 +294,43 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
     return x;
 }
 
+/** What fp4_e2m1x8_to_u8x8 makes of a code that is 0. */
+enum { FP4_E2M1_U8_ZERO = 140 };
+
 /**
- * The first four magnitudes of e2m1 times two, for fp4_e2m1x8_to_u8x8, once for each thread.
+ * Two words of tables for fp4_e2m1x8_to_u8x8, once for each thread.
  *
  * threads  of CTAs with at most 1024 in x, as all are: the compiler does not know that adding
- *          threadIdx.x / 1024 changes nothing, and so keeps in a register what it would otherwise
+ *          threadIdx.x / 1024 changes nothing, and so keeps in registers what it would otherwise
  *          make anew for each use.
  */
-FP4_D uint32_t fp4_e2m1_u8_table(void)
+FP4_D fp4_u32x2 fp4_e2m1_u8_table(void)
 {
-    return 0x03020100u + (threadIdx.x >> 10);
+    const fp4_u32x2 table = {
+        {0x8f8e8d8cu + (threadIdx.x >> 10), 0x76757473u + (threadIdx.x >> 10)}};
+    return table;
 }
 
 /**
  * Eight e2m1 codes to eight unsigned bytes, four a word: twice their values, which are integers
- * from -12 to 12, plus 128. For sums of products of integers (fp4_ptx_dot_u8u8). -0 counts as 0.
+ * from -12 to 12, plus FP4_E2M1_U8_ZERO. For sums of products of integers (fp4_ptx_dot_u8u8). -0
+ * counts as 0.
  *
  * A selector of bytes has three bits and one more in each place, just as e2m1; where that one is
- * set it gives, of a byte below 128, zero. So the codes select from a table of the magnitudes what
- * is positive of them, and with their signs turned round what is negative.
+ * set it gives eight times the sign bit of the byte. So the codes select from 140 + m, m a
+ * magnitude, which gives 255 where one is negative; and, with their signs turned round, from
+ * 115 + m, which gives 0 where one is not. The difference is 140 + m or 140 - m, with no borrow
+ * from the next byte: one subtraction of two words.
  */
-FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, uint32_t table)
+FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, fp4_u32x2 table)
 {
     const uint32_t turned = q ^ 0x88888888u;
     fp4_u32x2 w;
 
-    w.v[0] = fp4_ptx_bytes_or_signs(table, 0x0c080604u, q) + 0x80808080u -
-             fp4_ptx_bytes_or_signs(table, 0x0c080604u, turned);
-    w.v[1] = fp4_ptx_bytes_or_signs(table, 0x0c080604u, q >> 16) + 0x80808080u -
-             fp4_ptx_bytes_or_signs(table, 0x0c080604u, turned >> 16);
+    w.v[0] = fp4_ptx_bytes_or_signs(table.v[0], 0x98949290u, q) -
+             fp4_ptx_bytes_or_signs(table.v[1], 0x7f7b7977u, turned);
+    w.v[1] = fp4_ptx_bytes_or_signs(table.v[0], 0x98949290u, q >> 16) -
+             fp4_ptx_bytes_or_signs(table.v[1], 0x7f7b7977u, turned >> 16);
     return w;
 }
 
