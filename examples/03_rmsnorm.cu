@@ -11,10 +11,11 @@
  * sum: in RMSNorm the products with the weight, made while other pieces are on their way; with a
  * residual, or the mean to subtract, the elements as they are in memory. RMSNorm's factor, 1/rms,
  * is common to the row: it is not multiplied into the elements, but into the factor by which a
- * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time,
- * whatever their layout. Rows of more than 16384 columns are read again, from the cache; of short
- * rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not where
- * `rounded` is asked for: one kernel takes them all.)
+ * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many
+ * rows in a tiled layout, which has those of other rows beside them, a CTA takes four such rows, one
+ * after the other, and stores 16. Rows of more than 16384 columns are read again, from the cache; of
+ * short rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not
+ * where `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -107,6 +108,12 @@ enum {
     FEW = 256   /* rows; up to here it is latency that counts */
 };
 
+/* Elements from which on a CTA takes four rows of a tiled layout. */
+#if !defined(FOURS)
+#define FOURS (ADDS ? 1 << 29 : 1 << 27)
+#endif
+#define HAS_FOUR !CENTERS /* LayerNorm has no registers left for it */
+
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE_CODES fp4_store_e4m3x16
 typedef fp4_part4 part;
@@ -175,8 +182,7 @@ typedef struct row_factors {
    it is on its way together with the row; and, where it is made early or there is a scale a token,
    what is quantized of the pieces, with the amaxes of their blocks. */
 typedef struct kept {
-    size_t row;
-    uint32_t turn;
+    uint32_t row, turn;
     raw v[EACH], w;
     fp4_f32x16 t[EACH];
     float amax[EACH];
@@ -422,9 +428,11 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
     return bytes;
 }
 
-/* Codes and scales of a turn, and y if it is wanted. */
+/* Codes and scales of a turn, and y if it is wanted. words: where the scale bytes are kept, if not
+   null. */
 static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_args &a,
-                                                     const kind c, const row_factors &f)
+                                                     const kind c, const row_factors &f,
+                                                     uint32_t *words)
 {
     uint32_t bytes = 0, care = 0;
 
@@ -451,7 +459,11 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
         bytes = mend(a, c, k, bytes, care, f);
     }
-    fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
+    if (words != NULL) {
+        fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
+    } else {
+        fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
+    }
     if (!c.plain && a.sf_linear != NULL) {
         fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, k.row, c.cut, k.turn, LANES, bytes);
     }
@@ -459,7 +471,8 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
 
 /* A row whose first turn is there. */
 static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, const kind c,
-                                                uint32_t threads, float *smem, uint32_t smem_each)
+                                                uint32_t threads, float *smem, uint32_t smem_each,
+                                                uint32_t *words)
 {
     row_factors f = normalize(k, a, c, threads, smem, smem_each);
 
@@ -468,7 +481,7 @@ static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, con
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         keep_turn(k, a, c, turn);
-        quantize_turn(*k, a, c, f);
+        quantize_turn(*k, a, c, f, words);
     }
 }
 
@@ -482,10 +495,32 @@ static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c
     k.row = blockIdx.x;
     if (k.row < a.rows) {
         load_turn(&k, a, c, 0, 1);
-        norm_row(&k, a, c, threads, smem, smem_each);
+        norm_row(&k, a, c, threads, smem, smem_each, NULL);
     } else {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
+}
+
+/* The four rows that are the CTA's. smem: twice that of a sum, which they take in turns, so
+   that there is a barrier between one's use and the next. */
+static __device__ __forceinline__ void norm_four(const norm_args &a, const kind c, float *smem)
+{
+    __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
+    kept k;
+
+    fp4_pdl_wait();
+#pragma unroll 1
+    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
+        k.row = fp4_row_of_four(a.layout, blockIdx.x, i);
+        if (k.row < a.rows) {
+            load_turn(&k, a, c, 0, 1);
+            norm_row(&k, a, c, c.cut.threads, smem + i % 2 * 32, 32, words[i]);
+        } else {
+            fp4_row_keep_padding(words[i], c.cut, LANES);
+        }
+    }
+    fp4_ptx_barrier();
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
 }
 
 /* Any rows, y rounded or not. */
@@ -524,7 +559,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     fp4_pdl_wait();
 #pragma unroll
     for (uint32_t i = 0; i < EACH; i++) {
-        k[i].row = (size_t)blockIdx.x * EACH + i;
+        k[i].row = blockIdx.x * EACH + i;
         if (k[i].row < a.rows) {
             load_turn(&k[i], a, c, 0, 1);
         }
@@ -532,7 +567,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 #pragma unroll
     for (uint32_t i = 0; i < EACH; i++) {
         if (k[i].row < a.rows) {
-            norm_row(&k[i], a, c, 32, smem, 32);
+            norm_row(&k[i], a, c, 32, smem, 32, NULL);
         } else if (k[i].row < fp4_sf_rows_padded(a.layout, a.rows)) {
             fp4_row_store_padding(a.layout, a.sf, k[i].row, c.cut, LANES);
         }
@@ -541,35 +576,36 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 
 /* What is asked for most: rows of one turn, with one scale or one a token, and nothing besides
    codes and scales. Threads are `most` at most; `each` pieces each, all of them as many if `full`.
-   The fastest know all of that. */
-#define NORM_KERNEL(name, most, threads, each, full, resident, token) \
+   The fastest know all of that. four: a CTA takes so many rows, of a tiled layout. */
+#define NORM_KERNEL(name, most, threads, each, full, resident, token, four) \
     static __global__ void __launch_bounds__(most, (resident) / (most)) name(const norm_args a) \
     { \
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY, 0}; \
-        norm_cta(a, c, threads, smem, 32); \
+        if (four) { \
+            norm_four(a, c, smem); \
+        } else { \
+            norm_cta(a, c, threads, smem, 32); \
+        } \
     }
+#define NORM_KERNELS(name, resident_2048, resident, resident_any, token, four) \
+    NORM_KERNEL(name##_2048, 32, 32, 4, 1, resident_2048, token, four) \
+    NORM_KERNEL(name##_4096, 64, 64, 4, 1, resident, token, four) \
+    NORM_KERNEL(name##_8192, 128, 128, 4, 1, resident, token, four) \
+    NORM_KERNEL(name##_16384, 256, 256, 4, 1, resident, token, four) \
+    NORM_KERNEL(name##_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, token, four) \
+    NORM_KERNEL(name##_full_3, 256, blockDim.x, 3, 1, resident_any, token, four) \
+    NORM_KERNEL(name##_full_2, 256, blockDim.x, 2, 1, resident_any, token, four) \
+    NORM_KERNEL(name##_full_1, 256, blockDim.x, 1, 1, resident_any, token, four) \
+    NORM_KERNEL(name##_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, token, four)
 
-NORM_KERNEL(norm_2048, 32, 32, 4, 1, RESIDENT_2048, 0)
-NORM_KERNEL(norm_4096, 64, 64, 4, 1, RESIDENT, 0)
-NORM_KERNEL(norm_8192, 128, 128, 4, 1, RESIDENT, 0)
-NORM_KERNEL(norm_16384, 256, 256, 4, 1, RESIDENT, 0)
-NORM_KERNEL(norm_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0)
-NORM_KERNEL(norm_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0)
-NORM_KERNEL(norm_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0)
-NORM_KERNEL(norm_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0)
-NORM_KERNEL(norm_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0)
+NORM_KERNELS(norm, RESIDENT_2048, RESIDENT, RESIDENT, 0, 0)
+#if HAS_FOUR
+NORM_KERNELS(four, RESIDENT_2048, RESIDENT, RESIDENT, 0, 1)
+#endif
 #if HAS_GLOBAL
-NORM_KERNEL(token_2048, 32, 32, 4, 1, RESIDENT_TOKEN, 1)
-NORM_KERNEL(token_4096, 64, 64, 4, 1, RESIDENT_TOKEN, 1)
-NORM_KERNEL(token_8192, 128, 128, 4, 1, RESIDENT_TOKEN, 1)
-NORM_KERNEL(token_16384, 256, 256, 4, 1, RESIDENT_TOKEN, 1)
-NORM_KERNEL(token_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 1)
-NORM_KERNEL(token_full_3, 256, blockDim.x, 3, 1, RESIDENT_ANY, 1)
-NORM_KERNEL(token_full_2, 256, blockDim.x, 2, 1, RESIDENT_ANY, 1)
-NORM_KERNEL(token_full_1, 256, blockDim.x, 1, 1, RESIDENT_ANY, 1)
-NORM_KERNEL(token_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 1)
+NORM_KERNELS(token, RESIDENT_TOKEN, RESIDENT_TOKEN, RESIDENT_ANY, 1, 0)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -617,6 +653,20 @@ static int is_bad(const norm_args *a)
      : each == 1     ? (const void *)kernel##_full_1 \
                      : (const void *)kernel##_ragged)
 
+/* Only norm_any has all of it. */
+static int is_any(const norm_args *a)
+{
+    return a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0;
+}
+
+/* For kernels of four rows a CTA, of a tiled layout. */
+static int is_four(const norm_args *a)
+{
+    return HAS_FOUR && a->layout != FP4_LAYOUT_LINEAR && a->rows * a->cols >= FOURS &&
+           (size_t)a->sf % 16 == 0 && a->cols / 16 > 32 && !a->rounded && a->token_dec == NULL &&
+           !is_any(a);
+}
+
 static const void *kernel_of(const norm_args *a, int is_short, int is_few)
 {
     const uint32_t each = fp4_row_full_each(a->cols);
@@ -626,12 +676,17 @@ static const void *kernel_of(const norm_args *a, int is_short, int is_few)
                : is_short ? (const void *)norm_short
                           : (const void *)norm_few;
     }
-    if (a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0) {
+    if (is_any(a)) {
         return (const void *)norm_any;
     }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
         return ONE_TURN(token, a->cols, each);
+    }
+#endif
+#if HAS_FOUR
+    if (is_four(a)) {
+        return ONE_TURN(four, a->cols, each);
     }
 #endif
     return ONE_TURN(norm, a->cols, each);
@@ -673,6 +728,8 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
         config.gridDim = dim3((unsigned)((padded + EACH - 1) / EACH));
     } else if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + threads - 1) / threads * threads));
+    } else if (is_four(a)) {
+        config.gridDim = dim3((unsigned)(padded / FP4_ROW_FOUR));
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);
 }

@@ -8,8 +8,9 @@
  *
  * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of 16
  * elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
- * until the amax of the row is known; the amaxes of its blocks it has found on the way. Rows of
- * more than 16384 columns are read again, from the cache.
+ * until the amax of the row is known; the amaxes of its blocks it has found on the way. Of many
+ * rows in a tiled layout a CTA takes four whose scale bytes are neighbours in memory, one after the
+ * other. Rows of more than 16384 columns are read again, from the cache.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -47,6 +48,11 @@ enum {
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768
 };
 
+/* Elements from which on a CTA takes four rows of a tiled layout. */
+#if !defined(FOURS)
+#define FOURS (1 << 27)
+#endif
+
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
@@ -73,18 +79,18 @@ typedef struct token_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* The pieces that a thread keeps, those of one turn, and the amaxes of their blocks. */
+/* The pieces of a row that a thread keeps, those of one turn, and the amaxes of their blocks. */
 typedef struct kept {
-    uint32_t turn;
+    uint32_t row, turn;
     raw v[EACH];
     float amax[EACH];
 } kept;
 
 /* A piece; zeros behind the end of the row. */
 static __device__ __forceinline__ raw load_piece(const token_args &a, const fp4_row_cut c,
-                                                 uint32_t piece)
+                                                 uint32_t row, uint32_t piece)
 {
-    const uint8_t *x = (const uint8_t *)a.x + (size_t)blockIdx.x * a.x_stride * ELEMENT;
+    const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT;
     return fp4_row_has(c, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
 }
 
@@ -93,7 +99,7 @@ static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, c
 {
 #pragma unroll
     for (uint32_t j = 0; j < c.each; j++) {
-        k->v[j] = load_piece(a, c, fp4_row_piece(c, turn, j));
+        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c, turn, j));
     }
 #pragma unroll
     for (uint32_t j = 0; j < c.each; j++) {
@@ -102,10 +108,11 @@ static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, c
     k->turn = turn;
 }
 
-/* The amax of the row, NaN left out. The last turn is kept. */
-static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const fp4_row_cut c)
+/* The amax of the row, NaN left out. The last turn is kept. smem: not that of the row before, which
+   may still be read. */
+static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const fp4_row_cut c,
+                                                 float smem[2][32])
 {
-    __shared__ float smem[2][32];
     float amax = 0.0f;
 
     for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
@@ -121,7 +128,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
         amax = 0.0f;
 #pragma unroll 1
         for (uint32_t piece = threadIdx.x; piece < c.pieces; piece += c.threads) {
-            amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, piece))));
+            amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, k->row, piece))));
         }
         amax = fp4_cta_max_of(amax, c.threads, smem[1]);
     }
@@ -129,25 +136,25 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
 }
 
 static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const fp4_row_cut c,
-                                                    uint32_t piece)
+                                                    uint32_t row, uint32_t piece)
 {
-    return a.q + ((size_t)blockIdx.x * c.pieces + piece) * CODES;
+    return a.q + ((size_t)row * c.pieces + piece) * CODES;
 }
 
 /* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory,
    one piece after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_row_cut c,
-                                                uint32_t turn, uint32_t bytes, uint32_t care,
+                                                const kept &k, uint32_t bytes, uint32_t care,
                                                 float global_enc)
 {
 #pragma unroll 1
     for (uint32_t j = 0; j < c.each; j++) {
-        const uint32_t piece = fp4_row_piece(c, turn, j);
+        const uint32_t piece = fp4_row_piece(c, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const fp4_part2 p =
-                fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, piece)), LANES, 1.0f, global_enc);
+            const fp4_part2 p = fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, k.row, piece)),
+                                                           LANES, 1.0f, global_enc);
             if (fp4_row_has(c, piece)) {
-                fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
+                fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
         }
@@ -155,9 +162,10 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_r
     return bytes;
 }
 
-/* Codes and scale bytes of a turn. */
+/* Codes and scale bytes of a turn. words: where these are kept, if not null. */
 static __device__ __forceinline__ void quantize_turn(const kept &k, const token_args &a,
-                                                     const fp4_row_cut c, float global_enc)
+                                                     const fp4_row_cut c, float global_enc,
+                                                     uint32_t *words)
 {
     uint32_t bytes = 0, care = 0;
 
@@ -169,59 +177,93 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const token_
             const fp4_part2 p = fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f,
                                                              global_enc, &needs_care);
             if (fp4_row_has(c, piece)) {
-                fp4_store_e2m1x16(codes_at(a, c, piece), p.q);
+                fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
             }
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
-        bytes = mend(a, c, k.turn, bytes, care, global_enc);
+        bytes = mend(a, c, k, bytes, care, global_enc);
     }
-    fp4_row_store_sf(a.layout, a.sf, blockIdx.x, c, k.turn, LANES, bytes);
+    if (words != NULL) {
+        fp4_row_keep_sf(words, c, k.turn, LANES, bytes);
+    } else {
+        fp4_row_store_sf(a.layout, a.sf, k.row, c, k.turn, LANES, bytes);
+    }
     if (a.sf_linear != NULL) {
-        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, blockIdx.x, c, k.turn, LANES, bytes);
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, k.row, c, k.turn, LANES, bytes);
     }
 }
 
-/* The CTA's row. */
-static __device__ __forceinline__ void token_row(const token_args &a, const fp4_row_cut c)
+/* A row. */
+static __device__ __forceinline__ void token_row(kept *k, const token_args &a, const fp4_row_cut c,
+                                                 float smem[2][32], uint32_t *words)
 {
+    const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
+    const float amax = row_amax(k, a, c, smem), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
+
+    if (threadIdx.x == 0) {
+        a.token_dec[k->row] = fp4_nvfp4_token_dec(amax, global_enc);
+    }
+    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
+        if (fp4_row_turns(c) > 1 && k->turn != turn) {
+            load_turn(k, a, c, turn);
+        }
+        quantize_turn(*k, a, c, global_enc, words);
+    }
+}
+
+static __device__ __forceinline__ void token_one_row(const token_args &a, const fp4_row_cut c)
+{
+    __shared__ float smem[2][32];
     kept k;
 
     fp4_pdl_wait();
-    if (blockIdx.x >= a.rows) {
-        fp4_row_store_padding(a.layout, a.sf, blockIdx.x, c, LANES);
-        return;
-    }
-    const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
-    const float amax = row_amax(&k, a, c), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
-
-    if (threadIdx.x == 0) {
-        a.token_dec[blockIdx.x] = fp4_nvfp4_token_dec(amax, global_enc);
-    }
-    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
-        if (fp4_row_turns(c) > 1 && k.turn != turn) {
-            load_turn(&k, a, c, turn);
-        }
-        quantize_turn(k, a, c, global_enc);
+    k.row = blockIdx.x;
+    if (k.row < a.rows) {
+        token_row(&k, a, c, smem, NULL);
+    } else {
+        fp4_row_store_padding(a.layout, a.sf, k.row, c, LANES);
     }
 }
 
-/* The kernels: rows of one turn, whose threads all have 4 pieces or not; any rows; few rows, a
-   piece a thread. */
-#define TOKEN_KERNEL(name, threads, resident, each, full, one) \
+static __device__ __forceinline__ void token_four_rows(const token_args &a, const fp4_row_cut c)
+{
+    __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
+    __shared__ float smem[2][2][32];
+    kept k;
+
+    fp4_pdl_wait();
+#pragma unroll 1
+    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
+        k.row = fp4_row_of_four(a.layout, blockIdx.x, i);
+        if (k.row < a.rows) {
+            token_row(&k, a, c, smem[i % 2], words[i]);
+        } else {
+            fp4_row_keep_padding(words[i], c, LANES);
+        }
+    }
+    fp4_ptx_barrier();
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c, LANES, words);
+}
+
+/* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA; any
+   rows; few rows, a piece a thread. */
+#define TOKEN_KERNEL(name, threads, resident, each, full, one, rows) \
     static __global__ void __launch_bounds__(threads, resident / threads) name(const token_args a) \
     { \
         const uint32_t pieces = full ? blockDim.x * each : (uint32_t)(a.cols / 16); \
         const fp4_row_cut c = {blockDim.x, each, pieces, full, one}; \
-        token_row(a, c); \
+        rows(a, c); \
     }
 
-TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1)
-TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1)
-TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, EACH, 0, 0)
-TOKEN_KERNEL(token_few, MOST, MOST, 1, 0, 1)
+TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1, token_one_row)
+TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1, token_one_row)
+TOKEN_KERNEL(token_full_four, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1, token_four_rows)
+TOKEN_KERNEL(token_one_four, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1, token_four_rows)
+TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, EACH, 0, 0, token_one_row)
+TOKEN_KERNEL(token_few, MOST, MOST, 1, 0, 1, token_one_row)
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -255,8 +297,13 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     const uint32_t threads = fp4_row_threads_any_order(a->cols);
     const int is_full =
         pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
-    const void *kernel = is_full                  ? (const void *)token_full
+    const int is_few = a->rows <= FEW && pieces <= MOST;
+    const int is_four = a->layout != FP4_LAYOUT_LINEAR && a->rows * a->cols >= FOURS && !is_few &&
+                        a->cols <= FP4_ROW_KEPT && (size_t)a->sf % 16 == 0;
+    const void *kernel = is_full
+                             ? (is_four ? (const void *)token_full_four : (const void *)token_full)
                          : a->cols > FP4_ROW_KEPT ? (const void *)token_any
+                         : is_four                ? (const void *)token_one_four
                                                   : (const void *)token_one;
 
     if (a->rows == 0 || a->cols == 0) {
@@ -272,9 +319,11 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (a->rows <= FEW && pieces <= MOST) {
+    if (is_few) {
         kernel = (const void *)token_few;
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
+    } else if (is_four) {
+        config.gridDim.x /= FP4_ROW_FOUR;
     }
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }

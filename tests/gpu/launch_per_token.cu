@@ -3,6 +3,7 @@
  * FORMAT, under a name of its own (launch.h).
  */
 #define NO_MAIN
+#define FOURS (257 * 1536) /* elements; so that small cases have four rows a CTA too */
 #include "../../examples/05_per_token.cu"
 
 #include "launch.h"

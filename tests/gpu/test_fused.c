@@ -46,7 +46,10 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
         const size_t rows = gpu_is_reduced() && cols[i] > 8192 ? 1 : 257;
         for (int layout = 0; layout < (gpu_is_reduced() ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
-                fused_case c = fused_case_of(u, (fp4_layout)layout, rows, cols[i]);
+                /* one layout of a launcher, then, but each of a few of them */
+                const int at = gpu_is_reduced() ? (int)u->format + (int)u->dtype + (int)u->op : 0;
+                fused_case c =
+                    fused_case_of(u, (fp4_layout)((layout + per_token + at) % 3), rows, cols[i]);
                 fused_operands o;
 
                 c.per_token = per_token;

@@ -140,4 +140,69 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
     }
 }
 
+/* ------------------------------------------------------------ rows with neighbouring scale bytes */
+
+/*
+ * A tiled layout has four scale bytes of a row side by side, and beside them those of other rows: in
+ * 128x4 of rows 32 apart, in 8x4 of the next. A CTA that takes four such rows, one after the other,
+ * and keeps their words in shared memory stores 16 bytes where one of a single row stores 4 of each
+ * 32 that memory moves.
+ *
+ *     for each of the four: keep_sf of all turns;  barrier;  store_four
+ */
+enum {
+    FP4_ROW_FOUR = 4,
+    FP4_ROW_WORDS = FP4_ROW_KEPT / 64 /* of a row that can be kept: blocks of 16 */
+};
+
+/** Row number i of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all rows. */
+FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t group, uint32_t i)
+{
+    return layout == FP4_LAYOUT_128X4 ? group / 32 * 128 + group % 32 + 32 * i
+                                      : group * FP4_ROW_FOUR + i;
+}
+
+/**
+ * As fp4_row_store_sf, but to the row's words in shared memory.
+ *
+ * threads  all 32 lanes of each warp call.
+ */
+FP4_D void fp4_row_keep_sf(uint32_t *words, fp4_row_cut c, uint32_t turn, uint32_t lanes,
+                           uint32_t bytes)
+{
+    const uint32_t word = fp4_sf_words(bytes, (int)lanes);
+
+    if (fp4_row_has_sf_word(c, turn, lanes)) {
+        words[fp4_row_sf_col(c, turn, lanes) / 4] = word;
+    }
+}
+
+/** The words of a row that the matrix does not have: zeros. */
+FP4_D void fp4_row_keep_padding(uint32_t *words, fp4_row_cut c, uint32_t lanes)
+{
+    uint32_t w;
+
+    for (w = threadIdx.x; 4 * w < c.pieces / lanes; w += c.threads) {
+        words[w] = 0;
+    }
+}
+
+/**
+ * Stores the words of four rows, padding included.
+ *
+ * shape    a tiled layout; sf 16-byte aligned.
+ * threads  all of the CTA call, after a barrier.
+ */
+FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t group, fp4_row_cut c,
+                              uint32_t lanes, uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS])
+{
+    const uint32_t sf_cols = c.pieces / lanes, step = (uint32_t)fp4_sf_word_step(layout);
+    uint32_t w;
+
+    sf += fp4_sf_offset(layout, fp4_row_of_four(layout, group, 0), 0, sf_cols);
+    for (w = threadIdx.x; 4 * w < sf_cols; w += c.threads) {
+        fp4_ptx_store16(sf + (size_t)w * step, words[0][w], words[1][w], words[2][w], words[3][w]);
+    }
+}
+
 #endif /* FP4_DEVICE_ROW_CUH */
