@@ -29,9 +29,9 @@
  *          tensor_quant_mx.cu, nvfp4_tensor.py, mxfp4_tensor.py, mxfp8_tensor.py. Divisions by and
  *          of Python's numbers are multiplications in PyTorch, on GPUs, and so here; so are its
  *          log2 and exp2. The kernels are written in Triton, whose division may be an ulp or two
- *          off; here it is rounded correctly. tests/test_modelopt.c compares with
- *          what all of them gave on an H200, test_modelopt_golden.c with fused_amax_convert,
- *          nvfp4_scalar_qdq and the static NVFP4QTensor of 0.47.0.
+ *          off; here it is rounded correctly. tests/test_modelopt.c compares with what all of them
+ *          gave on an H200, test_modelopt_golden.c with fused_amax_convert, nvfp4_scalar_qdq and
+ *          the static NVFP4QTensor of 0.47.0.
  */
 #ifndef FP4_MODELOPT_H
 #define FP4_MODELOPT_H
