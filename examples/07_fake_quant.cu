@@ -275,11 +275,15 @@ typedef struct faked {
 [[maybe_unused]] static __device__ __forceinline__ faked fake_modelopt(fp4_f32x16 x,
                                                                        const numbers &n)
 {
-    const float scale = !n.is_static ? fp4_modelopt_cvt_dynamic_scale_at(
-                                           fp4_group_max(fp4_amax_x16(x), n.lanes), n.dynamic_dec)
-                                     : modelopt_scale(n);
+    float scale;
     faked f;
 
+    if (n.is_static) {
+        scale = modelopt_scale(n);
+    } else {
+        const float amax = fp4_group_max(fp4_amax_of_numbers_x16(x), n.lanes);
+        scale = fp4_modelopt_cvt_dynamic_scale_at(amax, n.dynamic_dec);
+    }
     f.y = fp4_modelopt_fake_x16(x, scale, n.wants_clipped, &f.clipped);
     return f;
 }

@@ -273,7 +273,12 @@ static float modelopt_scale(const fake_case *c, size_t row, size_t col)
     for (size_t i = 0; i < block; i++) {
         x[i] = host_element(&c->x, row, col / block * block + i);
     }
-    return fp4_modelopt_dynamic_scale(host_amax(x, block), global);
+    for (size_t i = 0; i < block; i++) {
+        if (!isnan(x[i])) {
+            return fp4_modelopt_dynamic_scale(host_amax(x, block), global);
+        }
+    }
+    return fp4_modelopt_dynamic_scale(NAN, global);
 }
 
 static void expect_modelopt(const fake_case *c)
@@ -338,6 +343,34 @@ Test(host_fake, modelopt_dynamic_and_cast)
         c.fake.block = block;
         case_run(&c);
         expect_modelopt(&c);
+        case_free(c);
+    }
+}
+
+/* A dynamic block of nothing but NaN has the largest scale there is, unless that is below 1e-5; of
+   one number it has that number's, wherever it is. */
+Test(host_fake, modelopt_dynamic_blocks_of_nan)
+{
+    uint64_t state = 5;
+
+    for (size_t block = 16; block <= 128; block *= 2) {
+        fake_case c = case_new(FP4_FAKE_MODELOPT, FP4_F32, FP4_F32, 1, block * (block + 1),
+                               HOST_MODERATE, &state);
+        float *x = (float *)(void *)c.x_memory.bytes;
+        c.fake.block = block;
+        for (size_t i = 0; i < c.cols; i++) {
+            const float one = i / block == i % block ? -2.5f : i % 2 ? NAN : -NAN;
+            memcpy(&x[i], &one, sizeof one);
+        }
+        for (int k = 0; k < 2; k++) {
+            const float most = host_mul(448.0f, host_div(c.fake.global, 2688.0f));
+            case_run(&c);
+            expect_modelopt(&c);
+            for (size_t col = block * block; col < c.cols; col++) {
+                expect_element(&c, 0, col, k == 0 ? host_mul(-6.0f, most) : -6.0f, 0);
+            }
+            c.fake.global = 5e-5f;
+        }
         case_free(c);
     }
 }

@@ -438,6 +438,8 @@ Test(modelopt, small_scales)
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(0.0f, 0.0f)), host_bits_of(1.0f), "zeros");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(5e-5f, 5e-5f)), host_bits_of(1.0f), "5e-5");
     CHECK(fp4_modelopt_dynamic_scale(7e-5f, 7e-5f) < 2e-5f, "7e-5");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, 5e-5f)), host_bits_of(1.0f),
+             "NaN of a small tensor");
     /* of a tensor of nothing but zeros, or nearly so, the second level of a static scale is 1 */
     CHECK_EQ(host_bits_of(fp4_modelopt_scale(0.0f, 0.0f, 448.0f)), 0, "zeros");
     CHECK_EQ(host_bits_of(fp4_modelopt_scale(3e-7f, 3e-7f, 448.0f)),
@@ -515,6 +517,22 @@ Test(modelopt, scales_in_two_steps)
              "underflows to 0");
     CHECK_EQ(host_bits_of(fp4_modelopt_level_of(0.0f, 448.0f).to_e4m3), host_bits_of(448.0f),
              "zeros");
+}
+
+/* An amax of NaN, of a block of nothing else, is the largest; infinity makes ones of scales. */
+Test(modelopt, dynamic_scales_of_what_is_no_number)
+{
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, 2688.0f)), host_bits_of(448.0f), "NaN");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(-NAN, 5.0f)),
+             host_bits_of(host_mul(448.0f, host_div(5.0f, 2688.0f))), "-NaN");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, 0.0f)), host_bits_of(1.0f), "NaN of 0");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(INFINITY, 2688.0f)), host_bits_of(448.0f),
+             "infinity");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(INFINITY, INFINITY)), host_bits_of(1.0f),
+             "infinity of infinity");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, INFINITY)), host_bits_of(1.0f),
+             "NaN of infinity");
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(1.0f, NAN)), host_bits_of(1.0f), "1 of NaN");
 }
 
 /* A dynamic scale is one that the rule for given scales takes as it is. */

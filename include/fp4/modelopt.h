@@ -141,21 +141,24 @@ FP4_HD float fp4_modelopt_dynamic_dec(float global_amax)
 /* A block's scale in units of that, still to be rounded to e4m3; and the scale, once it is. */
 FP4_HD float fp4_modelopt_dynamic_units_(float amax, float dynamic_dec)
 {
-    return fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec));
+    return fp4_min(fp4_div_rn(amax, fp4_mul_rn(6.0f, dynamic_dec)), FP4_E4M3_MAX);
 }
 
 FP4_HD float fp4_modelopt_dynamic_from_(float rounded, float dynamic_dec)
 {
     const float dec = fp4_mul_rn(rounded, dynamic_dec);
-    return dec >= 1e-5f ? dec : 1.0f;
+    return dec >= 1e-5f && dec <= FP4_F32_MAX ? dec : 1.0f;
 }
 
 /**
  * The scale of a block from its amax and that, as the dynamic quantizer has it.
  *
- * range    where the tensor has an infinity, every scale is 1; ModelOpt's then is infinite in the
- *          blocks that have one, and their other elements are NaN. So is the scale of a block of
- *          nothing but NaN; by the text of ModelOpt's kernel, not run for it, that is the largest.
+ *     dec = decode(e4m3( min(amax / (6 * dynamic_dec), 448) )) * dynamic_dec     1 if below 1e-5
+ *
+ * range    amax leaves NaN out; that of a block of nothing else is NaN, which counts as the largest
+ *          there is: 448 * dynamic_dec. Where the tensor has an infinity, every scale is 1;
+ *          ModelOpt's then is infinite in the blocks that have one, whose other elements are NaN,
+ *          and in those of nothing but NaN.
  */
 FP4_HD float fp4_modelopt_dynamic_scale_at(float amax, float dynamic_dec)
 {
@@ -187,7 +190,7 @@ FP4_HD float fp4_modelopt_fake_dynamic(float x, float dec)
  */
 FP4_HD float fp4_modelopt_qdq_scale(float amax, float global_dec)
 {
-    const float units = fp4_min(fp4_modelopt_dynamic_units_(amax, global_dec), FP4_E4M3_MAX);
+    const float units = fp4_modelopt_dynamic_units_(amax, global_dec);
     return fp4_mul_rn(fp4_e4m3_to_f32(fp4_f32_to_e4m3(units)), global_dec);
 }
 

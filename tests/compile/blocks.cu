@@ -258,6 +258,7 @@ KERNEL reductions(const float *x, float *out)
     out[10] = fp4_cta_max_or_nan_of(v, 256, smem[5]);
     out[11] = fp4_amax_or_nan_bf16x16(fp4_load_u32x8(x));
     out[12] = fp4_amax_or_nan_f16x16(fp4_load_u32x8(x));
+    out[13] = fp4_amax_of_numbers_x16(fp4_load_f32x16(x));
 }
 
 /* ------------------------------------------------------------ quantize, store */

@@ -635,6 +635,7 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
     if (count == 16) {
         const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
         return how == AMAX               ? fp4_amax_x16(v)
+               : how == AMAX_OF_NUMBERS  ? fp4_amax_of_numbers_x16(v)
                : how == SUMSQ            ? fp4_sumsq_x16(v, sum)
                : how == SUM              ? fp4_sum_x16(v, sum)
                : how == AMAX_OR_NAN_BF16 ? fp4_amax_or_nan_bf16x16(halves_of(v))

@@ -92,6 +92,7 @@ typedef enum parts_dequantizer {
 
 typedef enum parts_reducer {
     AMAX,
+    AMAX_OF_NUMBERS, /* fragments of 16 */
     AMAX_OR_NAN,
     AMAX_OR_NAN_BF16, /* of the upper halves of the floats' bits; fragments of 16 */
     AMAX_OR_NAN_F16,

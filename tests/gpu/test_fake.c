@@ -157,6 +157,13 @@ GPU_TEST(fake, cast)
 
 /* ---------------------------------------------------------------- one thing at a time */
 
+static uint32_t bits_of_input(const fake_case *c, float x)
+{
+    return c->unit->input == FP4_F32   ? fp4_f32_bits(x)
+           : c->unit->input == FP4_F16 ? fp4_f32_to_f16(x)
+                                       : fp4_f32_to_bf16(x);
+}
+
 /* Every length with every fp8_max, columns of one block and of many, with bits and without. */
 GPU_TEST(fake, modelopt_with_blocks_of_any_length)
 {
@@ -205,6 +212,48 @@ GPU_TEST(fake, modelopt_with_long_blocks_whose_amax_is_found)
     }
 }
 
+/* A row for each place of a block: of its five blocks the first has a number there and else NaN,
+   the second a NaN there and else numbers; of the others one is nothing but NaN, of either sign. */
+static fake_operands operands_of_nan(const fake_case *c)
+{
+    const size_t size = host_dtype_bytes(c->unit->input);
+    fake_operands o;
+
+    o.x = (uint8_t *)host_zeros(fake_x_bytes(c));
+    o.amax = (float *)host_zeros(c->rows * 5 * sizeof(float));
+    for (size_t i = 0; i < c->rows * c->cols; i++) {
+        const size_t row = i / c->cols, at = i % c->block, b = i % c->cols / c->block;
+        const int is_nan = b == 0 ? at != row : b == 1 ? at == row : b - 2 == row % 3;
+        const float number = (float)((int)(i % 29) - 14) * 0.25f;
+        const uint32_t nan = (i % 3 ? 0x7fc00000u : 0x7fffffffu) | (i % 5 ? 0u : 0x80000000u);
+        const uint32_t as = !is_nan                     ? bits_of_input(c, number)
+                            : c->unit->input == FP4_F32 ? nan
+                                                        : nan >> 16; /* is NaN in either type */
+        memcpy(o.x + i * size, &as, size);
+    }
+    return o;
+}
+
+/* Of nothing but NaN ModelOpt's amax is NaN, not 0: a scale of 448 units, if not below 1e-5. */
+GPU_TEST(fake, modelopt_blocks_of_nothing_but_nan)
+{
+    static const float globals[] = {5.0f, 5e-5f, INFINITY};
+
+    for (size_t u = 0; u < FAKE_UNITS; u++) {
+        for (size_t i = 0; i < 4 * 3 && fake_units[u].rule == FP4_FAKE_MODELOPT; i++) {
+            const size_t block = dynamic[i % 4];
+            fake_case c = fake_case_of(&fake_units[u], block, 5 * block);
+            fake_operands o;
+            c.block = block;
+            c.global = globals[i / 4];
+            c.wants_clipped = 1;
+            o = operands_of_nan(&c);
+            fake_run(&c, &o);
+            fake_operands_free(o);
+        }
+    }
+}
+
 /* Every number at the end of a range, on the host and on the device, amaxes found and given. */
 GPU_TEST(fake, globals_at_the_ends_of_their_range)
 {
@@ -226,13 +275,6 @@ GPU_TEST(fake, globals_at_the_ends_of_their_range)
             fake_operands_free(o);
         }
     }
-}
-
-static uint32_t bits_of_input(const fake_case *c, float x)
-{
-    return c->unit->input == FP4_F32   ? fp4_f32_bits(x)
-           : c->unit->input == FP4_F16 ? fp4_f32_to_f16(x)
-                                       : fp4_f32_to_bf16(x);
 }
 
 /* The amaxes of scales of 0, of the least, of 1, of the largest and beyond, and the largest there

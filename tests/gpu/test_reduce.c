@@ -89,7 +89,7 @@ static float of_cta(parts_reducer how, const float *x, size_t threads)
 
 static float of_fragment(parts_reducer how, const float *x, size_t count, float start)
 {
-    float result = how == SUMSQ || how == SUM ? start : 0.0f;
+    float result = how == SUMSQ || how == SUM ? start : how == AMAX_OF_NUMBERS ? NAN : 0.0f;
 
     for (size_t i = 0; i < count; i++) {
         const uint16_t half = (uint16_t)(host_bits_of(x[i]) >> 16);
@@ -98,7 +98,7 @@ static float of_fragment(parts_reducer how, const float *x, size_t count, float 
                                                  : x[i];
         result = how == SUMSQ ? fmaf(v, v, result)
                  : how == SUM ? result + v
-                              : larger(result, fabsf(v), how != AMAX);
+                              : larger(result, fabsf(v), how != AMAX && how != AMAX_OF_NUMBERS);
     }
     return result;
 }
@@ -139,6 +139,7 @@ GPU_TEST(reduce, fragments)
     reduce_fragments(AMAX, 8, "amax_x8");
     reduce_fragments(AMAX, 16, "amax_x16");
     reduce_fragments(AMAX, 32, "amax_x32");
+    reduce_fragments(AMAX_OF_NUMBERS, 16, "amax_of_numbers_x16");
     reduce_fragments(AMAX_OR_NAN, 8, "amax_or_nan_x8");
     reduce_fragments(AMAX_OR_NAN, 16, "amax_or_nan_x16");
     reduce_fragments(AMAX_OR_NAN, 32, "amax_or_nan_x32");
@@ -204,6 +205,11 @@ GPU_TEST(reduce, every_place_of_a_fragment_counts)
             GPU_OK(paths[p % PATHS]->reduce(AMAX, (int)count, path_floats(in), count,
                                             path_floats(out)));
             path_expect_floats(out, expected[0], "amax", paths[p % PATHS]->name);
+            if (count == 16) {
+                GPU_OK(paths[p % PATHS]->reduce(AMAX_OF_NUMBERS, 16, path_floats(in), count,
+                                                path_floats(out)));
+                path_expect_floats(out, expected[0], "amax_of_numbers", paths[p % PATHS]->name);
+            }
             GPU_OK(paths[p % PATHS]->reduce(AMAX_OR_NAN, (int)count, path_floats(in), count,
                                             path_floats(out)));
             path_expect_floats(out, expected[1], "amax_or_nan", paths[p % PATHS]->name);

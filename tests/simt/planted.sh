@@ -158,6 +158,8 @@ plant every_divisor_is_moderate san include/fp4/device/modelopt.cuh \
     fake-f32-f32-modelopt 'fake/modelopt_divisors*' 'modelopt of f32 to f32' 'static'
 plant lanes_of_one_piece san $fake 's/is_long ? (int)(a.block \/ 16) : LANES/LANES/' \
     fake-f32-f32-modelopt 'fake/modelopt_with_long_blocks*' 'modelopt of f32 to f32' 'dynamic'
+plant zero_for_nothing_but_nan san $fake 's/fp4_amax_of_numbers_x16/fp4_amax_x16/' \
+    fake-bf16-bf16-modelopt 'fake/modelopt_blocks_of_nothing*' 'modelopt of bf16 to bf16' 'dynamic'
 plant every_number_is_moderate san include/fp4/device/quant.cuh \
     's/if (!fp4_is_moderate_(global_enc)) {/if (0) {/' \
     fake-f16-bf16-nvfp4_32 'fake/scales_at_the_ends_of_their_range' 'nvfp4_32 of f16' 'static'

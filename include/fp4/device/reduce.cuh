@@ -12,9 +12,10 @@
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
  * to contribute still call, with 0. cta functions take 32 floats of shared memory, which no other
  * call may have used since the last barrier: two calls in a row take 32 each. max and amax ignore
- * NaN unless they say _or_nan. Sums: each thread its own elements in ascending order, then the
- * butterfly over the lanes (xor 16, 8, 4, 2, 1), then over the warps in the same way, their number
- * rounded up to a power of two; the order depends on nothing else.
+ * NaN unless they say _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own
+ * elements in ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over
+ * the warps in the same way, their number rounded up to a power of two; the order depends on
+ * nothing else.
  */
 #ifndef FP4_DEVICE_REDUCE_CUH
 #define FP4_DEVICE_REDUCE_CUH
@@ -53,6 +54,23 @@ FP4_D float fp4_amax_x16(fp4_f32x16 x)
 FP4_D float fp4_amax_x32(fp4_f32x32 x)
 {
     return fp4_ptx_max(fp4_amax_x16(fp4_low_x16(x)), fp4_amax_x16(fp4_high_x16(x)));
+}
+
+/** The same, but NaN where all are NaN; through fp4_group_max too. */
+FP4_D float fp4_amax_of_numbers_x16(fp4_f32x16 x)
+{
+    float low = fp4_ptx_abs(x.v[0]), high = fp4_ptx_abs(x.v[9]);
+    int i;
+
+#pragma unroll
+    for (i = 1; i < 9; i++) {
+        low = fp4_ptx_max(low, fp4_ptx_abs(x.v[i]));
+    }
+#pragma unroll
+    for (i = 10; i < 16; i++) {
+        high = fp4_ptx_max(high, fp4_ptx_abs(x.v[i]));
+    }
+    return fp4_ptx_max(low, high);
 }
 
 /* The larger of two magnitudes, NaN where one is NaN: the bits of magnitudes order as integers, NaN

@@ -223,7 +223,9 @@ static inline fp4_status fp4_ref_fake_quantize(fp4_matrix x, const fp4_fake *f, 
                 n = fp4_ref_chunk_(block - at);
                 if (f->amax == NULL && f->rule != FP4_FAKE_CAST) { /* the block is one chunk */
                     fp4_ref_load_(chunk, &x, row, col, n);
-                    amax = fp4_ref_amax_(chunk, n);
+                    amax = f->rule == FP4_FAKE_MODELOPT
+                               ? fp4_ref_amax_of_numbers_(fp4_bits_f32(0x7fc00000u), chunk, n)
+                               : fp4_ref_amax_(chunk, n);
                 }
                 fp4_fake_part_(&x, f, row, col + at, n, amax, dtype, out + (col + at) * size,
                                clipped);

@@ -319,27 +319,18 @@ static inline void fp4_ref_modelopt_fake_part_(float *x, size_t n, float amax, s
     }
 }
 
-/* A block: n elements from column col of row, to y. NaN is left out of its amax; of nothing else,
-   qdq's amax is NaN. */
+/* A block: n elements from column col of row, to y. */
 static inline void fp4_ref_modelopt_fake_block_(const fp4_matrix *x, size_t row, size_t col,
                                                 size_t n, const fp4_ref_modelopt_rule_ *rule,
                                                 fp4_dtype dtype, uint8_t *y)
 {
-    float amax = 0.0f, chunk[FP4_REF_CHUNK_];
-    size_t at, here, i;
-    int is_number = 0;
+    float amax = fp4_bits_f32(0x7fc00000u), chunk[FP4_REF_CHUNK_];
+    size_t at, here;
 
     for (at = 0; at < n; at += here) {
         here = fp4_ref_chunk_(n - at);
         fp4_ref_load_(chunk, x, row, col + at, here);
-        for (i = 0; i < here; i++) {
-            is_number |= !fp4_is_nan(chunk[i]);
-        }
-        chunk[0] = fp4_ref_amax_(chunk, here);
-        amax = amax > chunk[0] ? amax : chunk[0];
-    }
-    if (rule->is_qdq && !is_number) {
-        amax = fp4_bits_f32(0x7fc00000u);
+        amax = fp4_ref_amax_of_numbers_(amax, chunk, here);
     }
     for (at = 0; at < n; at += here) {
         here = fp4_ref_chunk_(n - at);
@@ -416,7 +407,7 @@ static inline fp4_status fp4_ref_modelopt_qdq(fp4_matrix x, size_t block, float 
  * globals  null: without a global amax. Else of row r globals[r / global_rows], or globals[0] for
  *          all where global_rows is 0; 0 or positive, infinity too.
  *
- * The rest is as above, but that a block of nothing but NaN, whose amax is 0, becomes -6.
+ * The rest is as above. A block of nothing but NaN becomes -6.
  */
 static inline fp4_status fp4_ref_modelopt_convert(fp4_matrix x, size_t block, const float *globals,
                                                   size_t global_rows, fp4_dtype dtype, void *y,

@@ -208,6 +208,20 @@ static inline float fp4_ref_amax_(const float *x, size_t n)
     return fp4_bits_f32(key);
 }
 
+/* The same, but NaN of nothing but NaN. amax: of what is in front of x; NaN where nothing is. */
+static inline float fp4_ref_amax_of_numbers_(float amax, const float *x, size_t n)
+{
+    uint32_t key = fp4_amax_key(amax);
+    size_t i;
+    int is_number = !fp4_is_nan(amax);
+
+    for (i = 0; i < n; i++) {
+        key = fp4_max_u32(key, fp4_amax_key(x[i]));
+        is_number |= !fp4_is_nan(x[i]);
+    }
+    return fp4_bits_f32(is_number ? key : 0x7fc00000u);
+}
+
 /* amax of row r. */
 static inline float fp4_ref_amax_of_row_(const fp4_matrix *x, size_t row)
 {
