@@ -355,8 +355,8 @@ static fake_operands operands_around_codes(const fake_case *c, const float *amax
    which modelopt.cuh moves it into another range. */
 GPU_TEST(fake, modelopt_divisors_at_the_ends_of_their_range)
 {
-    static const float divisors[] = {0x1p-149f, 0x1.8p-148f, 0x1p-126f, 0x1.8p-96f, 1e-18f,
-                                     1e-5f,     1.0f,        1e18f,     0x1.4p100f, 0x1.5p125f};
+    static const float divisors[] = {0x1p-149f, 0x1.8p-148f, 0x1p-126f, 0x1.8p-96f, 0x1p-64f,
+                                     1e-5f,     1.0f,        0x1p64f,   0x1.4p100f, 0x1.5p125f};
     float amaxes[10 * 5];
 
     for (size_t i = 0; i < 10 * 5; i++) {

@@ -154,7 +154,7 @@ plant clipped_at_six san include/fp4/device/modelopt.cuh \
     's/(q.v\[i\]) > FP4_E2M1_MAX/(q.v[i]) >= FP4_E2M1_MAX/' \
     fake-bf16-bf16-modelopt 'fake/clipped_bits' 'modelopt of bf16 to bf16, byte 0 of bits'
 plant every_divisor_is_moderate san include/fp4/device/modelopt.cuh \
-    's/return divisor >= 1e-18f \&\& divisor <= 1e18f/return 1/' \
+    's/fp4_is_moderate_(divisor)/1/' \
     fake-f32-f32-modelopt 'fake/modelopt_divisors*' 'modelopt of f32 to f32' 'static'
 plant lanes_of_one_piece san $fake 's/is_long ? (int)(a.block \/ 16) : LANES/LANES/' \
     fake-f32-f32-modelopt 'fake/modelopt_with_long_blocks*' 'modelopt of f32 to f32' 'dynamic'

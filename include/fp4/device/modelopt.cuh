@@ -30,26 +30,21 @@ FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
     return fp4_modelopt_dynamic_from_(fp4_cvt_e4m3_to_f32(sf), dynamic_dec);
 }
 
-/* Whether quotients and products with a divisor can do without care for their range. */
-FP4_D int fp4_modelopt_is_moderate_(float divisor)
-{
-    return divisor >= 1e-18f && divisor <= 1e18f;
-}
-
 /*
  * x / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
  * is the correctly rounded one; others are on the right side of all of them, and none reaches 7.
  * NaN is -6.5. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma,
- * where nothing overflows or underflows: both are moved there if the divisor is elsewhere, and an
- * element that gets too large or too small on the way had a quotient far from every boundary.
- * tests/exhaustive.cpp compares them for all mantissas of the divisor.
+ * where nothing overflows or underflows: a divisor of 2^-64 up to 2^64. If it is elsewhere, both
+ * are moved: it to 2^-53 .. 2^32, exactly, and an element that gets too large or too small on the
+ * way had a quotient far from every boundary, above 2^96 or below 2^-94. tests/exhaustive.cpp
+ * compares them for all mantissas of the divisor.
  */
 FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {
     float reciprocal, most;
     int i;
 
-    if (!fp4_modelopt_is_moderate_(divisor)) {
+    if (!fp4_is_moderate_(divisor)) {
         const float by = divisor < 1.0f ? 0x1p+96f : 0x1p-96f;
         x = fp4_scale_x16(x, by);
         divisor = fp4_mul_rn(divisor, by);
@@ -75,7 +70,7 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clippe
                                        uint32_t *clipped)
 {
     const float divisor = fp4_modelopt_divisor(dec);
-    const int is_moderate = fp4_modelopt_is_moderate_(divisor);
+    const int is_moderate = fp4_is_moderate_(divisor);
     const float unit = dec == 0.0f ? 0.0f : fp4_e2m1_unit();
     const float by = is_moderate ? fp4_mul_rn(unit, divisor) : unit;
     const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor);

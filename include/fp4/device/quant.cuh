@@ -110,11 +110,11 @@ FP4_D float fp4_rcp_newton_(float x)
     return fp4_fma_rn(r, fp4_fma_rn(-x, r, 1.0f), r);
 }
 
-/* 2^-64 <= global_enc < 2^64: then global_enc, its reciprocal, and that times any e4m3 but 0 are in
-   the range of fp4_rcp_newton_. (For 0 its NaN becomes FLT_MAX in fp4_min, as infinity would.) */
-FP4_D int fp4_is_moderate_(float global_enc)
+/* 2^-64 <= x < 2^64: then a global_enc x, its reciprocal, and that times any e4m3 but 0 are in the
+   range of fp4_rcp_newton_. (For 0 its NaN becomes FLT_MAX in fp4_min, as infinity would.) */
+FP4_D int fp4_is_moderate_(float x)
 {
-    return fp4_f32_bits(global_enc) - 0x1f800000u < 0x40000000u;
+    return fp4_f32_bits(x) - 0x1f800000u < 0x40000000u;
 }
 
 /* fp4_nvfp4_scale for a moderate global_enc, with the target's own e4m3 conversion. That saturates,
