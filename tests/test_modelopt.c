@@ -507,11 +507,16 @@ Test(modelopt, scales_in_two_steps)
         CHECK_EQ(host_bits_of(fp4_modelopt_scale_at(amax, level)),
                  host_bits_of(fp4_modelopt_scale(amax, global, most[i % 2])), "%a of %a",
                  (double)amax, (double)global);
-        CHECK_EQ(host_bits_of(dec), host_bits_of(host_div(global, 2688.0f)), "%a", (double)global);
+        CHECK_EQ(host_bits_of(dec), host_bits_of(host_mul(global, host_div(1.0f, 2688.0f))), "%a",
+                 (double)global);
         CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale_at(amax, dec)),
                  host_bits_of(fp4_modelopt_dynamic_scale(amax, global)), "dynamic, %a of %a",
                  (double)amax, (double)global);
     }
+    /* a multiplication by the reciprocal, not a division: 2687/2688 tells them apart */
+    CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_dec(2687.0f)),
+             host_bits_of(host_mul(2687.0f, host_div(1.0f, 2688.0f))), "2687");
+    CHECK(fp4_modelopt_dynamic_dec(2687.0f) != host_div(2687.0f, 2688.0f), "2687");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_dec(0.0f)), host_bits_of(1e-12f), "zeros");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_dec(0x1p-149f)), host_bits_of(1e-12f),
              "underflows to 0");
@@ -524,7 +529,7 @@ Test(modelopt, dynamic_scales_of_what_is_no_number)
 {
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, 2688.0f)), host_bits_of(448.0f), "NaN");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(-NAN, 5.0f)),
-             host_bits_of(host_mul(448.0f, host_div(5.0f, 2688.0f))), "-NaN");
+             host_bits_of(host_mul(448.0f, host_mul(5.0f, host_div(1.0f, 2688.0f)))), "-NaN");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(NAN, 0.0f)), host_bits_of(1.0f), "NaN of 0");
     CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(INFINITY, 2688.0f)), host_bits_of(448.0f),
              "infinity");
@@ -926,9 +931,9 @@ Test(modelopt, bad_fakes_are_refused_and_nothing_is_written)
 
 Test(modelopt, global_scale)
 {
-    /* a multiplication by the reciprocal, not a division: 2689/2688 tells them apart */
-    CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(2689.0f, 448.0f)),
-             host_bits_of(host_mul(2689.0f, host_div(1.0f, 2688.0f))), "2689");
+    /* a multiplication by the reciprocal, not a division: 2687/2688 tells them apart */
+    CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(2687.0f, 448.0f)),
+             host_bits_of(host_mul(2687.0f, host_div(1.0f, 2688.0f))), "2687");
     CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(1535.0f, 256.0f)),
              host_bits_of(host_mul(1535.0f, host_div(1.0f, 1536.0f))), "1535, four over six");
     CHECK_EQ(host_bits_of(fp4_modelopt_global_dec(0.0f, 448.0f)), 0, "zeros");
