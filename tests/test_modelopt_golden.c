@@ -1,8 +1,9 @@
 /*
- * fp4/modelopt.h against what ModelOpt's own code gave for nvfp4_scalar_qdq, the scales of a static
- * NVFP4QTensor and fused_amax_convert (golden/modelopt, golden/README.md). Floats there are their
- * bits; a matrix has a global of each row in column 0.
+ * fp4/modelopt.h against what ModelOpt's own code gave for nvfp4_scalar_qdq, fp4_fake_quant_block,
+ * the scales of a static NVFP4QTensor and fused_amax_convert (golden/modelopt, golden/README.md).
+ * Floats there are their bits; a matrix has a global of each row in column 0.
  */
+#include <fp4/host/fake.h>
 #include <fp4/host/modelopt.h>
 
 #include <math.h>
@@ -45,6 +46,145 @@ Test(modelopt_golden, qdq_is_that_of_nvfp4_scalar_qdq)
         }
     }
     CHECK(small > 1000, "only %zu below 1e-5 that are not zeros then", small);
+}
+
+/* ---------------------------------------------------------------- fp4_fake_quant_block */
+
+/* Rows of a type with blocks of each of these lengths. */
+enum { F32_ROWS = 39, HALF_ROWS = 13, LENGTHS = 4 };
+static const size_t lengths[LENGTHS] = {16, 32, 64, 128};
+
+/* What was compared, so that it is not nothing. */
+typedef struct seen {
+    size_t rows, of_nan;
+} seen;
+
+static int is_of_nan(const uint32_t *x, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && isnan(host_bits(x[i]))) {
+        i++;
+    }
+    return i == n;
+}
+
+/* A row as elements of this type, faked as a matrix of it. */
+static void expect_dynamic_row(const uint32_t *in, size_t length, fp4_dtype dtype,
+                               const uint8_t *expected, seen *s)
+{
+    const size_t size = host_dtype_bytes(dtype);
+    uint8_t x[COLS * 4], y[COLS * 4];
+    fp4_fake f = {FP4_FAKE_MODELOPT, host_bits(in[0]), NULL, 0, NULL, length, 0.0f};
+
+    for (size_t i = 0; i < COLS; i++) {
+        const float one = host_bits(in[1 + i]);
+        const uint32_t bits = dtype == FP4_F32   ? in[1 + i]
+                              : dtype == FP4_F16 ? fp4_f32_to_f16(one)
+                                                 : fp4_f32_to_bf16(one);
+        memcpy(x + i * size, &bits, size);
+    }
+    CHECK_EQ(fp4_ref_fake_quantize(fp4_matrix_of_(x, dtype, 1, COLS, COLS, 1.0f), &f, dtype, y,
+                                   sizeof y, COLS, NULL, 0),
+             FP4_OK, "global %08x", in[0]);
+    for (size_t i = 0; i < COLS; i++) {
+        uint32_t got = 0, theirs = 0;
+        memcpy(&got, y + i * size, size);
+        memcpy(&theirs, expected + i * size, size);
+        CHECK_EQ(got, theirs, "type %d, blocks of %zu, element %zu: %08x, global %08x", (int)dtype,
+                 length, i, in[1 + i], in[0]);
+    }
+    for (size_t i = 0; i < COLS; i += length) {
+        s->of_nan += (size_t)is_of_nan(in + 1 + i, length);
+    }
+    s->rows++;
+}
+
+/* All rows of a type but those whose global is no number. */
+static void expect_dynamic(const char *name, fp4_dtype dtype, size_t rows, seen *s)
+{
+    const char *type = dtype == FP4_F32 ? "<u4" : "<u2";
+    const size_t bytes = COLS * host_dtype_bytes(dtype);
+    char file[32];
+    const uint32_t *in;
+    const uint8_t *out;
+
+    snprintf(file, sizeof file, "dynamic.%s.in", name);
+    in = words(file, rows * (1 + COLS));
+    out = (const uint8_t *)golden_data(golden_path("modelopt/dynamic.%s.out.npy", name), type,
+                                       LENGTHS * rows * COLS);
+    for (size_t at = 0; at < LENGTHS * rows; at++) {
+        const uint32_t *row = in + at % rows * (1 + COLS);
+        if (host_bits(row[0]) <= FP4_F32_MAX) {
+            expect_dynamic_row(row, lengths[at / rows], dtype, out + at * bytes, s);
+        }
+    }
+}
+
+Test(modelopt_golden, dynamic_fakes_are_those_of_fp4_fake_quant_block)
+{
+    seen s = {0, 0};
+
+    expect_dynamic("f32", FP4_F32, F32_ROWS, &s);
+    expect_dynamic("bf16", FP4_BF16, HALF_ROWS, &s);
+    expect_dynamic("f16", FP4_F16, HALF_ROWS, &s);
+    CHECK(s.rows > 230 && s.of_nan > 180, "only %zu rows, %zu blocks of nothing but NaN", s.rows,
+          s.of_nan);
+}
+
+/* Of a tensor with a NaN, which its amax then is, scales are 1. Of one with an infinity so are
+   those of ModelOpt, but infinite in blocks that have one or nothing but NaN: there every number
+   becomes NaN. fp4_modelopt_dynamic_scale says 1. */
+Test(modelopt_golden, dynamic_fakes_of_a_global_that_is_no_number)
+{
+    const uint32_t *in = words("dynamic.f32.in", F32_ROWS * (1 + COLS));
+    const uint32_t *out = words("dynamic.f32.out", LENGTHS * F32_ROWS * COLS);
+    size_t same = 0, infinite = 0;
+
+    for (size_t at = 0; at < LENGTHS * F32_ROWS * COLS; at++) {
+        const uint32_t *row = in + at / COLS % F32_ROWS * (1 + COLS);
+        const size_t length = lengths[at / COLS / F32_ROWS], i = at % COLS;
+        const uint32_t *block = row + 1 + i / length * length;
+        const float global = host_bits(row[0]), x = host_bits(row[1 + i]);
+        const float amax =
+            is_of_nan(block, length) ? NAN : host_amax((const float *)(const void *)block, length);
+        if (global <= FP4_F32_MAX) {
+            continue;
+        }
+        CHECK_EQ(host_bits_of(fp4_modelopt_dynamic_scale(amax, global)), host_bits_of(1.0f),
+                 "%08x of %08x", host_bits_of(amax), row[0]);
+        if (isinf(global) && !(amax <= FP4_F32_MAX)) {
+            const float theirs = host_bits(out[at]);
+            CHECK(isnan(x) || isinf(x) ? isinf(theirs) && (theirs > 0.0f) == (x > 0.0f)
+                                       : isnan(theirs),
+                  "%08x is %08x", row[1 + i], out[at]);
+            infinite++;
+        } else {
+            CHECK_EQ(host_bits_of(fp4_modelopt_fake_dynamic(x, 1.0f)), out[at], "%08x of %08x",
+                     row[1 + i], row[0]);
+            same++;
+        }
+    }
+    CHECK(same > 800 && infinite > 400, "only %zu, %zu", same, infinite);
+}
+
+Test(modelopt_golden, dynamic_level_is_that_of_pytorch_on_the_gpu)
+{
+    enum { N = 253 };
+    const uint32_t *amaxes = words("dynamic.dec", 3 * N), *gpu = amaxes + N, *cpu = gpu + N;
+    size_t differ = 0;
+
+    for (size_t i = 0; i < N; i++) {
+        const float dec = fp4_modelopt_dynamic_dec(host_bits(amaxes[i]));
+        if (isnan(host_bits(gpu[i]))) {
+            CHECK(isnan(dec), "%08x", amaxes[i]);
+        } else {
+            CHECK_EQ(host_bits_of(dec), host_bits(gpu[i]) > 0.0f ? gpu[i] : host_bits_of(1e-12f),
+                     "%08x", amaxes[i]);
+        }
+        differ += gpu[i] != cpu[i];
+    }
+    CHECK(differ > 60, "only %zu tell a product from a quotient", differ);
 }
 
 /* ---------------------------------------------------------------- static NVFP4QTensor */

@@ -30,8 +30,8 @@
  *          of Python's numbers are multiplications in PyTorch, on GPUs, and so here; so are its
  *          log2 and exp2. The kernels are written in Triton, whose division may be an ulp or two
  *          off; here it is rounded correctly. tests/test_modelopt.c compares with what all of them
- *          gave on an H200, test_modelopt_golden.c with fused_amax_convert, nvfp4_scalar_qdq and
- *          the static NVFP4QTensor of 0.47.0.
+ *          gave on an H200, test_modelopt_golden.c with fp4_fake_quant_block, nvfp4_scalar_qdq,
+ *          fused_amax_convert and the static NVFP4QTensor of 0.47.0.
  */
 #ifndef FP4_MODELOPT_H
 #define FP4_MODELOPT_H
