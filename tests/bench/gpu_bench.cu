@@ -6,7 +6,8 @@
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
  * --rows      in place of the shapes' own; up to 512 are a small shape.
- * --cols      likewise: a power of two from 2048 to 16384.
+ * --cols      likewise: a power of two from 2048 to 16384; or 8160, for what reads codes with
+ *             linear scales, of blocks of 20, 24 and 48 too.
  *
  *     gpu_bench --only "03_rmsnorm rmsnorm bf16" --rows 65536 --cols 8192
  *
@@ -68,7 +69,7 @@ enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, inst
 static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
 static const size_t RESIDUAL_POOL = (size_t)2 << 30;
 static const size_t Y_POOL = (size_t)4 << 30, AMAX_POOL = (size_t)512 << 20;
-static const size_t MOST_ROWS = 65536, LEAST_COLS = 2048, MOST_COLS = 16384;
+static const size_t MOST_ROWS = 65536, LEAST_COLS = 2048, MOST_COLS = 16384, ODD_COLS = 8160;
 static const size_t FLUSH = (size_t)256 << 20;
 
 static void must(cudaError_t error, const char *what)
@@ -295,11 +296,17 @@ static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
     return 1e-3 * (double)(s.x + 2 * s.residual + s.amax + s.q + sf + s.y);
 }
 
-static bool fits_pools(const bench_traffic *t, size_t rows, size_t cols)
+/* Whether columns are what the same-traffic kernels take and whole blocks, and whether there is
+   memory for them. */
+static bool is_possible(const bench_traffic *t, size_t rows, size_t cols)
 {
+    const bool from_codes = t->way == TRAFFIC_FROM_CODES;
     const sizes s = sizes_of(t, rows, cols);
-    return s.x <= X_POOL && s.residual <= RESIDUAL_POOL && s.amax <= AMAX_POOL && s.q <= Q_POOL &&
-           s.sf <= SF_POOL && s.y <= Y_POOL;
+
+    return ((cols & (cols - 1)) == 0 || (from_codes && t->layout == FP4_LAYOUT_LINEAR)) &&
+           (!from_codes || cols % (size_t)t->block == 0) && s.x <= X_POOL &&
+           s.residual <= RESIDUAL_POOL && s.amax <= AMAX_POOL && s.q <= Q_POOL && s.sf <= SF_POOL &&
+           s.y <= Y_POOL;
 }
 
 /* The part of a pool whose turn it is; NULL where nothing is wanted. */
@@ -880,7 +887,7 @@ static void large(pools *p, const char *only, sort which, size_t rows, size_t co
         }
         for (const std::vector<const bench_kernel *> &group : all) {
             const bench_traffic *t = &group[0]->traffic;
-            if (!fits_pools(t, rows, cols)) {
+            if (!is_possible(t, rows, cols)) {
                 continue;
             }
             const comparison c = compare(p, group, rows, cols);
@@ -952,6 +959,9 @@ static void small(pools *p, const char *only, sort which, const std::vector<size
         for (const std::vector<const bench_kernel *> &group : all) {
             const size_t first = cells.size();
             double spread = 0.0;
+            if (!is_possible(&group[0]->traffic, 1, cols)) {
+                continue;
+            }
             for (const bench_kernel *kernel : group) {
                 cells.push_back({label(kernel)});
             }
@@ -1054,7 +1064,8 @@ static bool read_options(options *o, int argc, char **argv)
             }
         } else if (strcmp(argv[i], "--cols") == 0 && has_value) {
             o->cols = strtoul(argv[++i], NULL, 10);
-            if (o->cols < LEAST_COLS || o->cols > MOST_COLS || (o->cols & (o->cols - 1)) != 0) {
+            if (o->cols != ODD_COLS &&
+                (o->cols < LEAST_COLS || o->cols > MOST_COLS || (o->cols & (o->cols - 1)) != 0)) {
                 return false;
             }
         } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {
@@ -1074,7 +1085,7 @@ int main(int argc, char **argv)
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: gpu_bench [--markdown FILE] [--only TEXT] [--rows 1..%zu] "
-                "[--cols 2048|4096|8192|16384] [large | small]\n",
+                "[--cols 2048|4096|8160|8192|16384] [large | small]\n",
                 MOST_ROWS);
         return 2;
     }

@@ -150,7 +150,8 @@ enum { TRAFFIC_MOST = 512 };
 /** Fills list with the ways worth trying for a shape; returns how many, TRAFFIC_MOST at most. */
 int traffic_variants(const bench_traffic *t, size_t rows, size_t cols,
                      traffic_variant list[TRAFFIC_MOST]);
-/** cols: a power of two, 2048 at least. */
+/** cols: a power of two, 2048 at least; where TRAFFIC_FROM_CODES reads linear scales, any of whole
+    blocks. */
 cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, const bench_buffers *b,
                            cudaStream_t stream);
 /** In words; returns text. */

@@ -12,6 +12,7 @@
  */
 #include "gpu_bench.h"
 
+#include <fp4/divisor.h>
 #include <fp4/layout.h>
 
 enum { BACK_THREADS = 512 }; /* of a CTA, at most */
@@ -77,7 +78,9 @@ typedef struct back_args {
     const float *amax, *scalar;
     size_t pieces;
     uint32_t row_log2;   /* pieces in a row */
-    uint32_t share_log2; /* pieces that share a scale */
+    uint32_t share_log2; /* pieces that share a scale; if that is no power of two: */
+    uint32_t elements;   /* of a piece, else 0 */
+    fp4_divisor block;
     uint32_t parts_log2; /* CTAs next to each other in a row, of those that take four rows */
     uint32_t sf_cols;
     fp4_layout layout;
@@ -119,7 +122,8 @@ template <back_scales SCALES> static __device__ uint32_t scale_of(const back_arg
     if constexpr (SCALES == BACK_AMAX) {
         return __float_as_uint(a.amax[i >> a.share_log2]);
     } else if constexpr (SCALES == BACK_LINEAR) {
-        return a.sf[i >> a.share_log2];
+        return a.sf[a.elements == 0 ? i >> a.share_log2
+                                    : fp4_divide((uint32_t)i * a.elements, a.block)];
     } else if constexpr (SCALES == BACK_TILED) {
         const size_t row = i >> a.row_log2, col = i & ((1u << a.row_log2) - 1);
         return a.sf[fp4_sf_offset(a.layout, row, col >> a.share_log2, a.sf_cols)];
@@ -419,6 +423,11 @@ static uint32_t log2_of(size_t n)
     return log2;
 }
 
+static bool is_power_of_two(size_t n)
+{
+    return (n & (n - 1)) == 0;
+}
+
 /* Of a row of codes and of its scale bytes. */
 static size_t words_of(const bench_traffic *t, size_t cols)
 {
@@ -437,6 +446,10 @@ static bool fits(const bench_traffic *t, const traffic_variant *v, size_t cols)
 
     if (t->way == TRAFFIC_SUMS) {
         return words % in_turn == 0 && sf_words_of(t, cols) * in_turn >= words;
+    }
+    if (!is_power_of_two(cols)) {
+        return v->kind == TRAFFIC_RUN && t->way == TRAFFIC_FROM_CODES &&
+               t->layout == FP4_LAYOUT_LINEAR;
     }
     return v->kind != TRAFFIC_FOURS ||
            cols / (size_t)v->elements % (size_t)(v->threads * v->each / 4) == 0;
@@ -562,6 +575,10 @@ cudaError_t traffic_back_launch(const bench_traffic *t, const traffic_variant *v
     a.pieces = b->rows * in_row;
     a.row_log2 = log2_of(in_row);
     a.share_log2 = log2_of((size_t)(t->block / v->elements));
+    if (!is_power_of_two((size_t)t->block)) {
+        a.elements = (uint32_t)v->elements;
+        a.block = fp4_divisor_of((uint32_t)t->block);
+    }
     a.sf_cols = (uint32_t)(b->cols / (size_t)t->block);
     a.layout = t->layout;
     if (v->kind == TRAFFIC_FOURS) {
