@@ -131,12 +131,13 @@ KERNEL store_by_four(const float *x, uint32_t count, uint8_t *y)
 }
 
 /* Codes as integers, and in the units of the target. */
-KERNEL integers(const uint32_t *q, uint32_t *dots, float *sumsq)
+KERNEL integers(const uint32_t *q, const uint8_t *sf, uint32_t *dots, float sumsq[2])
 {
     const fp4_u32x2 u8 = fp4_e2m1x8_to_u8x8(q[thread()], fp4_e2m1_u8_table());
 
     dots[thread()] = fp4_ptx_dot_u8s8(u8.v[0], q[0], fp4_ptx_dot_u8u8(u8.v[1], q[1], 0));
-    *sumsq = fp4_mul_rn(fp4_sumsq_x8(fp4_e2m1x8_to_units(q[2]), 0.0f), fp4_e2m1_unit());
+    sumsq[0] = fp4_mul_rn(fp4_sumsq_x8(fp4_e2m1x8_to_units(q[2]), 0.0f), fp4_e2m1_unit());
+    sumsq[1] = fp4_sumsq_x8(fp4_e2m1x8_times_e4m3_to_units(q[3], sf[0]), 0.0f);
 }
 
 KERNEL of_grid(const float *x, uint32_t *workspace, float *max)

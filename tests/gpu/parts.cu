@@ -1243,6 +1243,12 @@ static __global__ void dequantize_kernel(parts_dequantizer how, const uint32_t *
         put_fragment(out, i, fp4_e4m3x8_dequantize(codes, fp4_e8m0_to_f32(sf[i])));
         return;
     }
+    case DEQUANTIZE_NVFP4_UNITS_X8:
+        put_fragment(
+            out, i,
+            fp4_scale_x8(fp4_scale_x8(fp4_e2m1x8_times_e4m3_to_units(q[i], sf[i]), fp4_e2m1_unit()),
+                         dec));
+        return;
     case DEQUANTIZE_NVFP4_X8:
         factors = fp4_nvfp4_dec(sf[i], dec, FP4_CODE_FIRST);
         break;

@@ -86,6 +86,7 @@ typedef enum parts_dequantizer {
     DEQUANTIZE_MXFP8,                 /* 32 */
     DEQUANTIZE_MXFP8_X16,             /* 16 */
     DEQUANTIZE_MXFP8_X8,              /* 8 */
+    DEQUANTIZE_NVFP4_UNITS_X8,        /* 8, by fp4_e2m1x8_times_e4m3_to_units */
     DEQUANTIZE_E2M1_X8,               /* 8, by global_dec alone */
     PARTS_DEQUANTIZERS
 } parts_dequantizer;

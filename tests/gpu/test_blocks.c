@@ -964,6 +964,7 @@ static const dequantizer dequantizers[] = {
     {DEQUANTIZE_NVFP4_X8, FP4_NVFP4, 8, FP4_CODE_FIRST, 1, 1, "e2m1x8_dequantize, nvfp4_dec"},
     {DEQUANTIZE_NVFP4_SCALES_FIRST_X8, FP4_NVFP4, 8, FP4_SCALES_FIRST, 1, 1,
      "e2m1x8_dequantize, nvfp4_dec, scales first"},
+    {DEQUANTIZE_NVFP4_UNITS_X8, FP4_NVFP4, 8, FP4_CODE_FIRST, 1, 1, "e2m1x8_times_e4m3_to_units"},
     {DEQUANTIZE_MXFP4, FP4_MXFP4, 32, FP4_CODE_FIRST, 0, 1, "mxfp4_dequantize"},
     {DEQUANTIZE_MXFP4_X16, FP4_MXFP4, 16, FP4_CODE_FIRST, 0, 1, "mxfp4_dequantize_x16"},
     {DEQUANTIZE_MXFP4_X8, FP4_MXFP4, 8, FP4_CODE_FIRST, 0, 1, "e2m1x8_dequantize, mxfp4_dec"},

@@ -249,23 +249,23 @@ FP4_D float fp4_e2m1_unit(void)
     return FP4_ARCH_CVT_E2M1 ? 1.0f : 16384.0f; /* 2^14 */
 }
 
-/**
- * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit(), for callers that multiply by
- * something else anyway.
+/*
+ * Eight e2m1 codes to halves in units of fp4_e2m1_unit(), two a word: elements 0 and 1, 2 and 3,
+ * ..., or, without the instruction, 0 and 2, 1 and 3, 4 and 6, 5 and 7.
  *
- * Without the instruction: a code at bits 3..1 and its sign at bit 7 of the top byte of a half is
- * that value times 2^-14, code 1 as a subnormal, which halves always have. The bytes of `even` and
- * of `odd` are such top bytes.
+ * Without it: a code at bits 3..1 and its sign at bit 7 of the top byte of a half is that value
+ * times 2^-14, code 1 as a subnormal, which halves always have. The bytes of `even` and of `odd`
+ * are such top bytes.
  */
-FP4_D fp4_f32x8 fp4_e2m1x8_to_units(uint32_t q)
+FP4_D fp4_u32x4 fp4_e2m1x8_to_halves_(uint32_t q)
 {
-    fp4_f32x8 x;
+    fp4_u32x4 h;
     int i;
 
 #if FP4_ARCH_CVT_E2M1
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        fp4_f16x2_to_f32x2(fp4_ptx_e2m1x2_to_f16x2(q >> (8 * i)), &x.v[2 * i], &x.v[2 * i + 1]);
+        h.v[i] = fp4_ptx_e2m1x2_to_f16x2(q >> (8 * i));
     }
 #else
     const uint32_t even = fp4_ptx_pick_bits(0x80808080u, q << 4, q << 1) & 0x8e8e8e8eu;
@@ -274,24 +274,71 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_units(uint32_t q)
 #pragma unroll
     for (i = 0; i < 2; i++) {
         const uint32_t two_bytes = i == 0 ? 0x1404u : 0x3424u; /* each above a zero */
-        fp4_f16x2_to_f32x2(fp4_ptx_bytes(even, 0, two_bytes), &x.v[4 * i], &x.v[4 * i + 2]);
-        fp4_f16x2_to_f32x2(fp4_ptx_bytes(odd, 0, two_bytes), &x.v[4 * i + 1], &x.v[4 * i + 3]);
+        h.v[2 * i] = fp4_ptx_bytes(even, 0, two_bytes);
+        h.v[2 * i + 1] = fp4_ptx_bytes(odd, 0, two_bytes);
     }
 #endif
+    return h;
+}
+
+/* Such halves to floats. */
+FP4_D fp4_f32x8 fp4_halves_to_f32x8_(fp4_u32x4 h)
+{
+    const int apart = FP4_ARCH_CVT_E2M1 ? 1 : 2;
+    fp4_f32x8 x;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        const int low = apart == 1 ? 2 * i : i / 2 * 4 + i % 2;
+        fp4_f16x2_to_f32x2(h.v[i], &x.v[low], &x.v[low + apart]);
+    }
     return x;
+}
+
+/* Times a half, both of `by`. */
+FP4_D fp4_u32x4 fp4_scale_halves_(fp4_u32x4 h, uint32_t by)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        h.v[i] = fp4_ptx_mul_f16x2(h.v[i], by);
+    }
+    return h;
+}
+
+/**
+ * Eight e2m1 codes to eight floats, in units of fp4_e2m1_unit(), for callers that multiply by
+ * something else anyway.
+ */
+FP4_D fp4_f32x8 fp4_e2m1x8_to_units(uint32_t q)
+{
+    return fp4_halves_to_f32x8_(fp4_e2m1x8_to_halves_(q));
 }
 
 /** Eight e2m1 codes, element i in bits [4i, 4i+4), to eight floats. Exact. */
 FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
 {
-    fp4_f32x8 x = fp4_e2m1x8_to_units(q);
-    int i;
+    const fp4_u32x4 h = fp4_e2m1x8_to_halves_(q);
 
-#pragma unroll
-    for (i = 0; i < 8 && !FP4_ARCH_CVT_E2M1; i++) {
-        x.v[i] = fp4_mul_rn(x.v[i], fp4_e2m1_unit());
-    }
-    return x;
+    return fp4_halves_to_f32x8_(FP4_ARCH_CVT_E2M1 ? h
+                                                  : fp4_scale_halves_(h, 0x74007400u)); /* 2^14 */
+}
+
+/**
+ * Eight e2m1 codes times one e4m3 scale to eight floats, in units of fp4_e2m1_unit(). Exact: these
+ * products are multiples of 1/2 * 2^-9 up to 6 * 448, and so, in units of 2^14 too, are halves: of
+ * 2^-24 and below 1 there.
+ */
+FP4_D fp4_f32x8 fp4_e2m1x8_times_e4m3_to_units(uint32_t q, uint8_t sf)
+{
+#if FP4_ARCH_CVT_E4M3
+    const uint32_t by = fp4_ptx_e4m3x2_to_f16x2((uint16_t)(sf * 0x101u));
+#else
+    const uint32_t by = fp4_ptx_f32_to_f16(fp4_e4m3_to_f32(sf)) * 0x10001u;
+#endif
+    return fp4_halves_to_f32x8_(fp4_scale_halves_(fp4_e2m1x8_to_halves_(q), by));
 }
 
 /** What fp4_e2m1x8_to_u8x8 makes of a code that is 0. */

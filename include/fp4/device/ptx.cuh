@@ -154,6 +154,14 @@ FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
 #endif
 }
 
+/** The products of the lower and of the upper halves, subnormals and all. */
+FP4_D uint32_t fp4_ptx_mul_f16x2(uint32_t a, uint32_t b)
+{
+    uint32_t d;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
 /** The larger of the lower halves and of the upper halves: one instruction from sm_90 on. */
 FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
 {

@@ -102,6 +102,13 @@ FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
     x[1] = fp4_mul_rn(x[1], b);
 }
 
+FP4_D uint32_t fp4_ptx_mul_f16x2(uint32_t a, uint32_t b)
+{
+    const float low = fp4_f16_to_f32((uint16_t)a) * fp4_f16_to_f32((uint16_t)b); /* exact */
+    const float high = fp4_f16_to_f32((uint16_t)(a >> 16)) * fp4_f16_to_f32((uint16_t)(b >> 16));
+    return fp4_f32_to_f16(low) | (uint32_t)fp4_f32_to_f16(high) << 16;
+}
+
 FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)
 {
     return fp4_max_u32(a & 0xffffu, b & 0xffffu) | fp4_max_u32(a >> 16, b >> 16) << 16;
