@@ -58,7 +58,8 @@ enum {
     BLOCK = JOIN(BLOCK_, FORMAT, ),
     IS_NVFP4 = JOIN(IS_NVFP4_, FORMAT, ),
     THREADS = 128,
-    EACH = 4 /* rows a thread: what a word of 16 scale bytes has, and loads in flight */
+    EACH = 4,       /* rows a thread: what a word of 16 scale bytes has, and loads in flight */
+    BLOCKS_EACH = 2 /* pieces a thread, of blocks of any length */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -238,6 +239,122 @@ static __device__ float blocks_scale_of(const blocks_args &a, uint32_t bits)
                                       : fp4_e8m0_to_f32((uint8_t)bits);
 }
 
+/*
+ * How the products of a launch are made:
+ *
+ *     (code * sf) * dec    of e4m3 scales: code * sf of halves, two at a time and exact, in units
+ *                          (cvt.cuh); dec in units too, a power of two times dec, which is exact
+ *                          below 2^114. So their product is that of code * sf and dec, rounded
+ *                          once: the same float, subnormal, infinite or NaN though it be.
+ *                          Other scales, and a dec from 2^114 on: two products of floats, each
+ *                          rounded; one where dec is 1, which would change nothing.
+ *     code * (sf * dec)    one product of floats
+ */
+typedef struct blocks_way {
+    int scales_first, in_halves, is_twice;
+    float dec, dec_units;
+} blocks_way;
+
+static __device__ blocks_way blocks_way_of(const blocks_args &a)
+{
+    blocks_way w;
+
+    w.dec = scale_at(&a.global, 0, 0);
+    w.dec_units = fp4_mul_rn(w.dec, fp4_e2m1_unit());
+    w.scales_first = a.association == FP4_SCALES_FIRST;
+    w.in_halves = a.sf_type == BLOCKS_E4M3 && !w.scales_first && fp4_ptx_abs(w.dec) < 0x1p+114f;
+    w.is_twice = !w.scales_first && w.dec != 1.0f;
+    return w;
+}
+
+/* What the codes of a block are multiplied by first. */
+static __device__ float blocks_factor(const blocks_args &a, const blocks_way &w, uint32_t bits)
+{
+    const float scale = blocks_scale_of(a, bits);
+    return w.scales_first ? fp4_mul_rn(scale, w.dec) : scale;
+}
+
+/* A piece as it is in memory: the scale of its first `left` elements, and that of the others. */
+typedef struct blocks_piece {
+    uint32_t codes, left, scale, next;
+} blocks_piece;
+
+static __device__ __forceinline__ fp4_f32x8 decode_piece(const blocks_args &a, const blocks_way &w,
+                                                         const blocks_piece &p, const int has_two)
+{
+    fp4_f32x8 x;
+
+    if (!has_two && w.in_halves) {
+        return fp4_scale_x8(fp4_e2m1x8_times_e4m3_to_units(p.codes, (uint8_t)p.scale), w.dec_units);
+    }
+    x = fp4_e2m1x8_to_f32x8(p.codes);
+    const float factor = blocks_factor(a, w, p.scale);
+    if (has_two) {
+        const float others = blocks_factor(a, w, p.next);
+#pragma unroll
+        for (uint32_t i = 0; i < PIECE; i++) {
+            x.v[i] = fp4_mul_rn(x.v[i], i < p.left ? factor : others);
+        }
+    } else {
+        x = fp4_scale_x8(x, factor);
+    }
+    return w.is_twice ? fp4_scale_x8(x, w.dec) : x;
+}
+
+/* What the host knows of the length of blocks: its logarithm, or 64; the length as far as a CTA has
+   to know it, and a divisor. Whether pieces have elements of more than one. */
+enum { LONG_BLOCK = 1 << 30 };
+typedef struct blocks_cut {
+    uint32_t log2, block;
+    fp4_divisor by;
+    int has_two;
+} blocks_cut;
+
+/* A thread's two pieces from element `first` on, as far apart as the CTA has threads. Both are
+   there. y is marked as written once: where it is large, nobody will find it in the cache. */
+static __device__ __forceinline__ void dequantize_pieces(const blocks_args &a, const blocks_cut &c,
+                                                         size_t first, const int has_two)
+{
+    const uint32_t apart = THREADS * PIECE;
+    const size_t from = c.log2 < 64 ? first >> c.log2 : first / a.block;
+    const size_t behind = (from + 1) * a.block - first; /* what the first piece's block still has */
+    const uint32_t in = c.block - (behind < c.block ? (uint32_t)behind : c.block);
+    const uint8_t *q = a.q + first / 2, *sf = (const uint8_t *)a.sf;
+    uint8_t *y = (uint8_t *)a.y + first * ELEMENT;
+    blocks_piece p[BLOCKS_EACH];
+    uint32_t at[BLOCKS_EACH]; /* blocks behind `from` */
+
+#pragma unroll
+    for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
+        p[j].codes = PIECE == 8 ? *(const uint32_t *)(q + j * (apart / 2))
+                                : *(const uint16_t *)(q + j * (apart / 2));
+        at[j] = fp4_divide(in + j * apart, c.by);
+        p[j].left = (at[j] + 1) * c.block - (in + j * apart);
+    }
+    if (a.sf_type == BLOCKS_F32) {
+        const uint32_t *here = (const uint32_t *)sf + from;
+#pragma unroll
+        for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
+            p[j].scale = here[at[j]];
+            p[j].next = has_two && p[j].left < PIECE ? here[at[j] + 1] : 0;
+        }
+    } else {
+        const uint8_t *here = sf + from;
+#pragma unroll
+        for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
+            p[j].scale = here[at[j]];
+            p[j].next = has_two && p[j].left < PIECE ? here[at[j] + 1] : 0;
+        }
+    }
+    const blocks_way w = blocks_way_of(a);
+    fp4_pdl_trigger();
+#pragma unroll
+    for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
+        const fp4_u32x4 v = NARROW(decode_piece(a, w, p[j], has_two));
+        fp4_ptx_store16_cs(y + j * (apart * ELEMENT), v.v[0], v.v[1], v.v[2], v.v[3]);
+    }
+}
+
 /* The codes of a piece, of which `here` are there: n is even, so that is whole bytes. */
 static __device__ uint32_t load_some_codes(const uint8_t *q, uint32_t here)
 {
@@ -246,6 +363,7 @@ static __device__ uint32_t load_some_codes(const uint8_t *q, uint32_t here)
     if (here == PIECE) {
         return PIECE == 8 ? *(const uint32_t *)q : *(const uint16_t *)q;
     }
+#pragma unroll 1
     for (uint32_t i = 0; 2 * i < here; i++) {
         v |= (uint32_t)q[i] << 8 * i;
     }
@@ -268,85 +386,46 @@ static __device__ void store_some(uint8_t *y, fp4_u32x4 w, uint32_t here)
     }
 }
 
-/* What the host knows of the length of blocks: its logarithm, or 64; a divisor, for lengths below
-   LONG_BLOCK. */
-enum { LONG_BLOCK = 1 << 30 };
-typedef struct blocks_cut {
-    uint32_t log2;
-    fp4_divisor by;
-} blocks_cut;
-
-/* A thread's piece as it is in memory: how many of its elements are there; its block `at`, of which
-   `left` elements are there from this one on. */
-typedef struct blocks_piece {
-    uint32_t here, codes, scale;
-    size_t at, left;
-} blocks_piece;
-
-/* The piece at element `first` of a, which is element `in` of blocks from block `from` on. */
-static __device__ __forceinline__ blocks_piece load_blocks_piece(const blocks_args &a,
-                                                                 const blocks_cut &c, size_t first,
-                                                                 size_t from, size_t in)
+/* The same of pieces with any number of blocks, and where they end, one by one. */
+static __device__ __forceinline__ void dequantize_some(const blocks_args &a, size_t first)
 {
-    const uint32_t blocks = a.block < LONG_BLOCK ? fp4_divide((uint32_t)in, c.by) : in >= a.block;
-    blocks_piece p = {};
+    const blocks_way w = blocks_way_of(a);
 
-    if (first < a.n) {
-        p.here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
-        p.codes = load_some_codes(a.q + first / 2, p.here);
-        p.at = from + blocks;
-        p.left = (blocks + 1) * a.block - in;
-        p.scale = blocks_scale_bits(a, p.at);
-    }
-    return p;
-}
-
-static __device__ __forceinline__ void store_blocks_piece(const blocks_args &a, size_t first,
-                                                          blocks_piece p, float dec)
-{
-    const int scales_first = a.association == FP4_SCALES_FIRST;
-    fp4_f32x8 x = fp4_e2m1x8_to_f32x8(p.codes);
-    float scale = blocks_scale_of(a, p.scale);
-
-    if (p.left >= p.here) { /* all in one block */
-        x = fp4_scale_x8(scales_first ? x : fp4_scale_x8(x, scale),
-                         scales_first ? fp4_mul_rn(scale, dec) : dec);
-    } else {
+    fp4_pdl_trigger();
+#pragma unroll 1
+    for (uint32_t j = 0; j < BLOCKS_EACH && first < a.n; j++) {
+        const uint32_t here = a.n - first < PIECE ? (uint32_t)(a.n - first) : PIECE;
+        fp4_f32x8 x = fp4_e2m1x8_to_f32x8(load_some_codes(a.q + first / 2, here));
+        size_t at = first / a.block, left = (at + 1) * a.block - first;
+        float factor = blocks_factor(a, w, blocks_scale_bits(a, at));
 #pragma unroll
         for (uint32_t i = 0; i < PIECE; i++) {
-            if (p.left == i && i < p.here) {
-                scale = blocks_scale_of(a, blocks_scale_bits(a, ++p.at));
-                p.left += a.block;
+            if (left == i && i < here) {
+                factor = blocks_factor(a, w, blocks_scale_bits(a, ++at));
+                left += a.block;
             }
-            x.v[i] = fp4_mul_rn(scales_first ? x.v[i] : fp4_mul_rn(x.v[i], scale),
-                                scales_first ? fp4_mul_rn(scale, dec) : dec);
+            x.v[i] = fp4_mul_rn(x.v[i], factor);
         }
+        x = w.is_twice ? fp4_scale_x8(x, w.dec) : x;
+        store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), here);
+        first += THREADS * PIECE;
     }
-    store_some((uint8_t *)a.y + first * ELEMENT, NARROW(x), p.here);
 }
 
-/* Blocks of any length: four pieces a thread, wherever in their blocks they are, as far apart as
-   the CTA has threads. */
+/* Blocks of any length. */
 static __global__ void __launch_bounds__(THREADS)
     dequantize_any(const blocks_args a, const blocks_cut c)
 {
-    const size_t first = ((size_t)blockIdx.x * EACH * THREADS + threadIdx.x) * PIECE;
-    const size_t from = c.log2 < 64 ? first >> c.log2 : first / a.block;
-    const size_t in = first - from * a.block, apart = (size_t)THREADS * PIECE;
-    blocks_piece p[EACH];
+    const size_t in_cta = BLOCKS_EACH * THREADS * PIECE, cta = blockIdx.x * in_cta;
+    const size_t first = cta + threadIdx.x * PIECE;
 
     fp4_pdl_wait();
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        p[j] = load_blocks_piece(a, c, first + j * apart, from, in + j * apart);
-    }
-    const float dec = scale_at(&a.global, 0, 0);
-    fp4_pdl_trigger();
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        if (p[j].here != 0) {
-            store_blocks_piece(a, first + j * apart, p[j], dec);
-        }
+    if (a.block < PIECE || a.n - cta < in_cta) {
+        dequantize_some(a, first);
+    } else if (c.has_two) {
+        dequantize_pieces(a, c, first, 1);
+    } else {
+        dequantize_pieces(a, c, first, 0);
     }
 }
 
@@ -467,8 +546,10 @@ static cudaError_t dequantize_blocks(const blocks_args *a, int pdl, cudaStream_t
     while (c.log2 < 64 && (size_t)1 << c.log2 != a->block) {
         c.log2++;
     }
-    c.by = fp4_divisor_of(a->block < LONG_BLOCK ? (uint32_t)a->block : 1);
-    return launch((const void *)dequantize_any, a->n / (EACH * PIECE * THREADS) + 1, THREADS,
+    c.block = a->block < LONG_BLOCK ? (uint32_t)a->block : (uint32_t)LONG_BLOCK;
+    c.by = fp4_divisor_of(c.block);
+    c.has_two = a->block % PIECE != 0;
+    return launch((const void *)dequantize_any, a->n / (BLOCKS_EACH * PIECE * THREADS) + 1, THREADS,
                   arguments, pdl, stream);
 }
 

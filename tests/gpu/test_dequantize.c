@@ -312,7 +312,7 @@ static void run_blocks(const blocks_case *b, uint64_t *state)
 static const size_t block_counts[] = {1, 2, 3, 5, 8, 17, 100, 513, 1025};
 
 /* n itself is the length where it stands for 0. */
-static const size_t lengths[] = {1, 2, 3, 5, 7, 8, 16, 24, 32, 100, 0};
+static const size_t lengths[] = {1, 2, 3, 5, 7, 8, 12, 16, 24, 32, 100, 0};
 
 static void run_all_blocks(fp4_dtype dtype)
 {
@@ -339,7 +339,7 @@ static void run_all_blocks(fp4_dtype dtype)
                 b.y_shift = host_below(&state, 4);
                 b.q_shift = host_below(&state, 4);
                 b.sf_shift = host_below(&state, 4);
-                if (!gpu_is_reduced() || b.n < 6000) {
+                if (!gpu_is_reduced() || b.n < 13000) {
                     run_blocks(&b, &state);
                 }
             }
@@ -360,6 +360,33 @@ GPU_TEST(dequantize_blocks, to_f16)
 GPU_TEST(dequantize_blocks, to_bf16)
 {
     run_all_blocks(FP4_BF16);
+}
+
+/* Numbers about those from which a kernel multiplies in another way, and where products overflow or
+   underflow, with every sort of scale, pieces of one block, of two and of more. */
+GPU_TEST(dequantize_blocks, of_any_global)
+{
+    static const float decs[] = {1.0f,        0x1.fffffep-1f, 0x1.000002p0f, 0x1.fffffep113f,
+                                 0x1p114f,    0x1.8p120f,     FP4_F32_MAX,   0x1p-149f,
+                                 0x1.8p-127f, 0x1.4p-120f,    0.0f,          0.3f};
+    static const size_t blocks[] = {16, 12, 3};
+    uint64_t state = 95;
+
+    for (size_t u = 0; u < BACK_UNITS; u++) {
+        for (size_t i = 0; i < 12 * 3 * 3 * 2 && back_units[u].format == FP4_NVFP4; i++) {
+            blocks_case b;
+            memset(&b, 0, sizeof b);
+            b.unit = &back_units[u];
+            b.block = blocks[i / 12 % 3];
+            b.n = 5120 / (2 * b.block) * 2 * b.block;
+            b.sf_type = (fp4_sf_type)(i / 36 % 3);
+            b.association = (fp4_association)(i / 108);
+            b.on_device = (int)(i % 2);
+            b.is_dec = 1;
+            b.scale = decs[i % 12];
+            run_blocks(&b, &state);
+        }
+    }
 }
 
 /* A matrix of blocks of 16 is that, by either launcher. */

@@ -137,9 +137,13 @@ plant scale_of_another_column san $back 's/8 \* (sf_col % 4)/8 * (sf_col % 2)/' 
     dequantize-nvfp4-f32 'dequantize/nvfp4' 'NVFP4 128x4'
 plant scale_of_the_first_row san $back 's/j > 0 && a.global.row_step != 0/j > 4/' \
     dequantize-nvfp4_32-bf16 'dequantize/nvfp4_32' 'NVFP4_32' 'global all'
-plant other_association san $back 's/scales_first ? x.v\[i\] :/!scales_first ? x.v[i] :/' \
+plant other_association san $back 's/w.scales_first ? fp4_mul_rn/!w.scales_first ? fp4_mul_rn/' \
     dequantize-nvfp4-f32 'dequantize_blocks/to_f32' 'scales first'
-plant block_one_late san $back 's/p.left == i \&\& i < p.here/p.left == i + 1 \&\& i < p.here/' \
+plant second_block_left_out san $back 's/i < p.left ? factor : others/factor/' \
+    dequantize-nvfp4-bf16 'dequantize_blocks/of_any_global' 'codes to bf16, blocks of 12'
+plant dec_of_any_size san $back 's/fp4_ptx_abs(w.dec) < 0x1p+114f/1/' \
+    dequantize-nvfp4-f32 'dequantize_blocks/of_any_global' 'blocks of 16, scales e4m3, code first'
+plant block_one_late san $back 's/left == i \&\& i < here/left == i + 1 \&\& i < here/' \
     dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_bits'
 plant codes_past_the_end san $back 's/2 \* i < here/2 * i <= here/' \
     dequantize-mxfp8-f16 'dequantize_blocks/to_f16' 'heap-buffer-overflow' 'load_some_codes'
