@@ -12,10 +12,10 @@
  * residual, or the mean to subtract, the elements as they are in memory. RMSNorm's factor, 1/rms,
  * is common to the row: it is not multiplied into the elements, but into the factor by which a
  * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many
- * rows in a tiled layout, which has those of other rows beside them, a CTA takes four such rows, one
- * after the other, and stores 16. Rows of more than 16384 columns are read again, from the cache; of
- * short rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not
- * where `rounded` is asked for: one kernel takes them all.)
+ * rows in a tiled layout, which has those of other rows beside them, a CTA takes four such rows,
+ * one after the other, and stores 16. Rows of more than 16384 columns are read again, from the
+ * cache; of short rows a warp takes four at a time; where there are few rows, a thread has one
+ * piece. (Not where `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -501,8 +501,8 @@ static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c
     }
 }
 
-/* The four rows that are the CTA's. smem: twice that of a sum, which they take in turns, so
-   that there is a barrier between one's use and the next. */
+/* The four rows that are the CTA's. smem: twice that of a sum, which they take in turns, so that
+   there is a barrier between one's use and the next. */
 static __device__ __forceinline__ void norm_four(const norm_args &a, const kind c, float *smem)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];

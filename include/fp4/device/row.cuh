@@ -143,10 +143,10 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
 /* ------------------------------------------------------------ rows with neighbouring scale bytes */
 
 /*
- * A tiled layout has four scale bytes of a row side by side, and beside them those of other rows: in
- * 128x4 of rows 32 apart, in 8x4 of the next. A CTA that takes four such rows, one after the other,
- * and keeps their words in shared memory stores 16 bytes where one of a single row stores 4 of each
- * 32 that memory moves.
+ * A tiled layout has four scale bytes of a row side by side, and beside them those of other rows:
+ * in 128x4 of rows 32 apart, in 8x4 of the next. A CTA that takes four such rows, one after the
+ * other, and keeps their words in shared memory stores 16 bytes where one of a single row stores 4
+ * of each 32 that memory moves.
  *
  *     for each of the four: keep_sf of all turns;  barrier;  store_four
  */
