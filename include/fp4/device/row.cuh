@@ -140,7 +140,7 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
     }
 }
 
-/* ------------------------------------------------------------ rows with neighbouring scale bytes */
+/* ----------------------------------------------------------- rows with neighbouring scale bytes */
 
 /*
  * A tiled layout has four scale bytes of a row side by side, and beside them those of other rows:
