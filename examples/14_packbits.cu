@@ -20,8 +20,8 @@
 
 /* Sizes at which the launcher changes its mind, and which are a matter of speed. */
 #if !defined(PART)
-#define PART 4096        /* segments and bytes of bits that are worth a CTA */
-#define CHUNK_ITEMS 1024 /* a multiple of THREADS */
+#define PART 4096       /* segments and bytes of bits that are worth a CTA */
+#define CHUNK_ITEMS 128 /* a multiple of 32 */
 #endif
 #if !defined(ENOUGH)
 #define ENOUGH 512 /* CTAs, a power of two; more have nothing to add but their start */
@@ -29,10 +29,14 @@
 
 enum {
     THREADS = 256,
+    WARPS_LOG2 = 3,
+    WARPS = THREADS / 32,
     EACH = 2,            /* pieces of 32 bytes of x a thread */
-    CHUNK = CHUNK_ITEMS, /* segments whose places are known at a time */
-    TILE = 2040,         /* bytes of bits made at a time, eight a thread: of no more bytes of x,
-                            wherever they begin, than what threads load at a time */
+    CHUNK = CHUNK_ITEMS, /* segments whose places a warp knows at a time */
+    MINE = CHUNK / 32,   /* of which a lane has so many */
+    WINDOW = 248,        /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
+                            of x, wherever they begin, than its lanes load at a time */
+    TASKS = 512,         /* the most into which counting is cut; a multiple of THREADS */
     RESIDENT = 4         /* CTAs of a multiprocessor: so few that nothing spills */
 };
 
@@ -83,13 +87,15 @@ typedef struct segment_packbits_args {
 typedef struct packbits_job {
     segment_packbits_args a;
     size_t items;
-    size_t chunks;      /* CHUNK items each, but the last */
-    uint32_t ctas_log2; /* dividing 64-bit numbers by others takes registers that are not there */
+    size_t chunks;       /* CHUNK items each, but the last */
+    size_t each;         /* chunks that are counted at a time, */
+    uint32_t tasks;      /* and how many times that is; 0 where there is one chunk */
+    uint32_t parts_log2; /* dividing 64-bit numbers by others takes registers that are not there */
 } packbits_job;
 
-/* Words of the workspace: what has been given away, what has come back, how many CTAs are at their
-   end; and for each chunk and the end two of a 64-bit number. */
-enum { TICKETS, COUNTED, FINISHED, PLACES = 4 };
+/* Words of the workspace: what has been given away, how many CTAs know all counts; for each task
+   and then for each chunk two of a 64-bit number. */
+enum { TICKETS, FINISHED, PLACES = 4 };
 
 /* ------------------------------------------------------------------------------ bits */
 
@@ -249,32 +255,26 @@ static __global__ void __launch_bounds__(THREADS) pack_shifted(const packbits_ar
 
 /* ------------------------------------------------------------------------------ segments */
 
-/* A tile, in the coordinates of its share. */
-typedef struct packbits_plan {
-    uint32_t low, high;      /* its first byte, and behind its last */
-    uint32_t segment, after; /* at or in front of that of the first, and behind that of the last */
-    uint32_t bits, end;      /* the first of its bits, aligned to 32, and behind the last */
-    size_t x;                /* where their bytes of x begin; wraps where that is in front of x */
-    int is_inside;           /* of x are also those that only fill the last 32 */
-} packbits_plan;
+/* What the lanes of a warp know: of their share of a chunk, where its segments begin, cut where it
+   is: bytes, from the aligned eight on in which it begins; bits, from the aligned 32 of x on in
+   which its first one is. */
+typedef struct packbits_warp {
+    size_t cut[2];
+    fp4_u32x2 place[CHUNK + 32];     /* byte and bit; the last 32: the end */
+    uint32_t bits[2][EACH * 32 + 2]; /* of x, little; two more may be read */
+} packbits_warp;
 
-enum { PLANS = 4 }; /* what is made, what is on its way, what comes then; a power of two */
+typedef struct packbits_cta {
+    packbits_warp warps[WARPS];
+    size_t tasks[TASKS + 1]; /* how many bytes those in front of it make */
+    size_t sums[WARPS];
+    uint32_t found;
+} packbits_cta;
 
-/* What all threads of a CTA know: of a chunk, where its items begin in x, and in what its segments
-   make; of the CTA's work; of its share of a chunk, which is the work that it has there; and of
-   tiles. */
-typedef struct packbits_chunk {
-    size_t start[CHUNK + 1], at[CHUNK + 1];
-    size_t number, before; /* of the chunk, and how many bytes those in front of it make */
-    size_t unit, end_unit; /* where the work of the CTA begins and ends */
-    /* where the share's segments begin, cut where it is: bytes, from the aligned eight on in which
-       it begins; bits, from the aligned 32 of x on in which its first one is */
-    uint32_t byte[CHUNK + 1], bit[CHUNK + 1];
-    packbits_plan plans[PLANS];
-    uint32_t bits[2][THREADS * EACH + 2]; /* of tiles' bytes of x, little; two more may be read */
-    size_t sums[THREADS / 32];
-    uint32_t found, is_decreasing;
-} packbits_chunk;
+static __device__ __forceinline__ uint32_t lane_number(void)
+{
+    return threadIdx.x % 32;
+}
 
 static __device__ void add_error(const packbits_job &job, fp4_packbits_error error)
 {
@@ -283,46 +283,44 @@ static __device__ void add_error(const packbits_job &job, fp4_packbits_error err
     }
 }
 
-/* Where an item begins in x. */
-static __device__ __forceinline__ size_t item_start(const packbits_job &job, size_t i, int *is_bad)
-{
-    const size_t at = i < job.a.segments ? i : job.a.segments, n = job.a.n;
-    const long long start = job.a.index_bytes == 4 ? ((const int32_t *)job.a.indptr)[at]
-                                                   : ((const long long *)job.a.indptr)[at];
-
-    *is_bad |= start < 0 || (size_t)start > n;
-    return start < 0 ? 0 : (size_t)start > n ? n : (size_t)start;
-}
-
-static __device__ size_t lane_xor(size_t x, int lanes)
+static __device__ __forceinline__ size_t lane_xor(size_t x, int lanes)
 {
     const uint32_t low = fp4_ptx_shuffle_xor_u32(0xffffffffu, (uint32_t)x, lanes);
     return low | (size_t)fp4_ptx_shuffle_xor_u32(0xffffffffu, (uint32_t)(x >> 32), lanes) << 32;
 }
 
-static __device__ size_t of_lane(size_t x, int lane)
+static __device__ __forceinline__ size_t of_lane(size_t x, uint32_t lane)
 {
-    const uint32_t low = fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)x, lane);
-    return low | (size_t)fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)(x >> 32), lane) << 32;
+    const uint32_t low = fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)x, (int)lane);
+    return low | (size_t)fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)(x >> 32), (int)lane) << 32;
 }
 
-/* The sum of what the threads before this one have, and of what all have. All threads call. */
-static __device__ size_t sum_before(size_t x, size_t *all, size_t *sums)
+/* The sum of what the lanes before this one have; all: of all. */
+static __device__ __forceinline__ size_t lanes_before(size_t x, size_t *all)
 {
-    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     size_t before = 0;
 
     for (uint32_t lanes = 1; lanes < 32; lanes *= 2) { /* groups of so many know theirs */
         const size_t other = lane_xor(x, (int)lanes);
-        before += lane & lanes ? other : 0;
+        before += lane_number() & lanes ? other : 0;
         x += other;
     }
-    if (lane == 0) {
-        sums[warp] = x;
+    *all = x;
+    return before;
+}
+
+/* The same of threads. All of them call. */
+static __device__ size_t threads_before(size_t x, size_t *all, size_t *sums)
+{
+    const uint32_t warp = threadIdx.x / 32;
+    size_t before = lanes_before(x, all);
+
+    if (lane_number() == 0) {
+        sums[warp] = *all;
     }
     fp4_ptx_barrier();
     *all = 0;
-    for (uint32_t w = 0; w < THREADS / 32; w++) {
+    for (uint32_t w = 0; w < WARPS; w++) {
         before += w < warp ? sums[w] : 0;
         *all += sums[w];
     }
@@ -330,129 +328,64 @@ static __device__ size_t sum_before(size_t x, size_t *all, size_t *sums)
     return before;
 }
 
+/* ------------------------------------------------------------------------------ chunks */
+
 /* How many items a chunk has. */
-static __device__ uint32_t items_of(const packbits_job &job, size_t number)
+static __device__ __forceinline__ uint32_t items_of(const packbits_job &job, size_t number)
 {
     const size_t left = job.items - number * CHUNK;
     return left < CHUNK ? (uint32_t)left : CHUNK;
 }
 
-/* Fills c.start and c.at; returns c.at of the end. All threads call. */
-static __device__ size_t read_chunk(const packbits_job &job, size_t number, packbits_chunk &c)
+/* Where items lane, 32 + lane, ... of a chunk begin in x, or the items behind these; the end is
+   behind itself. */
+static __device__ __forceinline__ void load_starts(const packbits_job &job, size_t number,
+                                                   uint32_t behind, size_t start[MINE],
+                                                   int *is_bad)
 {
-    enum { MINE = CHUNK / THREADS };
-    const uint32_t items = items_of(job, number), first = threadIdx.x * MINE;
-    size_t bytes[MINE], starts[MINE], mine = 0, at, all;
-    int is_bad = 0, is_decreasing = 0;
+    const size_t left = job.a.segments - number * CHUNK, n = job.a.n;
+    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK, first = lane_number() + behind;
 
-    fp4_ptx_barrier(); /* nobody needs what was there */
+    if (job.a.index_bytes == 4) {
+        const int32_t *p = (const int32_t *)job.a.indptr + number * CHUNK;
 #pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) { /* all of them at a time */
-        const uint32_t i = threadIdx.x + j * THREADS;
-        starts[j] = item_start(job, number * CHUNK + (i < items ? i : items), &is_bad);
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = first + j * 32;
+            start[j] = (size_t)(long long)p[i < end ? i : end];
+        }
+    } else {
+        const long long *p = (const long long *)job.a.indptr + number * CHUNK;
+#pragma unroll
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = first + j * 32;
+            start[j] = (size_t)p[i < end ? i : end];
+        }
     }
 #pragma unroll
     for (uint32_t j = 0; j < MINE; j++) {
-        c.start[threadIdx.x + j * THREADS] = starts[j];
-    }
-    if (threadIdx.x == 0) {
-        c.is_decreasing = 0;
-        if (items == CHUNK) {
-            c.start[CHUNK] = item_start(job, number * CHUNK + CHUNK, &is_bad);
+        if (start[j] > n) {
+            *is_bad = 1;
+            start[j] = (long long)start[j] < 0 ? 0 : n;
         }
     }
-    fp4_ptx_barrier();
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        bytes[j] = 0;
-        if (first + j < items) {
-            const size_t start = c.start[first + j], end = c.start[first + j + 1];
-            bytes[j] = end > start ? fp4_packed_bytes(end - start) : 0;
-            is_decreasing |= end < start;
-        }
-        mine += bytes[j];
-    }
-    at = sum_before(mine, &all, c.sums);
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        if (first + j < items) {
-            c.at[first + j] = at;
-            at += bytes[j];
-        }
-    }
-    if (threadIdx.x == 0) {
-        c.at[items] = all;
-    }
-    if (is_decreasing) {
-        fp4_ptx_atomic_exchange(&c.is_decreasing, 1);
-    }
-    if (is_bad || is_decreasing) {
-        add_error(job, FP4_PACKBITS_INDPTR);
-    }
-    fp4_ptx_barrier();
-    return all;
 }
 
-/* What a chunk has in the workspace: first how many bytes it makes, then how many all those before
-   it do. By exchanges, since others read it in the same launch. */
-static __device__ void set_bytes(const packbits_job &job, size_t number, size_t bytes)
+static __device__ __forceinline__ size_t bytes_between(size_t start, size_t end)
 {
-    uint32_t *words = job.a.workspace + PLACES + 2 * number;
-
-    fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes);
-    fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 32));
-}
-
-static __device__ __forceinline__ size_t bytes_of(const packbits_job &job, size_t number)
-{
-    return ((const size_t *)(job.a.workspace + PLACES))[number];
-}
-
-/* From the bytes of each chunk to those before it; behind the last one, of all. By one CTA. */
-static __device__ void sum_chunks(const packbits_job &job, packbits_chunk &c)
-{
-    const size_t mine = (job.chunks + THREADS - 1) / THREADS, first = threadIdx.x * mine;
-    const size_t end = first + mine < job.chunks ? first + mine : job.chunks;
-    size_t bytes = 0, at, all;
-
-#pragma unroll 8
-    for (size_t i = first; i < end; i++) {
-        bytes += bytes_of(job, i);
-    }
-    at = sum_before(bytes, &all, c.sums);
-#pragma unroll 8
-    for (size_t i = first; i < end; i++) {
-        bytes = bytes_of(job, i);
-        set_bytes(job, i, at);
-        at += bytes;
-    }
-    if (threadIdx.x == 0) {
-        set_bytes(job, job.chunks, all);
-    }
-    fp4_ptx_fence();
-    fp4_ptx_barrier();
+    return end > start ? (end - start + 7) / 8 : 0;
 }
 
 /* How many bytes a chunk makes; a warp calls. */
 static __device__ size_t count_chunk(const packbits_job &job, size_t number)
 {
-    enum { AT_ONCE = 8 };
-    const uint32_t items = items_of(job, number), lane = threadIdx.x % 32;
-    size_t bytes = 0;
+    size_t start[MINE], end[MINE], bytes = 0;
     int is_bad = 0; /* who packs the chunk says so */
 
-    for (uint32_t first = 0; first < items; first += 32 * AT_ONCE) {
-        size_t start[AT_ONCE + 1]; /* the last is where the last lane's last one ends */
+    load_starts(job, number, 0, start, &is_bad);
+    load_starts(job, number, 1, end, &is_bad);
 #pragma unroll
-        for (uint32_t j = 0; j < AT_ONCE + 1; j++) {
-            const uint32_t i = first + j * 32 + lane;
-            start[j] = item_start(job, number * CHUNK + (i < items ? i : items), &is_bad);
-        }
-#pragma unroll
-        for (uint32_t j = 0; j < AT_ONCE; j++) {
-            const size_t end = of_lane(lane == 0 ? start[j + 1] : start[j], (int)(lane + 1) % 32);
-            bytes += end > start[j] ? fp4_packed_bytes(end - start[j]) : 0;
-        }
+    for (uint32_t j = 0; j < MINE; j++) {
+        bytes += bytes_between(start[j], end[j]);
     }
     for (int lanes = 1; lanes < 32; lanes *= 2) {
         bytes += lane_xor(bytes, lanes);
@@ -460,261 +393,282 @@ static __device__ size_t count_chunk(const packbits_job &job, size_t number)
     return bytes;
 }
 
-/* Counts what each chunk makes, by whoever comes first, a warp each, and sums it up, by whoever is
-   the last. Returns when that is known. All threads call. */
-static __device__ void count_chunks(const packbits_job &job, packbits_chunk &c)
+/* What a task has in the workspace: how many bytes it makes, twice 31 bits behind a 1. By
+   exchanges, since others read it in the same launch. */
+static __device__ void set_task(const packbits_job &job, size_t task, size_t bytes)
 {
-    enum { WARPS = THREADS / 32 };
-    const uint32_t last = (uint32_t)((job.chunks + WARPS - 1) / WARPS - 1);
-    uint32_t *words = job.a.workspace;
+    uint32_t *words = job.a.workspace + PLACES + 2 * task;
 
+    fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes | 0x80000000u);
+    fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 31) | 0x80000000u);
+}
+
+/* Returns when it is known. */
+static __device__ size_t task_bytes(const packbits_job &job, size_t task)
+{
+    const uint32_t *words = job.a.workspace + PLACES + 2 * task;
+    uint32_t low, high;
+
+    do {
+        low = fp4_ptx_load_acquire(&words[0]);
+        high = fp4_ptx_load_acquire(&words[1]);
+    } while ((low & high) >> 31 == 0);
+    return (low & 0x7fffffffu) | (size_t)(high & 0x7fffffffu) << 31;
+}
+
+/* Behind those of tasks: of each chunk. */
+static __device__ __forceinline__ uint32_t *chunk_words(const packbits_job &job, size_t number)
+{
+    return job.a.workspace + PLACES + 2 * (TASKS + number);
+}
+
+/* Counts what each chunk makes, a task's chunks at a time, by whoever comes first. All threads
+   call. */
+static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
+{
     for (;;) {
         if (threadIdx.x == 0) {
-            c.found = fp4_ptx_atomic_inc(&words[TICKETS], 0xffffffffu);
+            c.found = fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], 0xffffffffu);
         }
         fp4_ptx_barrier();
-        const size_t number = (size_t)c.found * WARPS + threadIdx.x / 32;
-        if (c.found > last) {
-            break;
+        const size_t task = c.found, first = task * job.each;
+        const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
+        size_t sum = 0;
+        if (task >= job.tasks) {
+            return;
         }
-        if (number < job.chunks) {
+        for (size_t number = first + threadIdx.x / 32; number < end; number += WARPS) {
             const size_t bytes = count_chunk(job, number);
-            if (threadIdx.x % 32 == 0) {
-                set_bytes(job, number, bytes);
-                fp4_ptx_fence();
+            if (lane_number() == 0) {
+                uint32_t *words = chunk_words(job, number);
+                fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes);
+                fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 32));
             }
+            sum += bytes;
+        }
+        if (lane_number() == 0) {
+            c.sums[threadIdx.x / 32] = sum;
         }
         fp4_ptx_barrier();
         if (threadIdx.x == 0) {
+            sum = 0;
+            for (uint32_t w = 0; w < WARPS; w++) {
+                sum += c.sums[w];
+            }
             fp4_ptx_fence();
-            c.found = fp4_ptx_atomic_inc(&words[COUNTED], 0xffffffffu);
-            fp4_ptx_fence();
+            set_task(job, task, sum);
         }
-        fp4_ptx_barrier();
-        if (c.found == last) {
-            sum_chunks(job, c);
+    }
+}
+
+/* Fills c.tasks; waits for what others count. The last CTA to come leaves the workspace as it was.
+   All threads call. */
+static __device__ void read_tasks(const packbits_job &job, packbits_cta &c)
+{
+    enum { OF_THREAD = TASKS / THREADS };
+    const uint32_t first = threadIdx.x * OF_THREAD;
+    size_t bytes[OF_THREAD], sum = 0, at, all;
+
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        bytes[j] = first + j < job.tasks ? task_bytes(job, first + j) : 0;
+        sum += bytes[j];
+    }
+    at = threads_before(sum, &all, c.sums);
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        c.tasks[first + j] = at;
+        at += bytes[j];
+    }
+    if (threadIdx.x == 0) {
+        c.tasks[TASKS] = all;
+    }
+    fp4_ptx_barrier();
+    if (threadIdx.x < 32) {
+        uint32_t *words = job.a.workspace, before = 0;
+        if (threadIdx.x == 0) {
+            before = fp4_ptx_atomic_inc(&words[FINISHED], gridDim.x - 1);
+        }
+        if (fp4_ptx_shuffle_u32(0xffffffffu, before, 0) == gridDim.x - 1) {
+            for (uint32_t i = threadIdx.x; i < 2 * job.tasks; i += 32) {
+                fp4_ptx_atomic_exchange(&words[PLACES + i], 0);
+            }
             if (threadIdx.x == 0) {
-                fp4_ptx_atomic_inc(&words[COUNTED], 0xffffffffu);
+                fp4_ptx_atomic_exchange(&words[TICKETS], 0);
             }
         }
-        fp4_ptx_barrier();
-    }
-    if (threadIdx.x == 0) {
-        while (fp4_ptx_load_acquire(&words[COUNTED]) != last + 2) {
-        }
-    }
-    fp4_ptx_barrier();
-}
-
-/* The last to come leaves the counters as they were. */
-static __device__ void finish_chunks(const packbits_job &job)
-{
-    uint32_t *words = job.a.workspace;
-
-    if (threadIdx.x == 0 && fp4_ptx_atomic_inc(&words[FINISHED], gridDim.x - 1) == gridDim.x - 1) {
-        fp4_ptx_atomic_exchange(&words[TICKETS], 0);
-        fp4_ptx_atomic_exchange(&words[COUNTED], 0);
     }
 }
 
-/* The chunk in which a unit lies: of THREADS places as many as there are between two of them, until
-   these are neighbours. All threads call. */
-static __device__ size_t chunk_of(const packbits_job &job, packbits_chunk &c, size_t unit)
+/* Where a warp's part begins. */
+typedef struct packbits_part {
+    size_t unit, end_unit;
+    size_t number, before; /* of the chunk in which it begins, and the bytes in front of that */
+} packbits_part;
+
+/* The chunk in which the part's first unit lies. A warp calls. */
+static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c, packbits_part *p)
 {
-    size_t low = 0, high = job.chunks;
+    uint32_t low = 0, high = job.tasks;
 
-    while (high - low > 1) {
-        const size_t step = (high - low + THREADS - 1) / THREADS;
-        const size_t i = low + threadIdx.x * step, next = i + step;
-        if (i < high && bytes_of(job, i) + i * CHUNK <= unit &&
-            (next >= high || bytes_of(job, next) + next * CHUNK > unit)) {
-            c.found = (uint32_t)i;
-        }
-        fp4_ptx_barrier();
-        low = c.found;
-        high = low + step < high ? low + step : high;
-        fp4_ptx_barrier();
-    }
-    return low;
-}
-
-/* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
-   there are CTAs; this one's part, which may be nothing. All threads call. */
-static __device__ void find_part(const packbits_job &job, packbits_chunk &c)
-{
-    const size_t bytes = job.chunks == 1 ? read_chunk(job, 0, c) : bytes_of(job, job.chunks);
-    const size_t all = bytes + job.items, each = ((all - 1) >> job.ctas_log2) + 1;
-    const size_t unit = blockIdx.x * each < all ? blockIdx.x * each : all;
-    const size_t number = job.chunks == 1 || unit == all ? 0 : chunk_of(job, c, unit);
-
-    if (threadIdx.x == 0) {
-        c.unit = unit;
-        c.end_unit = all - unit < each ? all : unit + each;
-        c.number = number;
-        c.before = job.chunks == 1 ? 0 : bytes_of(job, number);
-        if (blockIdx.x == 0 && bytes > job.a.out_bytes) {
-            add_error(job, FP4_PACKBITS_OUT_BYTES);
-        }
-    }
-    fp4_ptx_barrier();
-}
-
-/* How many items of the chunk have their own unit before this one. */
-static __device__ uint32_t items_before(const packbits_chunk &c, uint32_t items, size_t unit)
-{
-    uint32_t low = 0;
-
-    while (low < items) {
-        const uint32_t middle = (low + items) / 2;
-        if (c.at[middle] + middle < unit) {
-            low = middle + 1;
-        } else {
-            items = middle;
-        }
-    }
-    return low;
-}
-
-/* The segment that makes a byte of the chunk: the last that begins there or before. */
-static __device__ uint32_t segment_of(const packbits_chunk &c, uint32_t items, size_t byte)
-{
-    uint32_t low = 0;
-
-    while (items - low > 1) {
-        const uint32_t middle = (low + items) / 2;
-        if (c.at[middle] <= byte) {
-            low = middle;
-        } else {
-            items = middle;
-        }
-    }
-    return low;
-}
-
-/* Of those of the share, from low on, in front of high. */
-static __device__ __forceinline__ uint32_t share_segment(const packbits_chunk &c, uint32_t low,
-                                                         uint32_t high, uint32_t byte)
-{
     while (high - low > 1) {
         const uint32_t middle = (low + high) / 2;
-        if (c.byte[middle] <= byte) {
+        if (c.tasks[middle] + (size_t)middle * job.each * CHUNK <= p->unit) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    return low;
-}
-
-/* Bytes `from` to `to` of what the chunk's segments make, one a thread: where there is something
-   wrong with indptr. */
-static __device__ void pack_wrong(const packbits_job &job, const packbits_chunk &c, uint32_t items,
-                                  size_t from, size_t to)
-{
-    for (size_t byte = from + threadIdx.x; byte < to; byte += THREADS) {
-        const uint32_t segment = segment_of(c, items, byte);
-        const size_t x = c.start[segment] + (byte - c.at[segment]) * 8;
-        const size_t left = c.start[segment + 1] - x;
-        job.a.out[c.before + byte] =
-            (uint8_t)pack_some(job.a.x + x, 0, left < 8 ? (uint32_t)left : 8, job.a.order);
+    const size_t first = (size_t)low * job.each;
+    const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
+    size_t before = c.tasks[low];
+    for (size_t group = first; group < end; group += 32) {
+        const size_t number = group + lane_number();
+        size_t all, at, bytes = 0;
+        if (number < end) {
+            const fp4_u32x2 words = fp4_ptx_load8(chunk_words(job, number));
+            bytes = words.v[0] | (size_t)words.v[1] << 32;
+        }
+        at = before + lanes_before(bytes, &all);
+        const uint32_t count = fp4_ptx_ones(fp4_ptx_ballot(
+            0xffffffffu, number < end && at + number * CHUNK <= p->unit));
+        if (count != 0) {
+            p->number = group + count - 1;
+            p->before = of_lane(at, count - 1);
+        }
+        if (count != 32) {
+            break;
+        }
+        before += all;
     }
 }
 
-/* A CTA's share of what a chunk's segments make: where it begins in out and x, eight and 32 bytes
-   aligned; how many segments it has. */
-typedef struct packbits_share {
-    uint8_t *out;
-    size_t x;
-    uint32_t segments;
-} packbits_share;
-
-/* Fills c.byte and c.bit. All threads call. */
-static __device__ packbits_share cut_share(const packbits_job &job, packbits_chunk &c,
-                                           uint32_t items, size_t from, size_t to)
+/* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
+   there are warps; this one's part, which may be nothing. */
+static __device__ packbits_part find_part(const packbits_job &job, const packbits_cta &c)
 {
-    const int is_first = from == 0, is_last = to == c.at[items];
-    const uint32_t first = is_first ? 0 : segment_of(c, items, from);
-    const uint32_t after = is_last ? items : segment_of(c, items, to - 1) + 1;
-    const size_t x = c.start[first] + (from - c.at[first]) * 8;
-    const size_t whole = c.start[after - 1] + (to - c.at[after - 1]) * 8; /* of the last segment */
-    const size_t end = whole > c.start[after] ? c.start[after] : whole;
-    uint8_t *out = job.a.out + c.before + from;
-    const uint32_t out_skew = (uint32_t)((size_t)out % 8);
-    const uint32_t x_skew = (uint32_t)(((size_t)job.a.x + x) % 32);
-    packbits_share p;
+    const size_t bytes = job.chunks == 1 ? count_chunk(job, 0) : c.tasks[TASKS];
+    const size_t all = bytes + job.items, each = ((all - 1) >> job.parts_log2) + 1;
+    const size_t part = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    packbits_part p;
 
-    for (uint32_t i = threadIdx.x; i <= after - first; i += THREADS) {
-        const int is_end = i == after - first;
-        const size_t byte = i == 0 ? from : is_end ? to : c.at[first + i];
-        const size_t bit = i == 0 ? x : is_end ? end : c.start[first + i];
-        c.byte[i] = out_skew + (uint32_t)(byte - from);
-        c.bit[i] = x_skew + (uint32_t)(bit - x);
+    p.unit = part * each < all ? part * each : all;
+    p.end_unit = all - p.unit < each ? all : p.unit + each;
+    p.number = p.before = 0;
+    if (job.chunks > 1 && p.unit < all) {
+        find_chunk(job, c, &p);
     }
-    p.out = out - out_skew;
-    p.x = x - x_skew;
-    p.segments = after - first;
+    if (part == 0 && lane_number() == 0 && bytes > job.a.out_bytes) {
+        add_error(job, FP4_PACKBITS_OUT_BYTES);
+    }
     return p;
 }
 
-/* Which bits make the bytes before this one; it is of this segment, or the first behind it. */
-static __device__ __forceinline__ uint32_t bits_before(const packbits_chunk &c, uint32_t segment,
-                                                       uint32_t byte)
+/* Where in what a chunk makes its items begin: each segment makes an eighth of its bytes and of what
+   it lacks to the next eight. No segment ends before it begins. Returns what all make. */
+static __device__ __forceinline__ size_t place_items(const size_t start[MINE],
+                                                     const size_t end[MINE], size_t at[MINE])
 {
-    const uint32_t bit = c.bit[segment] + (byte - c.byte[segment]) * 8;
-    return bit < c.bit[segment + 1] ? bit : c.bit[segment + 1];
-}
+    const size_t first = of_lane(start[0], 0);
+    uint32_t sum = 0;
 
-/* Tile number `tile` of a share; there is one. One thread calls, for one after the other. */
-static __device__ void plan_tile(packbits_chunk &c, const packbits_share &of, size_t n,
-                                 uint32_t tile)
-{
-    const packbits_plan *before = &c.plans[(tile - 1) % PLANS];
-    const uint32_t end = c.byte[of.segments], next = (tile + 1) * TILE;
-    packbits_plan p;
-
-    p.low = tile == 0 ? c.byte[0] : tile * TILE;
-    p.high = end < next ? end : next;
-    p.segment = tile == 0 ? 0 : before->after - 1;
-    p.after = share_segment(c, p.segment, of.segments, p.high - 1) + 1;
-    p.bits = (tile == 0 ? c.bit[0] : before->end) & ~31u;
-    p.end = bits_before(c, p.after - 1, p.high);
-    p.x = of.x + p.bits;
-    p.is_inside = p.x <= n && n - p.x >= (p.end - p.bits + 31) / 32 * 32;
-    c.plans[tile % PLANS] = p;
-}
-
-/* This thread's bytes of x, 32 at a time. */
-static __device__ __forceinline__ void load_tile(const packbits_job &job, const packbits_plan &p,
-                                                 fp4_u32x8 v[EACH])
-{
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t i = threadIdx.x + j * THREADS;
-        if (i * 32 < p.end - p.bits && (p.is_inside || is_whole(job.a.n, p.x + i * 32))) {
-            v[j] = fp4_load_u32x8(job.a.x + p.x + i * 32);
+    for (uint32_t group = 0; group < MINE; group += 4) { /* sums of 32 lanes fit a byte */
+        uint32_t lacks = 0, before = 0;
+#pragma unroll
+        for (uint32_t j = 0; j < 4 && group + j < MINE; j++) {
+            lacks |= (((uint32_t)start[group + j] - (uint32_t)end[group + j]) & 7) << 8 * j;
+        }
+#pragma unroll
+        for (uint32_t lanes = 1; lanes < 32; lanes *= 2) {
+            const uint32_t other = fp4_ptx_shuffle_xor_u32(0xffffffffu, lacks, (int)lanes);
+            before += lane_number() & lanes ? other : 0;
+            lacks += other;
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < 4 && group + j < MINE; j++) {
+            at[group + j] = (start[group + j] - first + (sum + (before >> 8 * j & 255))) / 8;
+            sum += lacks >> 8 * j & 255;
         }
     }
+    return (of_lane(end[MINE - 1], 31) - first + sum) / 8;
 }
 
-/* Their bits, and zeros behind them. */
-static __device__ __forceinline__ void pack_tile(const packbits_job &job, const packbits_plan &p,
-                                                 const fp4_u32x8 v[EACH], uint32_t *bits)
+/* The same where some do. */
+static __device__ size_t place_wrong(const size_t start[MINE], const size_t end[MINE],
+                                     size_t at[MINE])
 {
-    FP4_STATIC_ASSERT(TILE % 8 == 0 && TILE <= THREADS * 8 && TILE * 8 + 31 <= THREADS * EACH * 32,
-                      "a tile is what the threads have at a time");
+    size_t sum = 0, all;
+
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t i = threadIdx.x + j * THREADS;
-        if (i * 32 < p.end - p.bits) {
-            bits[i] = p.is_inside ? pack_x32(v[j], low_factors(FP4_BITS_LITTLE),
-                                             high_factors(FP4_BITS_LITTLE))
-                                  : pack_piece(job.a.x, job.a.n, p.x + i * 32, v[j]);
-        }
+    for (uint32_t j = 0; j < MINE; j++) {
+        at[j] = sum + lanes_before(bytes_between(start[j], end[j]), &all);
+        sum += all;
     }
-    if (threadIdx.x < 2) {
-        bits[(p.end - p.bits + 31) / 32 + threadIdx.x] = 0;
+    return sum;
+}
+
+/* How many items begin before a byte; with their own units, before a unit. */
+static __device__ __forceinline__ uint32_t items_before(const size_t at[MINE], uint32_t items,
+                                                        size_t limit, uint32_t units)
+{
+    uint32_t count = 0;
+
+#pragma unroll
+    for (uint32_t j = 0; j < MINE; j++) {
+        const uint32_t i = j * 32 + lane_number();
+        count += fp4_ptx_ones(
+            fp4_ptx_ballot(0xffffffffu, i < items && at[j] + (units ? i : 0) < limit));
+    }
+    return count;
+}
+
+static __device__ __forceinline__ size_t within(size_t x, size_t low, size_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Where an item begins in x. */
+static __device__ __forceinline__ size_t item_start(const packbits_job &job, size_t i)
+{
+    const size_t at = i < job.a.segments ? i : job.a.segments, n = job.a.n;
+    const long long start = job.a.index_bytes == 4 ? ((const int32_t *)job.a.indptr)[at]
+                                                   : ((const long long *)job.a.indptr)[at];
+
+    return start < 0 ? 0 : (size_t)start > n ? n : (size_t)start;
+}
+
+/* Bytes `from` to `to` of what the chunk's segments make, one a lane: where there is something
+   wrong with indptr. */
+static __device__ void pack_wrong(const packbits_job &job, size_t number, uint8_t *out,
+                                  size_t from, size_t to)
+{
+    const uint32_t items = items_of(job, number);
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < items && at < to; i++) {
+        const size_t start = item_start(job, number * CHUNK + i);
+        const size_t end = item_start(job, number * CHUNK + i + 1);
+        const size_t after = at + bytes_between(start, end), high = after < to ? after : to;
+        for (size_t byte = (at < from ? from : at) + lane_number(); byte < high; byte += 32) {
+            const size_t x = start + (byte - at) * 8;
+            out[byte] = (uint8_t)pack_some(job.a.x + x, 0, end - x < 8 ? (uint32_t)(end - x) : 8,
+                                           job.a.order);
+        }
+        at = after;
     }
 }
+
+/* ------------------------------------------------------------------------------ windows */
+
+/* A share of a chunk as windows see it. */
+typedef struct packbits_share {
+    uint8_t *out;     /* eight bytes aligned */
+    size_t x;         /* 32 bytes aligned; wraps where that is in front of x */
+    uint32_t low, end; /* its first byte, and behind its last */
+    uint32_t end_bit;
+    int is_inside; /* of x are also those that only fill the first and the last 32 */
+} packbits_share;
 
 /* 64 bits from `bit` on. */
 static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bits, uint32_t bit)
@@ -725,84 +679,176 @@ static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bit
     return low | (unsigned long long)high << 32;
 }
 
-/* Bytes `from` to `to`, eight at most, of a tile, one segment after the other. */
-static __device__ __forceinline__ unsigned long long pack_window(const packbits_chunk &c,
-                                                                 const packbits_plan &p,
-                                                                 const uint32_t *bits,
-                                                                 uint32_t from, uint32_t to)
+/* This lane's bytes of x, 32 at a time, from `bit` on. */
+static __device__ __forceinline__ void load_window(const packbits_job &job,
+                                                   const packbits_share &of, uint32_t bit,
+                                                   fp4_u32x8 v[EACH])
 {
-    uint32_t segment = share_segment(c, p.segment, p.after, from);
-    uint32_t bit = c.bit[segment] + (from - c.byte[segment]) * 8, byte = from;
-    uint32_t next = c.byte[segment + 1], left = c.bit[segment + 1] - bit;
-    unsigned long long v = 0;
-
-    if (next >= from + 8 && left >= 64) { /* whether all are wanted or not */
-        return bits_at(bits, bit - p.bits);
-    }
-    for (;;) {
-        const unsigned long long here = bits_at(bits, bit - p.bits);
-        v |= (left < 64 ? here & ((1ull << left) - 1) : here) << (byte - from) * 8;
-        byte = next;
-        if (byte >= to) {
-            return v;
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t at = bit + (j * 32 + lane_number()) * 32;
+        if (at < of.end_bit && (of.is_inside || is_whole(job.a.n, of.x + at))) {
+            v[j] = fp4_load_u32x8(job.a.x + of.x + at);
         }
-        bit += left; /* where the next one begins that makes something */
-        do {
-            segment++;
-            next = c.byte[segment + 1];
-        } while (next <= byte);
-        left = c.bit[segment + 1] - bit;
     }
 }
 
-/* Bytes `from` to `to` of what the chunk's segments make. All threads call. What a tile is made of
-   is on its way while the one before it is made. */
-static __device__ void pack_chunk(const packbits_job &job, packbits_chunk &c, uint32_t items,
-                                  size_t from, size_t to)
+/* Their bits. */
+static __device__ __forceinline__ void pack_bits(const packbits_job &job, const packbits_share &of,
+                                                 uint32_t bit, const fp4_u32x8 v[EACH],
+                                                 uint32_t *bits)
 {
-    const packbits_share of = cut_share(job, c, items, from, to);
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const uint32_t at = bit + (j * 32 + lane_number()) * 32;
+        uint32_t four = 0;
+        if (at < of.end_bit) {
+            four = of.is_inside ? pack_x32(v[j], low_factors(FP4_BITS_LITTLE),
+                                           high_factors(FP4_BITS_LITTLE))
+                                : pack_piece(job.a.x, job.a.n, of.x + at, v[j]);
+        }
+        bits[j * 32 + lane_number()] = four;
+    }
+}
+
+/* The last segment that begins at a byte or before; from a `segment` on that does. */
+static __device__ __forceinline__ uint32_t segment_of(const packbits_warp &w, uint32_t segment,
+                                                      uint32_t byte)
+{
+    uint32_t count;
+
+    do {
+        count = fp4_ptx_ones(fp4_ptx_ballot(
+            0xffffffffu, w.place[segment + 1 + lane_number()].v[0] <= byte));
+        segment += count;
+    } while (count == 32);
+    return segment;
+}
+
+/* Bytes `from` to `to`, eight at most; `segment` is of the first, or one of the `count` behind. */
+static __device__ __forceinline__ unsigned long long
+pack_window(const packbits_warp &w, const uint32_t *bits, uint32_t first_bit, uint32_t segment,
+            uint32_t count, uint32_t from, uint32_t to)
+{
+    for (uint32_t n = count + 1; n > 1;) {
+        const uint32_t half = n / 2;
+        segment += w.place[segment + half].v[0] <= from ? half : 0;
+        n -= half;
+    }
+    const fp4_u32x2 here = fp4_ptx_load8(&w.place[segment]);
+    fp4_u32x2 next = fp4_ptx_load8(&w.place[segment + 1]);
+    uint32_t bit = here.v[1] + (from - here.v[0]) * 8, byte = from, left = next.v[1] - bit;
+    unsigned long long v = bits_at(bits, bit - first_bit);
+
+    v = left < 64 ? v & ((1ull << left) - 1) : v;
+    while (next.v[0] < to) {
+        byte = next.v[0];
+        bit = next.v[1]; /* where the next one begins that makes something */
+        do {
+            segment++;
+            next = fp4_ptx_load8(&w.place[segment + 1]);
+        } while (next.v[0] <= byte);
+        left = next.v[1] - bit;
+        const unsigned long long more = bits_at(bits, bit - first_bit);
+        v |= (left < 64 ? more & ((1ull << left) - 1) : more) << (byte - from) * 8;
+    }
+    return v;
+}
+
+/* What a share makes. A warp calls. What a window is made of is on its way while the one before it
+   is made. */
+static __device__ void pack_share(const packbits_job &job, packbits_warp &w,
+                                  const packbits_share &of)
+{
+    const int is_big = job.a.order == FP4_BITS_BIG;
+    uint32_t segment = segment_of(w, 0, of.low), bit = 0;
+    uint32_t *bits = w.bits[0], *other = w.bits[1];
     fp4_u32x8 v[EACH];
 
-    fp4_ptx_barrier();
-    const uint32_t end = c.byte[of.segments], tiles = (end + TILE - 1) / TILE;
-    if (threadIdx.x == 0) {
-        plan_tile(c, of, job.a.n, 0);
-    }
-    fp4_ptx_barrier();
-    load_tile(job, c.plans[0], v);
-    if (threadIdx.x == 0 && tiles > 1) {
-        plan_tile(c, of, job.a.n, 1);
-    }
-    for (uint32_t tile = 0; tile < tiles; tile++) {
-        const packbits_plan &p = c.plans[tile % PLANS];
-        const uint32_t mine = tile * TILE + threadIdx.x * 8;
-        uint32_t *bits = c.bits[tile % 2];
+    load_window(job, of, 0, v);
+    for (uint32_t window = 0; window < of.end; window += WINDOW) {
+        const uint32_t after = window + WINDOW, mine = window + lane_number() * 8;
+        const uint32_t next = segment_of(w, segment, after < of.end ? after : of.end - 1);
+        const fp4_u32x2 place = fp4_ptx_load8(&w.place[next]);
+        const uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u;
 
-        pack_tile(job, p, v, bits);
-        fp4_ptx_barrier();
-        if (tile + 1 < tiles) {
-            load_tile(job, c.plans[(tile + 1) % PLANS], v);
+        pack_bits(job, of, bit, v, bits);
+        if (after < of.end) {
+            load_window(job, of, next_bit, v);
         }
-        if (threadIdx.x == 0 && tile + 2 < tiles) {
-            plan_tile(c, of, job.a.n, tile + 2);
-        }
-        if (mine < p.high && mine + 8 > p.low) {
-            const uint32_t low = mine < p.low ? p.low : mine;
-            const uint32_t high = p.high < mine + 8 ? p.high : mine + 8;
-            const int is_big = job.a.order == FP4_BITS_BIG;
-            unsigned long long eight = pack_window(c, p, bits, low, high) << (low - mine) * 8;
+        fp4_ptx_warp_barrier();
+        if (mine < of.end && mine + 8 > of.low && lane_number() < WINDOW / 8) {
+            const uint32_t low = mine < of.low ? of.low : mine;
+            const uint32_t high = of.end < mine + 8 ? of.end : mine + 8;
+            const unsigned long long eight =
+                pack_window(w, bits, bit, segment, next - segment, low, high) << (low - mine) * 8;
             const uint32_t a = is_big ? turned((uint32_t)eight) : (uint32_t)eight;
             const uint32_t b = is_big ? turned((uint32_t)(eight >> 32)) : (uint32_t)(eight >> 32);
             if (high - low == 8) {
                 fp4_ptx_store8(of.out + mine, a, b);
             } else {
-                const uint32_t first = low - mine, after = high - mine;
-                store_some(of.out + mine, a, first, after);
+                const uint32_t first = low - mine, last = high - mine;
+                store_some(of.out + mine, a, first, last);
                 store_some(of.out + mine + 4, b, first < 4 ? 0 : first - 4,
-                           after < 4 ? 0 : after - 4);
+                           last < 4 ? 0 : last - 4);
             }
         }
+        uint32_t *swap = bits;
+        bits = other;
+        other = swap;
+        segment = next;
+        bit = next_bit;
     }
+}
+
+/* Bytes `from` to `to` of what a chunk's segments make, `out` being where its first one belongs. */
+static __device__ void pack_chunk(const packbits_job &job, packbits_warp &w, size_t number,
+                                  const size_t start[MINE], const size_t at[MINE], size_t end,
+                                  size_t bytes, uint8_t *out, size_t from, size_t to)
+{
+    size_t first_x = of_lane(start[0], 0), end_x = end;
+    packbits_share of;
+
+    fp4_ptx_warp_barrier(); /* nobody needs what was there */
+    if (from != 0 || to != bytes) {
+        const uint32_t items = items_of(job, number);
+        const uint32_t first = items_before(at, items, from + 1, 0) - 1;
+        const uint32_t last = items_before(at, items, to, 0) - 1;
+#pragma unroll
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = j * 32 + lane_number();
+            if (i == first) {
+                w.cut[0] = start[j] + (from - at[j]) * 8;
+            }
+            if (i == last) {
+                const size_t x = start[j] + (to - at[j]) * 8;
+                const size_t next = item_start(job, number * CHUNK + i + 1);
+                w.cut[1] = x < next ? x : next;
+            }
+        }
+        fp4_ptx_warp_barrier();
+        first_x = w.cut[0];
+        end_x = w.cut[1];
+    }
+    const uint32_t x_skew = (uint32_t)(((size_t)job.a.x + first_x) % 32);
+
+    of.low = (uint32_t)((size_t)(out + from) % 8);
+    of.out = out + from - of.low;
+    of.x = first_x - x_skew;
+    of.end = of.low + (uint32_t)(to - from);
+    of.end_bit = x_skew + (uint32_t)(end_x - first_x);
+    of.is_inside = of.x <= job.a.n && job.a.n - of.x >= (size_t)(of.end_bit + 31) / 32 * 32;
+#pragma unroll
+    for (uint32_t j = 0; j < MINE; j++) {
+        const fp4_u32x2 place = {
+            {of.low + (uint32_t)(within(at[j], from, to) - from),
+             x_skew + (uint32_t)(within(start[j], first_x, end_x) - first_x)}};
+        w.place[j * 32 + lane_number()] = place;
+    }
+    const fp4_u32x2 behind = {{of.end, of.end_bit}};
+    w.place[CHUNK + lane_number()] = behind;
+    fp4_ptx_warp_barrier();
+    pack_share(job, w, of);
 }
 
 static __device__ void set_new_indptr(const packbits_job &job, size_t i, size_t at)
@@ -814,57 +860,75 @@ static __device__ void set_new_indptr(const packbits_job &job, size_t i, size_t 
     }
 }
 
-/* What the CTA's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
-   than out has room for. Returns how many bytes the chunk makes. All threads call. */
-static __device__ size_t make_chunk(const packbits_job &job, packbits_chunk &c)
+/* What the warp's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
+   than out has room for. Returns how many bytes the chunk makes. */
+static __device__ size_t make_chunk(const packbits_job &job, packbits_warp &w,
+                                    const packbits_part &p)
 {
-    const uint32_t items = items_of(job, c.number);
-    const size_t bytes = job.chunks > 1 ? read_chunk(job, c.number, c) : c.at[items];
-    const size_t units = c.before + c.number * CHUNK; /* in front of it */
-    const size_t low = c.unit - units, high = c.end_unit - units;
-    const size_t from = low == 0 ? 0 : low - items_before(c, items, low);
-    const size_t end = high < bytes + items ? high - items_before(c, items, high) : bytes;
-    const size_t room = job.a.out_bytes > c.before ? job.a.out_bytes - c.before : 0;
-    const size_t to = end < room ? end : room;
+    const uint32_t items = items_of(job, p.number);
+    const size_t units = p.before + p.number * CHUNK; /* in front of it */
+    const size_t low = p.unit - units, high = p.end_unit - units;
+    size_t start[MINE], end[MINE], at[MINE], from = 0, to, bytes;
+    int is_bad = 0, is_decreasing = 0;
 
-    for (uint32_t i = threadIdx.x; i < items && job.a.new_indptr != NULL; i += THREADS) {
-        if (c.at[i] + i >= low && c.at[i] + i < high) {
-            set_new_indptr(job, c.number * CHUNK + i, c.before + c.at[i]);
+    load_starts(job, p.number, 0, start, &is_bad);
+    load_starts(job, p.number, 1, end, &is_bad);
+#pragma unroll
+    for (uint32_t j = 0; j < MINE; j++) {
+        is_decreasing |= end[j] < start[j];
+    }
+    if (is_bad || is_decreasing) {
+        add_error(job, FP4_PACKBITS_INDPTR);
+    }
+    is_decreasing = fp4_ptx_any(0xffffffffu, is_decreasing);
+    to = bytes = is_decreasing ? place_wrong(start, end, at) : place_items(start, end, at);
+    if (low != 0) {
+        from = low - items_before(at, items, low, 1);
+    }
+    if (high < bytes + items) {
+        to = high - items_before(at, items, high, 1);
+    }
+    if (job.a.new_indptr != NULL) {
+#pragma unroll
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = j * 32 + lane_number();
+            if (i < items && at[j] + i >= low && at[j] + i < high) {
+                set_new_indptr(job, p.number * CHUNK + i, p.before + at[j]);
+            }
         }
     }
-    /* 32-bit coordinates are good for 2^28 bytes of bits in one CTA's part: more than that takes
+    const size_t room = job.a.out_bytes > p.before ? job.a.out_bytes - p.before : 0;
+    to = to < room ? to : room;
+    /* 32-bit coordinates are good for 2^28 bytes of bits in one warp's part: more than that takes
        1 TiB of x, or segments that overlap elsewhere */
-    if (from < to && (c.is_decreasing || to - from > 1u << 28)) {
-        pack_wrong(job, c, items, from, to);
+    if (from < to && (is_decreasing || to - from > 1u << 28)) {
+        pack_wrong(job, p.number, job.a.out + p.before, from, to);
     } else if (from < to) {
-        pack_chunk(job, c, items, from, to);
+        pack_chunk(job, w, p.number, start, at, of_lane(end[MINE - 1], 31), bytes,
+                   job.a.out + p.before, from, to);
     }
     return bytes;
 }
 
 static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const packbits_job job)
 {
-    __shared__ packbits_chunk c;
+    __shared__ packbits_cta c;
+    packbits_warp &w = c.warps[threadIdx.x / 32];
 
+    if (lane_number() < 4) {
+        w.bits[lane_number() / 2][EACH * 32 + lane_number() % 2] = 0;
+    }
     fp4_pdl_wait();
     fp4_pdl_trigger();
     if (job.chunks > 1) {
-        count_chunks(job, c);
+        count_tasks(job, c);
+        read_tasks(job, c);
     }
-    find_part(job, c);
-    while (c.unit < c.end_unit) {
-        const size_t bytes = make_chunk(job, c);
-
-        fp4_ptx_barrier();
-        if (threadIdx.x == 0) {
-            c.before += bytes;
-            c.number++;
-            c.unit = c.before + c.number * CHUNK;
-        }
-        fp4_ptx_barrier();
-    }
-    if (job.chunks > 1) {
-        finish_chunks(job);
+    packbits_part p = find_part(job, c);
+    while (p.unit < p.end_unit) {
+        p.before += make_chunk(job, w, p);
+        p.number++;
+        p.unit = p.before + p.number * CHUNK;
     }
 }
 
@@ -893,23 +957,27 @@ static cudaError_t launch(const void *kernel, size_t ctas, void **arguments, int
 static size_t segment_workspace_bytes(size_t segments)
 {
     const size_t chunks = segments / CHUNK + 1;
-    return chunks == 1 ? 0 : (PLACES + 2 * (chunks + 1)) * sizeof(uint32_t);
+    return chunks == 1 ? 0 : (PLACES + 2 * (TASKS + chunks)) * sizeof(uint32_t);
 }
 
 static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cudaStream_t stream)
 {
     packbits_job job = {};
     void *arguments[] = {&job};
-    size_t ctas;
+    size_t ctas, log2 = 0;
 
     job.a = *a;
     job.items = a->segments + 1;
     job.chunks = a->segments / CHUNK + 1;
     ctas = (a->n / 8 + a->segments) / PART + a->segments / PART + 1; /* the most that it can be */
-    while ((size_t)1 << job.ctas_log2 < ctas && 1 << job.ctas_log2 < ENOUGH) {
-        job.ctas_log2++;
+    while ((size_t)1 << log2 < ctas && 1 << log2 < ENOUGH) {
+        log2++;
     }
-    return launch((const void *)pack_segments, (size_t)1 << job.ctas_log2, arguments, pdl, stream);
+    ctas = (size_t)1 << log2;
+    job.parts_log2 = (uint32_t)log2 + WARPS_LOG2;
+    job.each = (job.chunks - 1) / (ctas < TASKS ? ctas : TASKS) + 1;
+    job.tasks = (uint32_t)((job.chunks - 1) / job.each + 1);
+    return launch((const void *)pack_segments, ctas, arguments, pdl, stream);
 }
 
 /**

@@ -288,6 +288,18 @@ FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
     return d;
 }
 
+/** How many bits of x are 1. */
+FP4_D uint32_t fp4_ptx_ones(uint32_t x)
+{
+    return (uint32_t)__popc(x);
+}
+
+/** The bits of x from the last to the first. */
+FP4_D uint32_t fp4_ptx_reversed(uint32_t x)
+{
+    return __brev(x);
+}
+
 /* ------------------------------------------------------------ memory */
 
 /** 16 bytes, 16-byte aligned. */
@@ -384,6 +396,18 @@ FP4_D uint32_t fp4_ptx_shuffle_u32(uint32_t mask, uint32_t x, int lane)
 FP4_D int fp4_ptx_any(uint32_t mask, int predicate)
 {
     return __any_sync(mask, predicate);
+}
+
+/** Bit i: whether the predicate holds in lane i; all lanes of mask call together. */
+FP4_D uint32_t fp4_ptx_ballot(uint32_t mask, int predicate)
+{
+    return __ballot_sync(mask, predicate);
+}
+
+/** A barrier for the 32 lanes of a warp: each sees what the others have written before it. */
+FP4_D void fp4_ptx_warp_barrier(void)
+{
+    __syncwarp();
 }
 
 /** *p becomes the larger of *p and x, in one step; global memory. */

@@ -215,6 +215,21 @@ FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
     return bytes;
 }
 
+FP4_D uint32_t fp4_ptx_ones(uint32_t x)
+{
+    return (uint32_t)__builtin_popcount(x);
+}
+
+FP4_D uint32_t fp4_ptx_reversed(uint32_t x)
+{
+    uint32_t r = 0;
+
+    for (int i = 0; i < 32; i++) {
+        r |= (x >> i & 1) << (31 - i);
+    }
+    return r;
+}
+
 /* ------------------------------------------------------------ memory */
 
 FP4_D fp4_u32x4 fp4_ptx_load16(const void *p)
@@ -291,6 +306,16 @@ FP4_D uint32_t fp4_ptx_shuffle_u32(uint32_t mask, uint32_t x, int lane, SIMT_LIN
 FP4_D int fp4_ptx_any(uint32_t mask, int predicate, SIMT_LINE)
 {
     return __any_sync(mask, predicate, file, line);
+}
+
+FP4_D uint32_t fp4_ptx_ballot(uint32_t mask, int predicate, SIMT_LINE)
+{
+    return __ballot_sync(mask, predicate, file, line);
+}
+
+FP4_D void fp4_ptx_warp_barrier(SIMT_LINE)
+{
+    __syncwarp(0xffffffffu, file, line);
 }
 
 /* CTAs run one after the other, and a fiber is not interrupted. */
