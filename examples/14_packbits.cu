@@ -24,19 +24,18 @@
 #define CHUNK_ITEMS 128 /* a multiple of 32 */
 #endif
 #if !defined(ENOUGH)
-#define ENOUGH 512 /* CTAs, a power of two; more have nothing to add but their start */
+#define ENOUGH 512 /* CTAs; more have nothing to add but their start */
 #endif
 
 enum {
     THREADS = 256,
-    WARPS_LOG2 = 3,
     WARPS = THREADS / 32,
     EACH = 2,            /* pieces of 32 bytes of x a thread */
     CHUNK = CHUNK_ITEMS, /* segments whose places a warp knows at a time */
     MINE = CHUNK / 32,   /* of which a lane has so many */
     WINDOW = 248,        /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
                             of x, wherever they begin, than its lanes load at a time */
-    TASKS = 512,         /* the most into which counting is cut; a multiple of THREADS */
+    TASKS = THREADS,       /* the most into which counting is cut */
     RESIDENT = 4         /* CTAs of a multiprocessor: so few that nothing spills */
 };
 
@@ -90,12 +89,13 @@ typedef struct packbits_job {
     size_t chunks;       /* CHUNK items each, but the last */
     size_t each;         /* chunks that are counted at a time, */
     uint32_t tasks;      /* and how many times that is; 0 where there is one chunk */
-    uint32_t parts_log2; /* dividing 64-bit numbers by others takes registers that are not there */
+    uint32_t part;       /* 2^32 by the number of parts, rounded up */
 } packbits_job;
 
 /* Words of the workspace: what has been given away, how many CTAs know all counts; for each task
    and then for each chunk two of a 64-bit number. */
 enum { TICKETS, FINISHED, PLACES = 4 };
+static const size_t IS_KNOWN = (size_t)1 << 63;
 
 /* ------------------------------------------------------------------------------ bits */
 
@@ -135,6 +135,7 @@ static __device__ uint32_t pack_some(const uint8_t *x, uint32_t from, uint32_t t
 {
     uint32_t bits = 0;
 
+#pragma unroll 1
     for (uint32_t i = from; i < to; i++) {
         bits |= (uint32_t)(x[i] != 0) << (order == FP4_BITS_BIG ? i ^ 7 : i);
     }
@@ -144,9 +145,7 @@ static __device__ uint32_t pack_some(const uint8_t *x, uint32_t from, uint32_t t
 /* The bits of each byte in the other order. */
 static __device__ __forceinline__ uint32_t turned(uint32_t v)
 {
-    v = (v >> 1 & 0x55555555u) | (v & 0x55555555u) << 1;
-    v = (v >> 2 & 0x33333333u) | (v & 0x33333333u) << 2;
-    return (v >> 4 & 0x0f0f0f0fu) | (v & 0x0f0f0f0fu) << 4;
+    return fp4_ptx_bytes(fp4_ptx_reversed(v), 0, 0x0123);
 }
 
 static __global__ void __launch_bounds__(THREADS) pack_run(const packbits_args a)
@@ -259,16 +258,18 @@ static __global__ void __launch_bounds__(THREADS) pack_shifted(const packbits_ar
    is: bytes, from the aligned eight on in which it begins; bits, from the aligned 32 of x on in
    which its first one is. */
 typedef struct packbits_warp {
+    size_t unit, end_unit; /* what there is to do yet of its part */
+    size_t number, before; /* of the chunk in which that begins, and the bytes in front of that */
     size_t cut[2];
-    fp4_u32x2 place[CHUNK + 32];     /* byte and bit; the last 32: the end */
-    uint32_t bits[2][EACH * 32 + 2]; /* of x, little; two more may be read */
+    fp4_u32x2 place[CHUNK + 32]; /* byte and bit; the last 32: the end */
+    uint32_t bits[2][EACH * 32 + 4]; /* of x, little; two more may be read on either side */
 } packbits_warp;
 
 typedef struct packbits_cta {
     packbits_warp warps[WARPS];
     size_t tasks[TASKS + 1]; /* how many bytes those in front of it make */
     size_t sums[WARPS];
-    uint32_t found;
+    uint32_t found[2], is_known[2][WARPS];
 } packbits_cta;
 
 static __device__ __forceinline__ uint32_t lane_number(void)
@@ -337,37 +338,39 @@ static __device__ __forceinline__ uint32_t items_of(const packbits_job &job, siz
     return left < CHUNK ? (uint32_t)left : CHUNK;
 }
 
-/* Where items lane, 32 + lane, ... of a chunk begin in x, or the items behind these; the end is
-   behind itself. */
+/* What indptr says of a chunk's item, and of those 32 behind each other after it; the end is behind
+   itself. */
 static __device__ __forceinline__ void load_starts(const packbits_job &job, size_t number,
-                                                   uint32_t behind, size_t start[MINE],
-                                                   int *is_bad)
+                                                   uint32_t first, long long start[MINE])
 {
-    const size_t left = job.a.segments - number * CHUNK, n = job.a.n;
-    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK, first = lane_number() + behind;
+    const size_t left = job.a.segments - number * CHUNK;
+    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK;
 
     if (job.a.index_bytes == 4) {
         const int32_t *p = (const int32_t *)job.a.indptr + number * CHUNK;
 #pragma unroll
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = first + j * 32;
-            start[j] = (size_t)(long long)p[i < end ? i : end];
+            start[j] = p[i < end ? i : end];
         }
     } else {
         const long long *p = (const long long *)job.a.indptr + number * CHUNK;
 #pragma unroll
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = first + j * 32;
-            start[j] = (size_t)p[i < end ? i : end];
+            start[j] = p[i < end ? i : end];
         }
     }
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        if (start[j] > n) {
-            *is_bad = 1;
-            start[j] = (long long)start[j] < 0 ? 0 : n;
-        }
+}
+
+/* What that means. */
+static __device__ __forceinline__ size_t start_of(size_t n, long long start, int *is_bad)
+{
+    if ((size_t)start > n) {
+        *is_bad = 1;
+        return start < 0 ? 0 : n;
     }
+    return (size_t)start;
 }
 
 static __device__ __forceinline__ size_t bytes_between(size_t start, size_t end)
@@ -378,14 +381,16 @@ static __device__ __forceinline__ size_t bytes_between(size_t start, size_t end)
 /* How many bytes a chunk makes; a warp calls. */
 static __device__ size_t count_chunk(const packbits_job &job, size_t number)
 {
-    size_t start[MINE], end[MINE], bytes = 0;
-    int is_bad = 0; /* who packs the chunk says so */
+    long long start[MINE], end[MINE];
+    size_t bytes = 0;
+    int is_bad; /* who packs the chunk says so */
 
-    load_starts(job, number, 0, start, &is_bad);
-    load_starts(job, number, 1, end, &is_bad);
+    load_starts(job, number, lane_number(), start);
+    load_starts(job, number, lane_number() + 1, end);
 #pragma unroll
     for (uint32_t j = 0; j < MINE; j++) {
-        bytes += bytes_between(start[j], end[j]);
+        bytes += bytes_between(start_of(job.a.n, start[j], &is_bad),
+                               start_of(job.a.n, end[j], &is_bad));
     }
     for (int lanes = 1; lanes < 32; lanes *= 2) {
         bytes += lane_xor(bytes, lanes);
@@ -393,127 +398,110 @@ static __device__ size_t count_chunk(const packbits_job &job, size_t number)
     return bytes;
 }
 
-/* What a task has in the workspace: how many bytes it makes, twice 31 bits behind a 1. By
-   exchanges, since others read it in the same launch. */
-static __device__ void set_task(const packbits_job &job, size_t task, size_t bytes)
+/* What the workspace has for a task: how many bytes it makes, and IS_KNOWN; behind all tasks, for a
+   chunk. */
+static __device__ __forceinline__ size_t *task_words(const packbits_job &job)
 {
-    uint32_t *words = job.a.workspace + PLACES + 2 * task;
-
-    fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes | 0x80000000u);
-    fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 31) | 0x80000000u);
+    return (size_t *)(job.a.workspace + PLACES);
 }
 
-/* Returns when it is known. */
-static __device__ size_t task_bytes(const packbits_job &job, size_t task)
+/* Counts what each chunk of a task makes. All threads call. */
+static __device__ void count_task(const packbits_job &job, packbits_cta &c, size_t task)
 {
-    const uint32_t *words = job.a.workspace + PLACES + 2 * task;
-    uint32_t low, high;
+    const size_t first = task * job.each;
+    const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
+    size_t sum = 0;
 
-    do {
-        low = fp4_ptx_load_acquire(&words[0]);
-        high = fp4_ptx_load_acquire(&words[1]);
-    } while ((low & high) >> 31 == 0);
-    return (low & 0x7fffffffu) | (size_t)(high & 0x7fffffffu) << 31;
+    for (size_t number = first + threadIdx.x / 32; number < end; number += WARPS) {
+        const size_t bytes = count_chunk(job, number);
+        if (lane_number() == 0) { /* by exchanges, since others read it in the same launch */
+            uint32_t *words = (uint32_t *)(task_words(job) + TASKS + number);
+            fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes);
+            fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 32));
+        }
+        sum += bytes;
+    }
+    if (lane_number() == 0) {
+        c.sums[threadIdx.x / 32] = sum;
+        fp4_ptx_fence();
+    }
+    fp4_ptx_barrier();
+    if (threadIdx.x == 0) {
+        sum = 0;
+        for (uint32_t w = 0; w < WARPS; w++) {
+            sum += c.sums[w];
+        }
+        fp4_ptx_store_release_u64(&task_words(job)[task], sum | IS_KNOWN);
+    }
 }
 
-/* Behind those of tasks: of each chunk. */
-static __device__ __forceinline__ uint32_t *chunk_words(const packbits_job &job, size_t number)
-{
-    return job.a.workspace + PLACES + 2 * (TASKS + number);
-}
-
-/* Counts what each chunk makes, a task's chunks at a time, by whoever comes first. All threads
+/* Counts tasks, whoever comes first the next one, until all are known; fills c.tasks. All threads
    call. */
 static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
 {
-    for (;;) {
+    const uint32_t warp = threadIdx.x / 32;
+    int is_left = 1;
+    size_t bytes = IS_KNOWN, all;
+
+    for (uint32_t turn = 0;; turn ^= 1) { /* what this one asks for is on its way at a time */
         if (threadIdx.x == 0) {
-            c.found = fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], 0xffffffffu);
+            c.found[turn] = is_left ? fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], 0xffffffffu)
+                                    : job.tasks;
         }
-        fp4_ptx_barrier();
-        const size_t task = c.found, first = task * job.each;
-        const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
-        size_t sum = 0;
-        if (task >= job.tasks) {
-            return;
+        if (threadIdx.x < job.tasks) {
+            bytes = fp4_ptx_load_acquire_u64(&task_words(job)[threadIdx.x]);
         }
-        for (size_t number = first + threadIdx.x / 32; number < end; number += WARPS) {
-            const size_t bytes = count_chunk(job, number);
-            if (lane_number() == 0) {
-                uint32_t *words = chunk_words(job, number);
-                fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes);
-                fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 32));
-            }
-            sum += bytes;
-        }
+        const int is_unknown = fp4_ptx_any(0xffffffffu, (bytes & IS_KNOWN) == 0);
         if (lane_number() == 0) {
-            c.sums[threadIdx.x / 32] = sum;
+            c.is_known[turn][warp] = !is_unknown;
         }
         fp4_ptx_barrier();
-        if (threadIdx.x == 0) {
-            sum = 0;
-            for (uint32_t w = 0; w < WARPS; w++) {
-                sum += c.sums[w];
-            }
-            fp4_ptx_fence();
-            set_task(job, task, sum);
+        const uint32_t task = c.found[turn];
+        uint32_t known = 0;
+        for (uint32_t w = 0; w < WARPS; w++) {
+            known += c.is_known[turn][w];
+        }
+        is_left = task < job.tasks;
+        if (is_left) {
+            count_task(job, c, task);
+        } else if (known == WARPS) {
+            break;
         }
     }
-}
-
-/* Fills c.tasks; waits for what others count. The last CTA to come leaves the workspace as it was.
-   All threads call. */
-static __device__ void read_tasks(const packbits_job &job, packbits_cta &c)
-{
-    enum { OF_THREAD = TASKS / THREADS };
-    const uint32_t first = threadIdx.x * OF_THREAD;
-    size_t bytes[OF_THREAD], sum = 0, at, all;
-
-#pragma unroll
-    for (uint32_t j = 0; j < OF_THREAD; j++) {
-        bytes[j] = first + j < job.tasks ? task_bytes(job, first + j) : 0;
-        sum += bytes[j];
-    }
-    at = threads_before(sum, &all, c.sums);
-#pragma unroll
-    for (uint32_t j = 0; j < OF_THREAD; j++) {
-        c.tasks[first + j] = at;
-        at += bytes[j];
-    }
+    c.tasks[threadIdx.x] = threads_before(bytes & ~IS_KNOWN, &all, c.sums);
     if (threadIdx.x == 0) {
         c.tasks[TASKS] = all;
     }
     fp4_ptx_barrier();
-    if (threadIdx.x < 32) {
-        uint32_t *words = job.a.workspace, before = 0;
-        if (threadIdx.x == 0) {
-            before = fp4_ptx_atomic_inc(&words[FINISHED], gridDim.x - 1);
+}
+
+/* The last CTA that knows all tasks leaves the workspace as it was. A warp calls. */
+static __device__ void finish_tasks(const packbits_job &job)
+{
+    uint32_t *words = job.a.workspace, before = 0;
+
+    if (lane_number() == 0) {
+        before = fp4_ptx_atomic_inc(&words[FINISHED], gridDim.x - 1);
+    }
+    if (fp4_ptx_shuffle_u32(0xffffffffu, before, 0) == gridDim.x - 1) {
+        for (uint32_t i = lane_number(); i < 2 * job.tasks; i += 32) {
+            fp4_ptx_atomic_exchange(&words[PLACES + i], 0);
         }
-        if (fp4_ptx_shuffle_u32(0xffffffffu, before, 0) == gridDim.x - 1) {
-            for (uint32_t i = threadIdx.x; i < 2 * job.tasks; i += 32) {
-                fp4_ptx_atomic_exchange(&words[PLACES + i], 0);
-            }
-            if (threadIdx.x == 0) {
-                fp4_ptx_atomic_exchange(&words[TICKETS], 0);
-            }
+        if (lane_number() == 0) {
+            fp4_ptx_atomic_exchange(&words[TICKETS], 0);
         }
     }
 }
 
-/* Where a warp's part begins. */
-typedef struct packbits_part {
-    size_t unit, end_unit;
-    size_t number, before; /* of the chunk in which it begins, and the bytes in front of that */
-} packbits_part;
-
 /* The chunk in which the part's first unit lies. A warp calls. */
-static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c, packbits_part *p)
+static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c, size_t unit,
+                                  size_t *found, size_t *bytes_before)
 {
     uint32_t low = 0, high = job.tasks;
 
     while (high - low > 1) {
         const uint32_t middle = (low + high) / 2;
-        if (c.tasks[middle] + (size_t)middle * job.each * CHUNK <= p->unit) {
+        if (c.tasks[middle] + (size_t)middle * job.each * CHUNK <= unit) {
             low = middle;
         } else {
             high = middle;
@@ -526,15 +514,14 @@ static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c
         const size_t number = group + lane_number();
         size_t all, at, bytes = 0;
         if (number < end) {
-            const fp4_u32x2 words = fp4_ptx_load8(chunk_words(job, number));
-            bytes = words.v[0] | (size_t)words.v[1] << 32;
+            bytes = task_words(job)[TASKS + number];
         }
         at = before + lanes_before(bytes, &all);
-        const uint32_t count = fp4_ptx_ones(fp4_ptx_ballot(
-            0xffffffffu, number < end && at + number * CHUNK <= p->unit));
+        const uint32_t count = fp4_ptx_ones(
+            fp4_ptx_ballot(0xffffffffu, number < end && at + number * CHUNK <= unit));
         if (count != 0) {
-            p->number = group + count - 1;
-            p->before = of_lane(at, count - 1);
+            *found = group + count - 1;
+            *bytes_before = of_lane(at, count - 1);
         }
         if (count != 32) {
             break;
@@ -545,80 +532,119 @@ static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c
 
 /* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
    there are warps; this one's part, which may be nothing. */
-static __device__ packbits_part find_part(const packbits_job &job, const packbits_cta &c)
+static __device__ void find_part(const packbits_job &job, const packbits_cta &c, packbits_warp &w)
 {
     const size_t bytes = job.chunks == 1 ? count_chunk(job, 0) : c.tasks[TASKS];
-    const size_t all = bytes + job.items, each = ((all - 1) >> job.parts_log2) + 1;
+    const size_t all = bytes + job.items;
+    const size_t each = /* all / parts, a little more */
+        (all >> 32) * job.part + ((all & 0xffffffffu) * job.part >> 32) + 1;
     const size_t part = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    packbits_part p;
+    const size_t unit = part * each < all ? part * each : all;
+    size_t number = 0, before = 0;
 
-    p.unit = part * each < all ? part * each : all;
-    p.end_unit = all - p.unit < each ? all : p.unit + each;
-    p.number = p.before = 0;
-    if (job.chunks > 1 && p.unit < all) {
-        find_chunk(job, c, &p);
+    if (job.chunks > 1 && unit < all) {
+        find_chunk(job, c, unit, &number, &before);
     }
-    if (part == 0 && lane_number() == 0 && bytes > job.a.out_bytes) {
-        add_error(job, FP4_PACKBITS_OUT_BYTES);
+    if (lane_number() == 0) {
+        w.unit = unit;
+        w.end_unit = all - unit < each ? all : unit + each;
+        w.number = number;
+        w.before = before;
+        if (part == 0 && bytes > job.a.out_bytes) {
+            add_error(job, FP4_PACKBITS_OUT_BYTES);
+        }
     }
-    return p;
 }
 
-/* Where in what a chunk makes its items begin: each segment makes an eighth of its bytes and of what
-   it lacks to the next eight. No segment ends before it begins. Returns what all make. */
-static __device__ __forceinline__ size_t place_items(const size_t start[MINE],
-                                                     const size_t end[MINE], size_t at[MINE])
-{
-    const size_t first = of_lane(start[0], 0);
-    uint32_t sum = 0;
+/* What a warp knows of a chunk, beside where its items begin in x, which stands in w.place at first.
+   Of segments that do not end before they begin, what those in front of an item make is an eighth of
+   what they have and lack to multiples of eight. */
+typedef struct packbits_items {
+    size_t first, end, bytes;        /* where the first one begins and the last one ends; all make */
+    unsigned long long before, rows; /* what those lack in front of this lane's in the 32 in which
+                                        it is, and these 32, eight bits each */
+} packbits_items;
 
+static __device__ __forceinline__ size_t item_start(const packbits_warp &w, uint32_t i)
+{
+    const fp4_u32x2 words = fp4_ptx_load8(&w.place[i]);
+    return words.v[0] | (size_t)words.v[1] << 32;
+}
+
+/* Where item j * 32 of this lane begins in what the chunk makes; j from 0 on, *rows 0 at first. */
+static __device__ __forceinline__ size_t item_at(const packbits_items &of, size_t start, uint32_t j,
+                                                 uint32_t *rows)
+{
+    const size_t at =
+        (start - of.first + (*rows + ((uint32_t)(of.before >> 8 * j) & 255))) / 8;
+    *rows += (uint32_t)(of.rows >> 8 * j) & 255;
+    return at;
+}
+
+/* Returns whether a segment ends before it begins; then the rest is of no use. */
+static __device__ __forceinline__ int read_items(const packbits_job &job, packbits_warp &w,
+                                                 packbits_items *of)
+{
+    FP4_STATIC_ASSERT(MINE <= 8, "eight bits for each 32 items");
+    const uint32_t lane = lane_number();
+    long long start[MINE];
+    uint32_t half[2] = {0, 0}, before[2] = {0, 0}, sum = 0;
+    int is_bad = 0, is_decreasing = 0;
+
+    load_starts(job, w.number, lane, start);
 #pragma unroll
-    for (uint32_t group = 0; group < MINE; group += 4) { /* sums of 32 lanes fit a byte */
-        uint32_t lacks = 0, before = 0;
+    for (uint32_t j = 0; j < MINE; j++) {
+        const size_t at = start_of(job.a.n, start[j], &is_bad);
+        const fp4_u32x2 words = {{(uint32_t)at, (uint32_t)(at >> 32)}};
+        w.place[j * 32 + lane] = words;
+    }
+    if (lane == 0) {
+        load_starts(job, w.number, CHUNK, start);
+        const size_t at = start_of(job.a.n, start[0], &is_bad);
+        const fp4_u32x2 words = {{(uint32_t)at, (uint32_t)(at >> 32)}};
+        w.place[CHUNK] = words;
+    }
+    fp4_ptx_warp_barrier();
 #pragma unroll
-        for (uint32_t j = 0; j < 4 && group + j < MINE; j++) {
-            lacks |= (((uint32_t)start[group + j] - (uint32_t)end[group + j]) & 7) << 8 * j;
-        }
+    for (uint32_t j = 0; j < MINE; j++) {
+        const size_t from = item_start(w, j * 32 + lane), to = item_start(w, j * 32 + lane + 1);
+        is_decreasing |= to < from;
+        half[j / 4] |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
+    }
+    if (is_bad || is_decreasing) {
+        add_error(job, FP4_PACKBITS_INDPTR);
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < (MINE + 3) / 4; k++) { /* sums of 32 lanes fit eight bits */
 #pragma unroll
         for (uint32_t lanes = 1; lanes < 32; lanes *= 2) {
-            const uint32_t other = fp4_ptx_shuffle_xor_u32(0xffffffffu, lacks, (int)lanes);
-            before += lane_number() & lanes ? other : 0;
-            lacks += other;
+            const uint32_t other = fp4_ptx_shuffle_xor_u32(0xffffffffu, half[k], (int)lanes);
+            before[k] += lane & lanes ? other : 0;
+            half[k] += other;
         }
-#pragma unroll
-        for (uint32_t j = 0; j < 4 && group + j < MINE; j++) {
-            at[group + j] = (start[group + j] - first + (sum + (before >> 8 * j & 255))) / 8;
-            sum += lacks >> 8 * j & 255;
-        }
+        sum += (half[k] & 255) + (half[k] >> 8 & 255) + (half[k] >> 16 & 255) + (half[k] >> 24);
     }
-    return (of_lane(end[MINE - 1], 31) - first + sum) / 8;
+    of->before = before[0] | (unsigned long long)before[1] << 32;
+    of->rows = half[0] | (unsigned long long)half[1] << 32;
+    of->first = item_start(w, 0);
+    of->end = item_start(w, CHUNK);
+    of->bytes = (of->end - of->first + sum) / 8;
+    return fp4_ptx_any(0xffffffffu, is_decreasing);
 }
 
-/* The same where some do. */
-static __device__ size_t place_wrong(const size_t start[MINE], const size_t end[MINE],
-                                     size_t at[MINE])
-{
-    size_t sum = 0, all;
-
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        at[j] = sum + lanes_before(bytes_between(start[j], end[j]), &all);
-        sum += all;
-    }
-    return sum;
-}
-
-/* How many items begin before a byte; with their own units, before a unit. */
-static __device__ __forceinline__ uint32_t items_before(const size_t at[MINE], uint32_t items,
+/* How many of so many items begin before a byte; with their own units, before a unit. */
+static __device__ __forceinline__ uint32_t items_before(const packbits_warp &w,
+                                                        const packbits_items &of, uint32_t items,
                                                         size_t limit, uint32_t units)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, rows = 0;
 
-#pragma unroll
+#pragma unroll 1
     for (uint32_t j = 0; j < MINE; j++) {
         const uint32_t i = j * 32 + lane_number();
+        const size_t at = item_at(of, item_start(w, i), j, &rows);
         count += fp4_ptx_ones(
-            fp4_ptx_ballot(0xffffffffu, i < items && at[j] + (units ? i : 0) < limit));
+            fp4_ptx_ballot(0xffffffffu, i < items && at + (units ? i : 0) < limit));
     }
     return count;
 }
@@ -628,86 +654,112 @@ static __device__ __forceinline__ size_t within(size_t x, size_t low, size_t hig
     return x < low ? low : x > high ? high : x;
 }
 
-/* Where an item begins in x. */
-static __device__ __forceinline__ size_t item_start(const packbits_job &job, size_t i)
+static __device__ void set_new_indptr(const packbits_job &job, size_t i, size_t at)
 {
-    const size_t at = i < job.a.segments ? i : job.a.segments, n = job.a.n;
-    const long long start = job.a.index_bytes == 4 ? ((const int32_t *)job.a.indptr)[at]
-                                                   : ((const long long *)job.a.indptr)[at];
-
-    return start < 0 ? 0 : (size_t)start > n ? n : (size_t)start;
+    if (job.a.index_bytes == 4) {
+        ((int32_t *)job.a.new_indptr)[i] = (int32_t)at;
+    } else {
+        ((long long *)job.a.new_indptr)[i] = (long long)at;
+    }
 }
 
-/* Bytes `from` to `to` of what the chunk's segments make, one a lane: where there is something
-   wrong with indptr. */
-static __device__ void pack_wrong(const packbits_job &job, size_t number, uint8_t *out,
-                                  size_t from, size_t to)
+/* The part begins with the next chunk; this one makes so many bytes. */
+static __device__ __forceinline__ void go_on(packbits_warp &w, size_t bytes)
 {
+    fp4_ptx_warp_barrier();
+    if (lane_number() == 0) {
+        w.before += bytes;
+        w.number++;
+        w.unit = w.before + w.number * CHUNK;
+    }
+    fp4_ptx_warp_barrier();
+}
+
+/* Units `low` to `high` of the chunk one by one, a byte a lane, each segment for itself: where there
+   is something wrong with indptr. */
+static __device__ void make_wrong(const packbits_job &job, packbits_warp &w, size_t low, size_t high)
+{
+    const size_t number = w.number, before = w.before;
     const uint32_t items = items_of(job, number);
     size_t at = 0;
 
-    for (uint32_t i = 0; i < items && at < to; i++) {
-        const size_t start = item_start(job, number * CHUNK + i);
-        const size_t end = item_start(job, number * CHUNK + i + 1);
-        const size_t after = at + bytes_between(start, end), high = after < to ? after : to;
-        for (size_t byte = (at < from ? from : at) + lane_number(); byte < high; byte += 32) {
-            const size_t x = start + (byte - at) * 8;
-            out[byte] = (uint8_t)pack_some(job.a.x + x, 0, end - x < 8 ? (uint32_t)(end - x) : 8,
-                                           job.a.order);
+    for (uint32_t i = 0; i < items; i++) {
+        const size_t start = item_start(w, i), end = item_start(w, i + 1), unit = at + i;
+        const size_t bytes = bytes_between(start, end);
+        if (unit >= low && unit < high && job.a.new_indptr != NULL && lane_number() == 0) {
+            set_new_indptr(job, number * CHUNK + i, before + at);
         }
-        at = after;
+        for (size_t byte = (low > unit + 1 ? low - unit - 1 : 0) + lane_number();
+             byte < bytes && unit + 1 + byte < high && before + at + byte < job.a.out_bytes;
+             byte += 32) {
+            const size_t x = start + byte * 8;
+            job.a.out[before + at + byte] = (uint8_t)pack_some(
+                job.a.x + x, 0, end - x < 8 ? (uint32_t)(end - x) : 8, job.a.order);
+        }
+        at += bytes;
     }
+    go_on(w, at);
 }
 
 /* ------------------------------------------------------------------------------ windows */
 
 /* A share of a chunk as windows see it. */
 typedef struct packbits_share {
-    uint8_t *out;     /* eight bytes aligned */
-    size_t x;         /* 32 bytes aligned; wraps where that is in front of x */
+    uint8_t *out;      /* eight bytes aligned */
+    size_t x;          /* 32 bytes aligned; wraps where that is in front of x */
     uint32_t low, end; /* its first byte, and behind its last */
     uint32_t end_bit;
-    int is_inside; /* of x are also those that only fill the first and the last 32 */
+    uint32_t first, span; /* its aligned 32 bytes of x begin there; all of them are of x so far */
 } packbits_share;
 
 /* 64 bits from `bit` on. */
-static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bits, uint32_t bit)
+static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bits, int bit)
 {
-    const uint32_t *w = bits + bit / 32, shift = bit % 32;
+    const uint32_t *w = bits + (bit >> 5), shift = (uint32_t)bit % 32;
     const uint32_t low = (uint32_t)((w[0] | (unsigned long long)w[1] << 32) >> shift);
     const uint32_t high = (uint32_t)((w[1] | (unsigned long long)w[2] << 32) >> shift);
     return low | (unsigned long long)high << 32;
 }
 
-/* This lane's bytes of x, 32 at a time, from `bit` on. */
-static __device__ __forceinline__ void load_window(const packbits_job &job,
-                                                   const packbits_share &of, uint32_t bit,
-                                                   fp4_u32x8 v[EACH])
+/* So many of 64 bits. */
+static __device__ __forceinline__ unsigned long long lowest(unsigned long long v, uint32_t count)
 {
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t at = bit + (j * 32 + lane_number()) * 32;
-        if (at < of.end_bit && (of.is_inside || is_whole(job.a.n, of.x + at))) {
-            v[j] = fp4_load_u32x8(job.a.x + of.x + at);
-        }
+    return count < 64 ? v & ~(~0ull << count) : v;
+}
+
+/* Bytes of x of this lane, 32 at a time, and their bits; anything where there are none. Those of
+   the next window are on their way at once, if there is one. */
+static __device__ __forceinline__ void load_piece(const uint8_t *x, const packbits_share &of,
+                                                  uint32_t bit, uint32_t j, fp4_u32x8 *v)
+{
+    if (bit + lane_number() * 32 - of.first + j * 1024 < of.span) {
+        *v = fp4_load_u32x8(x + bit + j * 1024);
     }
 }
 
-/* Their bits. */
 static __device__ __forceinline__ void pack_bits(const packbits_job &job, const packbits_share &of,
-                                                 uint32_t bit, const fp4_u32x8 v[EACH],
-                                                 uint32_t *bits)
+                                                 uint32_t bit, fp4_u32x8 v[EACH], uint32_t *bits,
+                                                 const uint8_t *x, int is_next, uint32_t next_bit)
 {
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t at = bit + (j * 32 + lane_number()) * 32;
-        uint32_t four = 0;
-        if (at < of.end_bit) {
-            four = of.is_inside ? pack_x32(v[j], low_factors(FP4_BITS_LITTLE),
-                                           high_factors(FP4_BITS_LITTLE))
-                                : pack_piece(job.a.x, job.a.n, of.x + at, v[j]);
+        bits[j * 32 + lane_number()] =
+            pack_x32(v[j], low_factors(FP4_BITS_LITTLE), high_factors(FP4_BITS_LITTLE));
+        if (is_next) {
+            load_piece(x, of, next_bit, j, &v[j]);
         }
-        bits[j * 32 + lane_number()] = four;
+    }
+    if (of.span < of.end_bit) { /* x begins or ends here */
+#pragma unroll 1
+        for (uint32_t j = 0; j < EACH; j++) {
+            const uint32_t at = bit + (j * 32 + lane_number()) * 32;
+            if (at < of.end_bit && at - of.first >= of.span) {
+                const size_t here = of.x + at, left = job.a.n - here;
+                bits[j * 32 + lane_number()] =
+                    pack_some(job.a.x + here, here > job.a.n ? (uint32_t)(0 - here) : 0,
+                              left < 32 ? (uint32_t)left : 32, FP4_BITS_LITTLE);
+            }
+        }
     }
 }
 
@@ -718,39 +770,57 @@ static __device__ __forceinline__ uint32_t segment_of(const packbits_warp &w, ui
     uint32_t count;
 
     do {
-        count = fp4_ptx_ones(fp4_ptx_ballot(
-            0xffffffffu, w.place[segment + 1 + lane_number()].v[0] <= byte));
+        count = fp4_ptx_ones(
+            fp4_ptx_ballot(0xffffffffu, w.place[segment + 1 + lane_number()].v[0] <= byte));
         segment += count;
     } while (count == 32);
     return segment;
 }
 
-/* Bytes `from` to `to`, eight at most; `segment` is of the first, or one of the `count` behind. */
-static __device__ __forceinline__ unsigned long long
-pack_window(const packbits_warp &w, const uint32_t *bits, uint32_t first_bit, uint32_t segment,
-            uint32_t count, uint32_t from, uint32_t to)
+/* The same for each lane on its own, of `count` behind the `segment`. */
+static __device__ __forceinline__ uint32_t segment_of_lane(const packbits_warp &w, uint32_t segment,
+                                                           uint32_t count, uint32_t byte)
 {
+    if (count < 32) { /* behind them all begin too late */
+        const fp4_u32x2 *p = &w.place[segment];
+        if (count >= 8) {
+            p += p[16].v[0] <= byte ? 16 : 0;
+            p += p[8].v[0] <= byte ? 8 : 0;
+        }
+        p += p[4].v[0] <= byte ? 4 : 0;
+        p += p[2].v[0] <= byte ? 2 : 0;
+        p += p[1].v[0] <= byte ? 1 : 0;
+        return (uint32_t)(p - w.place);
+    }
     for (uint32_t n = count + 1; n > 1;) {
         const uint32_t half = n / 2;
-        segment += w.place[segment + half].v[0] <= from ? half : 0;
+        segment += w.place[segment + half].v[0] <= byte ? half : 0;
         n -= half;
     }
-    const fp4_u32x2 here = fp4_ptx_load8(&w.place[segment]);
-    fp4_u32x2 next = fp4_ptx_load8(&w.place[segment + 1]);
-    uint32_t bit = here.v[1] + (from - here.v[0]) * 8, byte = from, left = next.v[1] - bit;
-    unsigned long long v = bits_at(bits, bit - first_bit);
+    return segment;
+}
 
-    v = left < 64 ? v & ((1ull << left) - 1) : v;
+/* Eight bytes from `from` on, those behind `to` anything; the first is of this segment. */
+static __device__ __forceinline__ unsigned long long pack_eight(const packbits_warp &w,
+                                                                const uint32_t *bits,
+                                                                uint32_t first_bit,
+                                                                uint32_t segment, uint32_t from,
+                                                                uint32_t to)
+{
+    const fp4_u32x2 *p = &w.place[segment];
+    const fp4_u32x2 here = fp4_ptx_load8(p);
+    fp4_u32x2 next = fp4_ptx_load8(p + 1);
+    const uint32_t bit = here.v[1] + (from - here.v[0]) * 8;
+    unsigned long long v = lowest(bits_at(bits, (int)(bit - first_bit)), next.v[1] - bit);
+
     while (next.v[0] < to) {
-        byte = next.v[0];
-        bit = next.v[1]; /* where the next one begins that makes something */
+        const fp4_u32x2 now = next; /* where the next one begins that makes something */
         do {
-            segment++;
-            next = fp4_ptx_load8(&w.place[segment + 1]);
-        } while (next.v[0] <= byte);
-        left = next.v[1] - bit;
-        const unsigned long long more = bits_at(bits, bit - first_bit);
-        v |= (left < 64 ? more & ((1ull << left) - 1) : more) << (byte - from) * 8;
+            p++;
+            next = fp4_ptx_load8(p + 1);
+        } while (next.v[0] <= now.v[0]);
+        v |= lowest(bits_at(bits, (int)(now.v[1] - first_bit)), next.v[1] - now.v[1])
+             << (now.v[0] - from) * 8;
     }
     return v;
 }
@@ -760,34 +830,36 @@ pack_window(const packbits_warp &w, const uint32_t *bits, uint32_t first_bit, ui
 static __device__ void pack_share(const packbits_job &job, packbits_warp &w,
                                   const packbits_share &of)
 {
-    const int is_big = job.a.order == FP4_BITS_BIG;
+    const uint8_t *x = job.a.x + of.x + lane_number() * 32;
     uint32_t segment = segment_of(w, 0, of.low), bit = 0;
-    uint32_t *bits = w.bits[0], *other = w.bits[1];
+    uint32_t *bits = w.bits[0] + 2, *other = w.bits[1] + 2;
     fp4_u32x8 v[EACH];
 
-    load_window(job, of, 0, v);
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        load_piece(x, of, 0, j, &v[j]);
+    }
     for (uint32_t window = 0; window < of.end; window += WINDOW) {
         const uint32_t after = window + WINDOW, mine = window + lane_number() * 8;
         const uint32_t next = segment_of(w, segment, after < of.end ? after : of.end - 1);
         const fp4_u32x2 place = fp4_ptx_load8(&w.place[next]);
         const uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u;
 
-        pack_bits(job, of, bit, v, bits);
-        if (after < of.end) {
-            load_window(job, of, next_bit, v);
-        }
+        pack_bits(job, of, bit, v, bits, x, after < of.end, next_bit);
         fp4_ptx_warp_barrier();
-        if (mine < of.end && mine + 8 > of.low && lane_number() < WINDOW / 8) {
-            const uint32_t low = mine < of.low ? of.low : mine;
-            const uint32_t high = of.end < mine + 8 ? of.end : mine + 8;
-            const unsigned long long eight =
-                pack_window(w, bits, bit, segment, next - segment, low, high) << (low - mine) * 8;
-            const uint32_t a = is_big ? turned((uint32_t)eight) : (uint32_t)eight;
-            const uint32_t b = is_big ? turned((uint32_t)(eight >> 32)) : (uint32_t)(eight >> 32);
-            if (high - low == 8) {
+        if (mine < of.end && lane_number() < WINDOW / 8) {
+            const uint32_t to = of.end < mine + 8 ? of.end : mine + 8;
+            const uint32_t mine_of = segment_of_lane(w, segment, next - segment, mine);
+            const unsigned long long eight = pack_eight(w, bits, bit, mine_of, mine, to);
+            uint32_t a = (uint32_t)eight, b = (uint32_t)(eight >> 32);
+            if (job.a.order == FP4_BITS_BIG) {
+                a = turned(a);
+                b = turned(b);
+            }
+            if (mine >= of.low && to == mine + 8) {
                 fp4_ptx_store8(of.out + mine, a, b);
             } else {
-                const uint32_t first = low - mine, last = high - mine;
+                const uint32_t first = mine < of.low ? of.low : 0, last = to - mine;
                 store_some(of.out + mine, a, first, last);
                 store_some(of.out + mine + 4, b, first < 4 ? 0 : first - 4,
                            last < 4 ? 0 : last - 4);
@@ -801,28 +873,30 @@ static __device__ void pack_share(const packbits_job &job, packbits_warp &w,
     }
 }
 
-/* Bytes `from` to `to` of what a chunk's segments make, `out` being where its first one belongs. */
-static __device__ void pack_chunk(const packbits_job &job, packbits_warp &w, size_t number,
-                                  const size_t start[MINE], const size_t at[MINE], size_t end,
-                                  size_t bytes, uint8_t *out, size_t from, size_t to)
+/* Makes w.place what windows look for, for bytes `from` to `to` of what a chunk makes, `out` being
+   where its first one belongs. */
+static __device__ __forceinline__ packbits_share cut_share(const packbits_job &job,
+                                                           packbits_warp &w,
+                                                           const packbits_items &items,
+                                                           uint32_t count, uint8_t *out,
+                                                           size_t from, size_t to)
 {
-    size_t first_x = of_lane(start[0], 0), end_x = end;
+    size_t first_x = items.first, end_x = items.end;
     packbits_share of;
 
-    fp4_ptx_warp_barrier(); /* nobody needs what was there */
-    if (from != 0 || to != bytes) {
-        const uint32_t items = items_of(job, number);
-        const uint32_t first = items_before(at, items, from + 1, 0) - 1;
-        const uint32_t last = items_before(at, items, to, 0) - 1;
-#pragma unroll
+    if (from != 0 || to != items.bytes) {
+        const uint32_t first = items_before(w, items, count, from + 1, 0) - 1;
+        const uint32_t last = items_before(w, items, count, to, 0) - 1;
+        uint32_t rows = 0;
+#pragma unroll 1
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = j * 32 + lane_number();
+            const size_t start = item_start(w, i), at = item_at(items, start, j, &rows);
             if (i == first) {
-                w.cut[0] = start[j] + (from - at[j]) * 8;
+                w.cut[0] = start + (from - at) * 8;
             }
             if (i == last) {
-                const size_t x = start[j] + (to - at[j]) * 8;
-                const size_t next = item_start(job, number * CHUNK + i + 1);
+                const size_t x = start + (to - at) * 8, next = item_start(w, i + 1);
                 w.cut[1] = x < next ? x : next;
             }
         }
@@ -837,77 +911,66 @@ static __device__ void pack_chunk(const packbits_job &job, packbits_warp &w, siz
     of.x = first_x - x_skew;
     of.end = of.low + (uint32_t)(to - from);
     of.end_bit = x_skew + (uint32_t)(end_x - first_x);
-    of.is_inside = of.x <= job.a.n && job.a.n - of.x >= (size_t)(of.end_bit + 31) / 32 * 32;
-#pragma unroll
+    of.first = of.x > job.a.n ? 32 : 0;
+    of.span = (of.end_bit + 31) / 32 * 32 - of.first;
+    if (job.a.n - (of.x + of.first) < of.span) {
+        of.span = (uint32_t)(job.a.n - (of.x + of.first)) / 32 * 32;
+    }
+    uint32_t rows = 0;
+#pragma unroll 2
     for (uint32_t j = 0; j < MINE; j++) {
-        const fp4_u32x2 place = {
-            {of.low + (uint32_t)(within(at[j], from, to) - from),
-             x_skew + (uint32_t)(within(start[j], first_x, end_x) - first_x)}};
-        w.place[j * 32 + lane_number()] = place;
+        const uint32_t i = j * 32 + lane_number();
+        const size_t start = item_start(w, i), at = item_at(items, start, j, &rows);
+        const fp4_u32x2 place = {{of.low + (uint32_t)(within(at, from, to) - from),
+                                  x_skew + (uint32_t)(within(start, first_x, end_x) - first_x)}};
+        w.place[i] = place;
     }
     const fp4_u32x2 behind = {{of.end, of.end_bit}};
     w.place[CHUNK + lane_number()] = behind;
     fp4_ptx_warp_barrier();
-    pack_share(job, w, of);
-}
-
-static __device__ void set_new_indptr(const packbits_job &job, size_t i, size_t at)
-{
-    if (job.a.index_bytes == 4) {
-        ((int32_t *)job.a.new_indptr)[i] = (int32_t)at;
-    } else {
-        ((long long *)job.a.new_indptr)[i] = (long long)at;
-    }
+    return of;
 }
 
 /* What the warp's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
-   than out has room for. Returns how many bytes the chunk makes. */
-static __device__ size_t make_chunk(const packbits_job &job, packbits_warp &w,
-                                    const packbits_part &p)
+   than out has room for. The part then begins with the next one. */
+static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
 {
-    const uint32_t items = items_of(job, p.number);
-    const size_t units = p.before + p.number * CHUNK; /* in front of it */
-    const size_t low = p.unit - units, high = p.end_unit - units;
-    size_t start[MINE], end[MINE], at[MINE], from = 0, to, bytes;
-    int is_bad = 0, is_decreasing = 0;
+    packbits_items items;
+    const int is_wrong = read_items(job, w, &items);
+    const size_t number = w.number, before = w.before, units = before + number * CHUNK;
+    const size_t low = w.unit - units, high = w.end_unit - units; /* of the chunk's units */
+    const uint32_t count = items_of(job, number);
+    size_t from = 0, to = items.bytes;
 
-    load_starts(job, p.number, 0, start, &is_bad);
-    load_starts(job, p.number, 1, end, &is_bad);
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        is_decreasing |= end[j] < start[j];
-    }
-    if (is_bad || is_decreasing) {
-        add_error(job, FP4_PACKBITS_INDPTR);
-    }
-    is_decreasing = fp4_ptx_any(0xffffffffu, is_decreasing);
-    to = bytes = is_decreasing ? place_wrong(start, end, at) : place_items(start, end, at);
     if (low != 0) {
-        from = low - items_before(at, items, low, 1);
+        from = low - items_before(w, items, count, low, 1);
     }
-    if (high < bytes + items) {
-        to = high - items_before(at, items, high, 1);
+    if (high < items.bytes + count) {
+        to = high - items_before(w, items, count, high, 1);
+    }
+    /* 32-bit coordinates are good for 2^28 bytes of bits in one warp's part: more than that takes
+       TiB of x */
+    if (is_wrong || to > from + (1u << 28)) {
+        make_wrong(job, w, low, high);
+        return;
     }
     if (job.a.new_indptr != NULL) {
-#pragma unroll
+        uint32_t rows = 0;
+#pragma unroll 1
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = j * 32 + lane_number();
-            if (i < items && at[j] + i >= low && at[j] + i < high) {
-                set_new_indptr(job, p.number * CHUNK + i, p.before + at[j]);
+            const size_t at = item_at(items, item_start(w, i), j, &rows);
+            if (i < count && at + i >= low && at + i < high) {
+                set_new_indptr(job, number * CHUNK + i, before + at);
             }
         }
     }
-    const size_t room = job.a.out_bytes > p.before ? job.a.out_bytes - p.before : 0;
+    go_on(w, items.bytes);
+    const size_t room = job.a.out_bytes > before ? job.a.out_bytes - before : 0;
     to = to < room ? to : room;
-    /* 32-bit coordinates are good for 2^28 bytes of bits in one warp's part: more than that takes
-       1 TiB of x, or segments that overlap elsewhere */
-    if (from < to && (is_decreasing || to - from > 1u << 28)) {
-        pack_wrong(job, p.number, job.a.out + p.before, from, to);
-    } else if (from < to) {
-        pack_chunk(job, w, p.number, start, at, of_lane(end[MINE - 1], 31), bytes,
-                   job.a.out + p.before, from, to);
+    if (from < to) {
+        pack_share(job, w, cut_share(job, w, items, count, job.a.out + before, from, to));
     }
-    return bytes;
 }
 
 static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const packbits_job job)
@@ -915,20 +978,23 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
     __shared__ packbits_cta c;
     packbits_warp &w = c.warps[threadIdx.x / 32];
 
-    if (lane_number() < 4) {
-        w.bits[lane_number() / 2][EACH * 32 + lane_number() % 2] = 0;
+    if (lane_number() < 8) {
+        const uint32_t i = lane_number() % 4;
+        w.bits[lane_number() / 4][i < 2 ? i : EACH * 32 + i] = 0;
     }
     fp4_pdl_wait();
     fp4_pdl_trigger();
     if (job.chunks > 1) {
         count_tasks(job, c);
-        read_tasks(job, c);
     }
-    packbits_part p = find_part(job, c);
-    while (p.unit < p.end_unit) {
-        p.before += make_chunk(job, w, p);
-        p.number++;
-        p.unit = p.before + p.number * CHUNK;
+    find_part(job, c, w);
+    fp4_ptx_warp_barrier();
+    while (w.unit < w.end_unit) {
+        make_chunk(job, w);
+        fp4_ptx_warp_barrier(); /* nobody needs what is there */
+    }
+    if (job.chunks > 1 && threadIdx.x < 32) {
+        finish_tasks(job);
     }
 }
 
@@ -964,17 +1030,14 @@ static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cuda
 {
     packbits_job job = {};
     void *arguments[] = {&job};
-    size_t ctas, log2 = 0;
+    size_t ctas;
 
     job.a = *a;
     job.items = a->segments + 1;
     job.chunks = a->segments / CHUNK + 1;
     ctas = (a->n / 8 + a->segments) / PART + a->segments / PART + 1; /* the most that it can be */
-    while ((size_t)1 << log2 < ctas && 1 << log2 < ENOUGH) {
-        log2++;
-    }
-    ctas = (size_t)1 << log2;
-    job.parts_log2 = (uint32_t)log2 + WARPS_LOG2;
+    ctas = ctas < ENOUGH ? ctas : ENOUGH;
+    job.part = (uint32_t)((((size_t)1 << 32) - 1) / (ctas * WARPS) + 1);
     job.each = (job.chunks - 1) / (ctas < TASKS ? ctas : TASKS) + 1;
     job.tasks = (uint32_t)((job.chunks - 1) / job.each + 1);
     return launch((const void *)pack_segments, ctas, arguments, pdl, stream);

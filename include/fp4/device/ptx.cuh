@@ -443,6 +443,21 @@ FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
     return x;
 }
 
+/** The same of 64 bits. */
+FP4_D size_t fp4_ptx_load_acquire_u64(const size_t *p)
+{
+    size_t x;
+    asm volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(x) : "l"(p) : "memory");
+    return x;
+}
+
+/** *p becomes x, in one step, for those that acquire it: they see what this thread has written
+    before, and what others had in front of a barrier. Global memory. */
+FP4_D void fp4_ptx_store_release_u64(size_t *p, size_t x)
+{
+    asm volatile("st.release.gpu.u64 [%0], %1;" : : "l"(p), "l"(x) : "memory");
+}
+
 /** What this thread has written before is seen by all threads of the GPU before what it writes
     after. */
 FP4_D void fp4_ptx_fence(void)

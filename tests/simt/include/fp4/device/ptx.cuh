@@ -357,6 +357,16 @@ FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
     return fp4_simt_read(p);
 }
 
+FP4_D SIMT_NOT_TRACKED size_t fp4_ptx_load_acquire_u64(const size_t *p)
+{
+    return *p;
+}
+
+FP4_D SIMT_NOT_TRACKED void fp4_ptx_store_release_u64(size_t *p, size_t x)
+{
+    *p = x;
+}
+
 FP4_D void fp4_ptx_fence(void)
 {
 }
