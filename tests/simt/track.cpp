@@ -194,8 +194,9 @@ typedef struct shared_access {
 
 typedef struct shared_byte {
     uint64_t launch, cta; /* of which this is known */
-    int is_written, is_read, is_read_by_more;
-    shared_access written, read; /* the last of each */
+    int is_written, is_read;
+    int is_read_by_more, is_read_by_warps; /* since the last barrier that orders those reads */
+    shared_access written, read;           /* the last of each */
 } shared_byte;
 
 static shared_byte shared_bytes[MOST_SHARED];
@@ -206,6 +207,32 @@ static int is_unordered(const shared_access *before)
 
     return before->thread != here->thread && before->epoch == here->epoch &&
            (before->thread / 32 != here->thread / 32 || before->warp_epoch == here->warp_epoch);
+}
+
+/* A write comes now: whether one of several reads, the last of which is known, may come at a time
+   with it. */
+static int is_read_meanwhile(const shared_byte *b)
+{
+    const simt_place *here = &simt_here;
+
+    return b->is_read_by_more && b->read.epoch == here->epoch &&
+           (b->is_read_by_warps || b->read.thread / 32 != here->thread / 32 ||
+            b->read.warp_epoch == here->warp_epoch);
+}
+
+static void add_read(shared_byte *b, shared_access now)
+{
+    const int is_same_warp = b->read.thread / 32 == now.thread / 32;
+
+    if (!b->is_read || b->read.epoch != now.epoch ||
+        (is_same_warp && !b->is_read_by_warps && b->read.warp_epoch != now.warp_epoch)) {
+        b->is_read_by_more = b->is_read_by_warps = 0; /* all before are behind a barrier */
+    } else {
+        b->is_read_by_more |= b->read.thread != now.thread;
+        b->is_read_by_warps |= !is_same_warp;
+    }
+    b->is_read = 1;
+    b->read = now;
 }
 
 static void shared_byte_access(size_t at, const char *kind, int is_write)
@@ -228,7 +255,7 @@ static void shared_byte_access(size_t at, const char *kind, int is_write)
                   verb[is_write], at, kind, simt_thread_text(b->written.thread));
     }
     if (is_write && b->is_read &&
-        (is_unordered(&b->read) || (b->is_read_by_more && b->read.epoch == simt_here.epoch))) {
+        (is_unordered(&b->read) || is_read_meanwhile(b))) {
         simt_fail("writes byte %zu of %s shared memory, which thread %s%s has read, with no "
                   "barrier between",
                   at, kind, simt_thread_text(b->read.thread),
@@ -236,13 +263,10 @@ static void shared_byte_access(size_t at, const char *kind, int is_write)
     }
     if (is_write) {
         b->is_written = 1;
-        b->is_read = b->is_read_by_more = 0;
+        b->is_read = b->is_read_by_more = b->is_read_by_warps = 0;
         b->written = now;
     } else {
-        b->is_read_by_more = b->is_read && b->read.epoch == now.epoch &&
-                             (b->is_read_by_more || b->read.thread != now.thread);
-        b->is_read = 1;
-        b->read = now;
+        add_read(b, now);
     }
 }
 
