@@ -35,7 +35,8 @@ enum {
     MINE = CHUNK / 32,   /* of which a lane has so many */
     WINDOW = 248,        /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
                             of x, wherever they begin, than its lanes load at a time */
-    TASKS = THREADS,       /* the most into which counting is cut */
+    BITS = EACH * 32 + 4,
+    TASKS = 4 * THREADS,      /* the most into which counting is cut */
     RESIDENT = 4         /* CTAs of a multiprocessor: so few that nothing spills */
 };
 
@@ -261,8 +262,11 @@ typedef struct packbits_warp {
     size_t unit, end_unit; /* what there is to do yet of its part */
     size_t number, before; /* of the chunk in which that begins, and the bytes in front of that */
     size_t cut[2];
+    size_t x; /* where the share's first aligned 32 bytes of x are; wraps in front of x */
+    uint32_t low, end_bit, first, span; /* its first byte; behind its last bit; of x are only these */
+    fp4_u32x2 raw[CHUNK + 1]; /* what indptr says of a chunk, as far as it has come */
     fp4_u32x2 place[CHUNK + 32]; /* byte and bit; the last 32: the end */
-    uint32_t bits[2][EACH * 32 + 4]; /* of x, little; two more may be read on either side */
+    uint32_t bits[2 * BITS]; /* of x, little; two more may be read on either side */
 } packbits_warp;
 
 typedef struct packbits_cta {
@@ -378,24 +382,32 @@ static __device__ __forceinline__ size_t bytes_between(size_t start, size_t end)
     return end > start ? (end - start + 7) / 8 : 0;
 }
 
-/* How many bytes a chunk makes; a warp calls. */
-static __device__ size_t count_chunk(const packbits_job &job, size_t number)
+/* How many bytes each of so many chunks makes, 2 at most. A warp calls. */
+static __device__ __forceinline__ void count_chunks(const packbits_job &job, size_t number,
+                                                    uint32_t count, size_t bytes[2])
 {
-    long long start[MINE], end[MINE];
-    size_t bytes = 0;
+    long long start[2][MINE], end[2][MINE];
     int is_bad; /* who packs the chunk says so */
 
-    load_starts(job, number, lane_number(), start);
-    load_starts(job, number, lane_number() + 1, end);
 #pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        bytes += bytes_between(start_of(job.a.n, start[j], &is_bad),
-                               start_of(job.a.n, end[j], &is_bad));
+    for (uint32_t k = 0; k < 2; k++) { /* all of them at a time */
+        const size_t chunk = number + (k < count ? k : 0);
+        load_starts(job, chunk, lane_number(), start[k]);
+        load_starts(job, chunk, lane_number() + 1, end[k]);
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < 2; k++) {
+        bytes[k] = 0;
+#pragma unroll
+        for (uint32_t j = 0; j < MINE; j++) {
+            bytes[k] += bytes_between(start_of(job.a.n, start[k][j], &is_bad),
+                                      start_of(job.a.n, end[k][j], &is_bad));
+        }
     }
     for (int lanes = 1; lanes < 32; lanes *= 2) {
-        bytes += lane_xor(bytes, lanes);
+        bytes[0] += lane_xor(bytes[0], lanes);
+        bytes[1] += lane_xor(bytes[1], lanes);
     }
-    return bytes;
 }
 
 /* What the workspace has for a task: how many bytes it makes, and IS_KNOWN; behind all tasks, for a
@@ -412,18 +424,21 @@ static __device__ void count_task(const packbits_job &job, packbits_cta &c, size
     const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
     size_t sum = 0;
 
-    for (size_t number = first + threadIdx.x / 32; number < end; number += WARPS) {
-        const size_t bytes = count_chunk(job, number);
-        if (lane_number() == 0) { /* by exchanges, since others read it in the same launch */
-            uint32_t *words = (uint32_t *)(task_words(job) + TASKS + number);
-            fp4_ptx_atomic_exchange(&words[0], (uint32_t)bytes);
-            fp4_ptx_atomic_exchange(&words[1], (uint32_t)(bytes >> 32));
+    for (size_t number = first + threadIdx.x / 32 * 2; number < end; number += WARPS * 2) {
+        const uint32_t count = end - number < 2 ? 1 : 2;
+        size_t bytes[2];
+        count_chunks(job, number, count, bytes);
+        if (lane_number() < count) { /* by exchanges, since others read it in the same launch */
+            uint32_t *words = (uint32_t *)(task_words(job) + TASKS + number + lane_number());
+            const size_t mine = lane_number() == 0 ? bytes[0] : bytes[1];
+            fp4_ptx_atomic_exchange(&words[0], (uint32_t)mine);
+            fp4_ptx_atomic_exchange(&words[1], (uint32_t)(mine >> 32));
         }
-        sum += bytes;
+        sum += bytes[0] + (count == 2 ? bytes[1] : 0);
     }
+    fp4_ptx_fence();
     if (lane_number() == 0) {
         c.sums[threadIdx.x / 32] = sum;
-        fp4_ptx_fence();
     }
     fp4_ptx_barrier();
     if (threadIdx.x == 0) {
@@ -439,21 +454,28 @@ static __device__ void count_task(const packbits_job &job, packbits_cta &c, size
    call. */
 static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
 {
-    const uint32_t warp = threadIdx.x / 32;
+    enum { OF_THREAD = TASKS / THREADS };
+    const uint32_t warp = threadIdx.x / 32, first = threadIdx.x * OF_THREAD;
+    size_t bytes[OF_THREAD], sum = 0, all;
     int is_left = 1;
-    size_t bytes = IS_KNOWN, all;
 
     for (uint32_t turn = 0;; turn ^= 1) { /* what this one asks for is on its way at a time */
+        int is_known = 1;
         if (threadIdx.x == 0) {
             c.found[turn] = is_left ? fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], 0xffffffffu)
                                     : job.tasks;
         }
-        if (threadIdx.x < job.tasks) {
-            bytes = fp4_ptx_load_acquire_u64(&task_words(job)[threadIdx.x]);
+#pragma unroll
+        for (uint32_t j = 0; j < OF_THREAD; j++) {
+            bytes[j] = IS_KNOWN;
+            if (first + j < job.tasks) {
+                bytes[j] = fp4_ptx_load_relaxed_u64(&task_words(job)[first + j]);
+            }
+            is_known &= (bytes[j] & IS_KNOWN) != 0;
         }
-        const int is_unknown = fp4_ptx_any(0xffffffffu, (bytes & IS_KNOWN) == 0);
+        is_known = !fp4_ptx_any(0xffffffffu, !is_known);
         if (lane_number() == 0) {
-            c.is_known[turn][warp] = !is_unknown;
+            c.is_known[turn][warp] = (uint32_t)is_known;
         }
         fp4_ptx_barrier();
         const uint32_t task = c.found[turn];
@@ -468,7 +490,18 @@ static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
             break;
         }
     }
-    c.tasks[threadIdx.x] = threads_before(bytes & ~IS_KNOWN, &all, c.sums);
+    fp4_ptx_fence();
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        bytes[j] &= ~IS_KNOWN;
+        sum += bytes[j];
+    }
+    sum = threads_before(sum, &all, c.sums);
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        c.tasks[first + j] = sum;
+        sum += bytes[j];
+    }
     if (threadIdx.x == 0) {
         c.tasks[TASKS] = all;
     }
@@ -534,7 +567,11 @@ static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c
    there are warps; this one's part, which may be nothing. */
 static __device__ void find_part(const packbits_job &job, const packbits_cta &c, packbits_warp &w)
 {
-    const size_t bytes = job.chunks == 1 ? count_chunk(job, 0) : c.tasks[TASKS];
+    size_t counts[2];
+    if (job.chunks == 1) {
+        count_chunks(job, 0, 1, counts);
+    }
+    const size_t bytes = job.chunks == 1 ? counts[0] : c.tasks[TASKS];
     const size_t all = bytes + job.items;
     const size_t each = /* all / parts, a little more */
         (all >> 32) * job.part + ((all & 0xffffffffu) * job.part >> 32) + 1;
@@ -581,28 +618,42 @@ static __device__ __forceinline__ size_t item_at(const packbits_items &of, size_
     return at;
 }
 
+/* Lets come what indptr says of a chunk. A warp calls. */
+static __device__ __forceinline__ void ask_for_items(const packbits_job &job, packbits_warp &w,
+                                                     size_t number)
+{
+    const size_t left = job.a.segments - number * CHUNK;
+    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK;
+
+    for (uint32_t i = lane_number(); i < CHUNK + 1; i += 32) {
+        const size_t from = number * CHUNK + (i < end ? i : end);
+        if (job.a.index_bytes == 4) {
+            fp4_ptx_copy4_async(&w.raw[i], (const int32_t *)job.a.indptr + from);
+        } else {
+            fp4_ptx_copy8_async(&w.raw[i], (const long long *)job.a.indptr + from);
+        }
+    }
+}
+
 /* Returns whether a segment ends before it begins; then the rest is of no use. */
 static __device__ __forceinline__ int read_items(const packbits_job &job, packbits_warp &w,
                                                  packbits_items *of)
 {
     FP4_STATIC_ASSERT(MINE <= 8, "eight bits for each 32 items");
     const uint32_t lane = lane_number();
-    long long start[MINE];
     uint32_t half[2] = {0, 0}, before[2] = {0, 0}, sum = 0;
     int is_bad = 0, is_decreasing = 0;
 
-    load_starts(job, w.number, lane, start);
-#pragma unroll
-    for (uint32_t j = 0; j < MINE; j++) {
-        const size_t at = start_of(job.a.n, start[j], &is_bad);
+    fp4_ptx_copies_wait();
+    fp4_ptx_warp_barrier();
+    for (uint32_t i = lane; i < CHUNK + 1; i += 32) {
+        long long start = (int32_t)w.raw[i].v[0];
+        if (job.a.index_bytes == 8) {
+            start = (long long)((uint32_t)start | (size_t)w.raw[i].v[1] << 32);
+        }
+        const size_t at = start_of(job.a.n, start, &is_bad);
         const fp4_u32x2 words = {{(uint32_t)at, (uint32_t)(at >> 32)}};
-        w.place[j * 32 + lane] = words;
-    }
-    if (lane == 0) {
-        load_starts(job, w.number, CHUNK, start);
-        const size_t at = start_of(job.a.n, start[0], &is_bad);
-        const fp4_u32x2 words = {{(uint32_t)at, (uint32_t)(at >> 32)}};
-        w.place[CHUNK] = words;
+        w.place[i] = words;
     }
     fp4_ptx_warp_barrier();
 #pragma unroll
@@ -699,18 +750,12 @@ static __device__ void make_wrong(const packbits_job &job, packbits_warp &w, siz
         at += bytes;
     }
     go_on(w, at);
+    if (w.unit < w.end_unit) {
+        ask_for_items(job, w, number + 1);
+    }
 }
 
 /* ------------------------------------------------------------------------------ windows */
-
-/* A share of a chunk as windows see it. */
-typedef struct packbits_share {
-    uint8_t *out;      /* eight bytes aligned */
-    size_t x;          /* 32 bytes aligned; wraps where that is in front of x */
-    uint32_t low, end; /* its first byte, and behind its last */
-    uint32_t end_bit;
-    uint32_t first, span; /* its aligned 32 bytes of x begin there; all of them are of x so far */
-} packbits_share;
 
 /* 64 bits from `bit` on. */
 static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bits, int bit)
@@ -727,38 +772,17 @@ static __device__ __forceinline__ unsigned long long lowest(unsigned long long v
     return count < 64 ? v & ~(~0ull << count) : v;
 }
 
-/* Bytes of x of this lane, 32 at a time, and their bits; anything where there are none. Those of
-   the next window are on their way at once, if there is one. */
-static __device__ __forceinline__ void load_piece(const uint8_t *x, const packbits_share &of,
-                                                  uint32_t bit, uint32_t j, fp4_u32x8 *v)
+/* The same of what of 32 bytes is of x, where that begins or ends. */
+static __device__ void pack_cut(const packbits_job &job, const packbits_warp &w, uint32_t bit,
+                                uint32_t *bits)
 {
-    if (bit + lane_number() * 32 - of.first + j * 1024 < of.span) {
-        *v = fp4_load_u32x8(x + bit + j * 1024);
-    }
-}
-
-static __device__ __forceinline__ void pack_bits(const packbits_job &job, const packbits_share &of,
-                                                 uint32_t bit, fp4_u32x8 v[EACH], uint32_t *bits,
-                                                 const uint8_t *x, int is_next, uint32_t next_bit)
-{
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        bits[j * 32 + lane_number()] =
-            pack_x32(v[j], low_factors(FP4_BITS_LITTLE), high_factors(FP4_BITS_LITTLE));
-        if (is_next) {
-            load_piece(x, of, next_bit, j, &v[j]);
-        }
-    }
-    if (of.span < of.end_bit) { /* x begins or ends here */
 #pragma unroll 1
-        for (uint32_t j = 0; j < EACH; j++) {
-            const uint32_t at = bit + (j * 32 + lane_number()) * 32;
-            if (at < of.end_bit && at - of.first >= of.span) {
-                const size_t here = of.x + at, left = job.a.n - here;
-                bits[j * 32 + lane_number()] =
-                    pack_some(job.a.x + here, here > job.a.n ? (uint32_t)(0 - here) : 0,
-                              left < 32 ? (uint32_t)left : 32, FP4_BITS_LITTLE);
-            }
+    for (uint32_t i = lane_number(); i < EACH * 32; i += 32) {
+        const uint32_t at = bit + i * 32;
+        if (at < w.end_bit && at - w.first >= w.span) {
+            const size_t here = w.x + at, left = job.a.n - here;
+            bits[i] = pack_some(job.a.x + here, here > job.a.n ? (uint32_t)(0 - here) : 0,
+                                left < 32 ? (uint32_t)left : 32, FP4_BITS_LITTLE);
         }
     }
 }
@@ -825,30 +849,44 @@ static __device__ __forceinline__ unsigned long long pack_eight(const packbits_w
     return v;
 }
 
-/* What a share makes. A warp calls. What a window is made of is on its way while the one before it
-   is made. */
-static __device__ void pack_share(const packbits_job &job, packbits_warp &w,
-                                  const packbits_share &of)
+/* What a share makes, whose first byte's aligned eight are `out`, to byte `end` from these on. A warp
+   calls. What a window is made of is on its way while the one before it is made. */
+static __device__ __forceinline__ void pack_share(const packbits_job &job, packbits_warp &w,
+                                                  uint8_t *out, uint32_t end)
 {
-    const uint8_t *x = job.a.x + of.x + lane_number() * 32;
-    uint32_t segment = segment_of(w, 0, of.low), bit = 0;
-    uint32_t *bits = w.bits[0] + 2, *other = w.bits[1] + 2;
+    const uint32_t lane = lane_number(), span = w.span, from = lane * 32 - w.first;
+    const uint8_t *x = job.a.x + w.x + lane * 32;
+    uint32_t segment = segment_of(w, 0, w.low), bit = 0, which = 2;
     fp4_u32x8 v[EACH];
 
+    out += lane * 8;
 #pragma unroll
     for (uint32_t j = 0; j < EACH; j++) {
-        load_piece(x, of, 0, j, &v[j]);
+        if (from + j * 1024 < span) {
+            v[j] = fp4_load_u32x8(x + j * 1024);
+        }
     }
-    for (uint32_t window = 0; window < of.end; window += WINDOW) {
-        const uint32_t after = window + WINDOW, mine = window + lane_number() * 8;
-        const uint32_t next = segment_of(w, segment, after < of.end ? after : of.end - 1);
+    for (uint32_t window = 0; window < end; window += WINDOW, out += WINDOW) {
+        const uint32_t after = window + WINDOW, mine = window + lane * 8;
+        const uint32_t next = segment_of(w, segment, after < end ? after : end - 1);
         const fp4_u32x2 place = fp4_ptx_load8(&w.place[next]);
         const uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u;
+        uint32_t *bits = w.bits + which;
 
-        pack_bits(job, of, bit, v, bits, x, after < of.end, next_bit);
+#pragma unroll
+        for (uint32_t j = 0; j < EACH; j++) { /* anything where there are none */
+            bits[j * 32 + lane] =
+                pack_x32(v[j], low_factors(FP4_BITS_LITTLE), high_factors(FP4_BITS_LITTLE));
+            if (next_bit + from + j * 1024 < span && after < end) {
+                v[j] = fp4_load_u32x8(x + next_bit + j * 1024);
+            }
+        }
+        if (w.span < w.end_bit) {
+            pack_cut(job, w, bit, bits);
+        }
         fp4_ptx_warp_barrier();
-        if (mine < of.end && lane_number() < WINDOW / 8) {
-            const uint32_t to = of.end < mine + 8 ? of.end : mine + 8;
+        if (mine < end && lane < WINDOW / 8) {
+            const uint32_t to = end < mine + 8 ? end : mine + 8;
             const uint32_t mine_of = segment_of_lane(w, segment, next - segment, mine);
             const unsigned long long eight = pack_eight(w, bits, bit, mine_of, mine, to);
             uint32_t a = (uint32_t)eight, b = (uint32_t)(eight >> 32);
@@ -856,33 +894,27 @@ static __device__ void pack_share(const packbits_job &job, packbits_warp &w,
                 a = turned(a);
                 b = turned(b);
             }
-            if (mine >= of.low && to == mine + 8) {
-                fp4_ptx_store8(of.out + mine, a, b);
+            if (to == mine + 8 && (mine != 0 || w.low == 0)) {
+                fp4_ptx_store8(out, a, b);
             } else {
-                const uint32_t first = mine < of.low ? of.low : 0, last = to - mine;
-                store_some(of.out + mine, a, first, last);
-                store_some(of.out + mine + 4, b, first < 4 ? 0 : first - 4,
-                           last < 4 ? 0 : last - 4);
+                const uint32_t first = mine == 0 ? w.low : 0, last = to - mine;
+                store_some(out, a, first, last);
+                store_some(out + 4, b, first < 4 ? 0 : first - 4, last < 4 ? 0 : last - 4);
             }
         }
-        uint32_t *swap = bits;
-        bits = other;
-        other = swap;
+        which = BITS + 4 - which;
         segment = next;
         bit = next_bit;
     }
 }
 
-/* Makes w.place what windows look for, for bytes `from` to `to` of what a chunk makes, `out` being
-   where its first one belongs. */
-static __device__ __forceinline__ packbits_share cut_share(const packbits_job &job,
-                                                           packbits_warp &w,
-                                                           const packbits_items &items,
-                                                           uint32_t count, uint8_t *out,
-                                                           size_t from, size_t to)
+/* Makes w.place what windows look for, for bytes `from` to `to` of what a chunk makes, `low` bytes
+   behind an aligned eight of out, and the rest of w. */
+static __device__ __forceinline__ void cut_share(const packbits_job &job, packbits_warp &w,
+                                                 const packbits_items &items, uint32_t count,
+                                                 uint32_t low, size_t from, size_t to)
 {
     size_t first_x = items.first, end_x = items.end;
-    packbits_share of;
 
     if (from != 0 || to != items.bytes) {
         const uint32_t first = items_before(w, items, count, from + 1, 0) - 1;
@@ -906,29 +938,31 @@ static __device__ __forceinline__ packbits_share cut_share(const packbits_job &j
     }
     const uint32_t x_skew = (uint32_t)(((size_t)job.a.x + first_x) % 32);
 
-    of.low = (uint32_t)((size_t)(out + from) % 8);
-    of.out = out + from - of.low;
-    of.x = first_x - x_skew;
-    of.end = of.low + (uint32_t)(to - from);
-    of.end_bit = x_skew + (uint32_t)(end_x - first_x);
-    of.first = of.x > job.a.n ? 32 : 0;
-    of.span = (of.end_bit + 31) / 32 * 32 - of.first;
-    if (job.a.n - (of.x + of.first) < of.span) {
-        of.span = (uint32_t)(job.a.n - (of.x + of.first)) / 32 * 32;
+    const uint32_t end_bit = x_skew + (uint32_t)(end_x - first_x);
+    const size_t x = first_x - x_skew;
+    const uint32_t first = x > job.a.n ? 32 : 0;
+    const size_t left = job.a.n - (x + first);
+    uint32_t rows = 0, span = (end_bit + 31) / 32 * 32 - first;
+
+    span = left < span ? (uint32_t)left / 32 * 32 : span;
+    if (lane_number() == 0) {
+        w.x = x;
+        w.low = low;
+        w.end_bit = end_bit;
+        w.first = first;
+        w.span = span;
     }
-    uint32_t rows = 0;
 #pragma unroll 2
     for (uint32_t j = 0; j < MINE; j++) {
         const uint32_t i = j * 32 + lane_number();
         const size_t start = item_start(w, i), at = item_at(items, start, j, &rows);
-        const fp4_u32x2 place = {{of.low + (uint32_t)(within(at, from, to) - from),
+        const fp4_u32x2 place = {{low + (uint32_t)(within(at, from, to) - from),
                                   x_skew + (uint32_t)(within(start, first_x, end_x) - first_x)}};
         w.place[i] = place;
     }
-    const fp4_u32x2 behind = {{of.end, of.end_bit}};
+    const fp4_u32x2 behind = {{low + (uint32_t)(to - from), end_bit}};
     w.place[CHUNK + lane_number()] = behind;
     fp4_ptx_warp_barrier();
-    return of;
 }
 
 /* What the warp's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
@@ -954,6 +988,9 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
         make_wrong(job, w, low, high);
         return;
     }
+    if (high > items.bytes + count) {
+        ask_for_items(job, w, number + 1);
+    }
     if (job.a.new_indptr != NULL) {
         uint32_t rows = 0;
 #pragma unroll 1
@@ -969,7 +1006,10 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
     const size_t room = job.a.out_bytes > before ? job.a.out_bytes - before : 0;
     to = to < room ? to : room;
     if (from < to) {
-        pack_share(job, w, cut_share(job, w, items, count, job.a.out + before, from, to));
+        uint8_t *out = job.a.out + before + from;
+        const uint32_t skew = (uint32_t)((size_t)out % 8);
+        cut_share(job, w, items, count, skew, from, to);
+        pack_share(job, w, out - skew, skew + (uint32_t)(to - from));
     }
 }
 
@@ -980,7 +1020,7 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
 
     if (lane_number() < 8) {
         const uint32_t i = lane_number() % 4;
-        w.bits[lane_number() / 4][i < 2 ? i : EACH * 32 + i] = 0;
+        w.bits[lane_number() / 4 * BITS + (i < 2 ? i : EACH * 32 + i)] = 0;
     }
     fp4_pdl_wait();
     fp4_pdl_trigger();
@@ -989,6 +1029,9 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
     }
     find_part(job, c, w);
     fp4_ptx_warp_barrier();
+    if (w.unit < w.end_unit) {
+        ask_for_items(job, w, w.number);
+    }
     while (w.unit < w.end_unit) {
         make_chunk(job, w);
         fp4_ptx_warp_barrier(); /* nobody needs what is there */

@@ -6,6 +6,7 @@
  *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
  *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   89 and later
  *     FP4_ARCH_CVT_F16X2  cvt f32x2 -> f16x2, bf16x2             80 and later
+ *     FP4_ARCH_CP_ASYNC   copies from global to shared memory    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
  *     FP4_ARCH_MAX_ABS_X2 max of magnitudes, f16x2 and bf16x2    86 and later
  *     FP4_ARCH_MUL_F32X2  two f32 multiplications in one         100 and later
@@ -43,6 +44,10 @@
 
 #if !defined(FP4_ARCH_CVT_F16X2)
 #define FP4_ARCH_CVT_F16X2 (FP4_ARCH >= 800)
+#endif
+
+#if !defined(FP4_ARCH_CP_ASYNC)
+#define FP4_ARCH_CP_ASYNC (FP4_ARCH >= 800)
 #endif
 
 #if !defined(FP4_ARCH_MAX_NAN)

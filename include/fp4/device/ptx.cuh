@@ -370,6 +370,41 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
     __stcs((uint32_t *)p, a);
 }
 
+/** Eight bytes from global to shared memory, aligned as large, there after fp4_ptx_copies_wait: with
+    no register and nobody waiting in between, from sm_80 on. */
+FP4_D void fp4_ptx_copy8_async(void *shared, const void *global)
+{
+#if FP4_ARCH_CP_ASYNC
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;"
+                 :
+                 : "r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(global)
+                 : "memory");
+#else
+    *(uint2 *)shared = *(const uint2 *)global;
+#endif
+}
+
+/** The same of four. */
+FP4_D void fp4_ptx_copy4_async(void *shared, const void *global)
+{
+#if FP4_ARCH_CP_ASYNC
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;"
+                 :
+                 : "r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(global)
+                 : "memory");
+#else
+    *(uint32_t *)shared = *(const uint32_t *)global;
+#endif
+}
+
+/** Waits for all copies of this thread. */
+FP4_D void fp4_ptx_copies_wait(void)
+{
+#if FP4_ARCH_CP_ASYNC
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 /* ------------------------------------------------------------ threads */
 
 /**
@@ -443,11 +478,11 @@ FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
     return x;
 }
 
-/** The same of 64 bits. */
-FP4_D size_t fp4_ptx_load_acquire_u64(const size_t *p)
+/** 64 bits at *p, whatever caches hold; the same with a fence behind it. Global memory. */
+FP4_D size_t fp4_ptx_load_relaxed_u64(const size_t *p)
 {
     size_t x;
-    asm volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(x) : "l"(p) : "memory");
+    asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(x) : "l"(p) : "memory");
     return x;
 }
 

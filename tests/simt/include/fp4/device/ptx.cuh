@@ -286,6 +286,20 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
     fp4_ptx_store4(p, a);
 }
 
+FP4_D void fp4_ptx_copy8_async(void *shared, const void *global)
+{
+    fp4_ptx_store8(shared, fp4_ptx_load8(global).v[0], fp4_ptx_load8(global).v[1]);
+}
+
+FP4_D void fp4_ptx_copy4_async(void *shared, const void *global)
+{
+    *(uint32_t *)shared = *(const uint32_t *)global;
+}
+
+FP4_D void fp4_ptx_copies_wait(void)
+{
+}
+
 /* ------------------------------------------------------------ threads */
 
 FP4_D float fp4_ptx_shuffle_xor(uint32_t mask, float x, int lanes, SIMT_LINE)
@@ -357,7 +371,7 @@ FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
     return fp4_simt_read(p);
 }
 
-FP4_D SIMT_NOT_TRACKED size_t fp4_ptx_load_acquire_u64(const size_t *p)
+FP4_D SIMT_NOT_TRACKED size_t fp4_ptx_load_relaxed_u64(const size_t *p)
 {
     return *p;
 }
