@@ -264,8 +264,8 @@ typedef struct packbits_warp {
     size_t cut[2];
     size_t x; /* where the share's first aligned 32 bytes of x are; wraps in front of x */
     uint32_t low, end_bit, first, span; /* its first byte; behind its last bit; of x are only these */
-    fp4_u32x2 raw[CHUNK + 1]; /* what indptr says of a chunk, as far as it has come */
-    fp4_u32x2 place[CHUNK + 32]; /* byte and bit; the last 32: the end */
+    fp4_u32x2 start[2][CHUNK + 1]; /* where items begin in x, of this chunk and the next */
+    fp4_u32x2 place[CHUNK + 32];   /* byte and bit; the last 32: the end */
     uint32_t bits[2 * BITS]; /* of x, little; two more may be read on either side */
 } packbits_warp;
 
@@ -593,29 +593,36 @@ static __device__ void find_part(const packbits_job &job, const packbits_cta &c,
     }
 }
 
-/* What a warp knows of a chunk, beside where its items begin in x, which stands in w.place at first.
-   Of segments that do not end before they begin, what those in front of an item make is an eighth of
-   what they have and lack to multiples of eight. */
+/* What a warp knows of a chunk. Of segments that do not end before they begin, what those in front of
+   an item make is an eighth of what they have and lack to multiples of eight. */
 typedef struct packbits_items {
-    size_t first, end, bytes;        /* where the first one begins and the last one ends; all make */
+    const fp4_u32x2 *start;          /* where they begin in x */
+    size_t first, end, bytes;        /* where the first one does and the last one ends; all make */
     unsigned long long before, rows; /* what those lack in front of this lane's in the 32 in which
                                         it is, and these 32, eight bits each */
 } packbits_items;
 
-static __device__ __forceinline__ size_t item_start(const packbits_warp &w, uint32_t i)
+static __device__ __forceinline__ size_t item_start(const packbits_items &of, uint32_t i)
 {
-    const fp4_u32x2 words = fp4_ptx_load8(&w.place[i]);
+    const fp4_u32x2 words = fp4_ptx_load8(&of.start[i]);
     return words.v[0] | (size_t)words.v[1] << 32;
 }
 
-/* Where item j * 32 of this lane begins in what the chunk makes; j from 0 on, *rows 0 at first. */
+/* What those in front of item j * 32 of this lane lack; j from 0 on, *rows 0 at first. */
+static __device__ __forceinline__ uint32_t item_lacks(const packbits_items &of, uint32_t j,
+                                                      uint32_t *rows)
+{
+    const uint32_t lacks = *rows + ((uint32_t)(of.before >> 8 * j) & 255);
+
+    *rows += (uint32_t)(of.rows >> 8 * j) & 255;
+    return lacks;
+}
+
+/* Where it begins in what the chunk makes. */
 static __device__ __forceinline__ size_t item_at(const packbits_items &of, size_t start, uint32_t j,
                                                  uint32_t *rows)
 {
-    const size_t at =
-        (start - of.first + (*rows + ((uint32_t)(of.before >> 8 * j) & 255))) / 8;
-    *rows += (uint32_t)(of.rows >> 8 * j) & 255;
-    return at;
+    return (start - of.first + item_lacks(of, j, rows)) / 8;
 }
 
 /* Lets come what indptr says of a chunk. A warp calls. */
@@ -623,16 +630,47 @@ static __device__ __forceinline__ void ask_for_items(const packbits_job &job, pa
                                                      size_t number)
 {
     const size_t left = job.a.segments - number * CHUNK;
-    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK;
+    const uint32_t end = left < CHUNK ? (uint32_t)left : CHUNK, lane = lane_number();
+    fp4_u32x2 *start = w.start[number % 2];
 
-    for (uint32_t i = lane_number(); i < CHUNK + 1; i += 32) {
-        const size_t from = number * CHUNK + (i < end ? i : end);
-        if (job.a.index_bytes == 4) {
-            fp4_ptx_copy4_async(&w.raw[i], (const int32_t *)job.a.indptr + from);
-        } else {
-            fp4_ptx_copy8_async(&w.raw[i], (const long long *)job.a.indptr + from);
+    if (job.a.index_bytes == 8) {
+        const long long *p = (const long long *)job.a.indptr + number * CHUNK;
+#pragma unroll
+        for (uint32_t i = 0; i < CHUNK; i += 32) {
+            fp4_ptx_copy8_async(&start[i + lane], p + (i + lane < end ? i + lane : end));
+        }
+        if (lane == 0) {
+            fp4_ptx_copy8_async(&start[CHUNK], p + end);
+        }
+    } else {
+        const int32_t *p = (const int32_t *)job.a.indptr + number * CHUNK;
+#pragma unroll
+        for (uint32_t i = 0; i < CHUNK; i += 32) {
+            fp4_ptx_copy4_async(&start[i + lane], p + (i + lane < end ? i + lane : end));
+        }
+        if (lane == 0) {
+            fp4_ptx_copy4_async(&start[CHUNK], p + end);
         }
     }
+}
+
+/* Makes of what indptr says where items begin. Returns whether something was wrong with it. */
+static __device__ int read_starts(const packbits_job &job, fp4_u32x2 *start)
+{
+    int is_bad = 0;
+
+#pragma unroll 1
+    for (uint32_t i = lane_number(); i < CHUNK + 1; i += 32) {
+        long long from = (int32_t)start[i].v[0];
+        if (job.a.index_bytes == 8) {
+            from = (long long)((uint32_t)from | (size_t)start[i].v[1] << 32);
+        }
+        const size_t at = start_of(job.a.n, from, &is_bad);
+        start[i].v[0] = (uint32_t)at;
+        start[i].v[1] = (uint32_t)(at >> 32);
+    }
+    fp4_ptx_warp_barrier();
+    return is_bad;
 }
 
 /* Returns whether a segment ends before it begins; then the rest is of no use. */
@@ -644,23 +682,36 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
     uint32_t half[2] = {0, 0}, before[2] = {0, 0}, sum = 0;
     int is_bad = 0, is_decreasing = 0;
 
+    of->start = w.start[w.number % 2];
     fp4_ptx_copies_wait();
     fp4_ptx_warp_barrier();
-    for (uint32_t i = lane; i < CHUNK + 1; i += 32) {
-        long long start = (int32_t)w.raw[i].v[0];
-        if (job.a.index_bytes == 8) {
-            start = (long long)((uint32_t)start | (size_t)w.raw[i].v[1] << 32);
-        }
-        const size_t at = start_of(job.a.n, start, &is_bad);
-        const fp4_u32x2 words = {{(uint32_t)at, (uint32_t)(at >> 32)}};
-        w.place[i] = words;
+    if (job.a.index_bytes == 4) {
+        is_bad = read_starts(job, w.start[w.number % 2]);
     }
-    fp4_ptx_warp_barrier();
+    of->end = item_start(*of, CHUNK);
+    int is_outside = of->end > job.a.n;
 #pragma unroll
     for (uint32_t j = 0; j < MINE; j++) {
-        const size_t from = item_start(w, j * 32 + lane), to = item_start(w, j * 32 + lane + 1);
+        const size_t from = item_start(*of, j * 32 + lane), to = item_start(*of, j * 32 + lane + 1);
+        is_outside |= from > job.a.n;
         is_decreasing |= to < from;
         half[j / 4] |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
+    }
+    if (fp4_ptx_any(0xffffffffu, is_outside)) {
+        fp4_ptx_warp_barrier();
+        is_bad |= read_starts(job, w.start[w.number % 2]);
+        is_decreasing = 0;
+        half[0] = half[1] = 0;
+#pragma unroll 1
+        for (uint32_t j = 0; j < MINE; j++) {
+            const size_t from = item_start(*of, j * 32 + lane);
+            const size_t to = item_start(*of, j * 32 + lane + 1);
+            const uint32_t lacks = (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
+            is_decreasing |= to < from;
+            half[0] |= j < 4 ? lacks : 0;
+            half[1] |= j < 4 ? 0 : lacks;
+        }
+        of->end = item_start(*of, CHUNK);
     }
     if (is_bad || is_decreasing) {
         add_error(job, FP4_PACKBITS_INDPTR);
@@ -677,15 +728,13 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
     }
     of->before = before[0] | (unsigned long long)before[1] << 32;
     of->rows = half[0] | (unsigned long long)half[1] << 32;
-    of->first = item_start(w, 0);
-    of->end = item_start(w, CHUNK);
+    of->first = item_start(*of, 0);
     of->bytes = (of->end - of->first + sum) / 8;
     return fp4_ptx_any(0xffffffffu, is_decreasing);
 }
 
 /* How many of so many items begin before a byte; with their own units, before a unit. */
-static __device__ __forceinline__ uint32_t items_before(const packbits_warp &w,
-                                                        const packbits_items &of, uint32_t items,
+static __device__ __forceinline__ uint32_t items_before(const packbits_items &of, uint32_t items,
                                                         size_t limit, uint32_t units)
 {
     uint32_t count = 0, rows = 0;
@@ -693,7 +742,7 @@ static __device__ __forceinline__ uint32_t items_before(const packbits_warp &w,
 #pragma unroll 1
     for (uint32_t j = 0; j < MINE; j++) {
         const uint32_t i = j * 32 + lane_number();
-        const size_t at = item_at(of, item_start(w, i), j, &rows);
+        const size_t at = item_at(of, item_start(of, i), j, &rows);
         count += fp4_ptx_ones(
             fp4_ptx_ballot(0xffffffffu, i < items && at + (units ? i : 0) < limit));
     }
@@ -728,14 +777,16 @@ static __device__ __forceinline__ void go_on(packbits_warp &w, size_t bytes)
 
 /* Units `low` to `high` of the chunk one by one, a byte a lane, each segment for itself: where there
    is something wrong with indptr. */
-static __device__ void make_wrong(const packbits_job &job, packbits_warp &w, size_t low, size_t high)
+static __device__ void make_wrong(const packbits_job &job, packbits_warp &w,
+                                  const packbits_items &items, size_t low, size_t high)
 {
     const size_t number = w.number, before = w.before;
-    const uint32_t items = items_of(job, number);
+    const uint32_t count = items_of(job, number);
     size_t at = 0;
 
-    for (uint32_t i = 0; i < items; i++) {
-        const size_t start = item_start(w, i), end = item_start(w, i + 1), unit = at + i;
+#pragma unroll 1
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t start = item_start(items, i), end = item_start(items, i + 1), unit = at + i;
         const size_t bytes = bytes_between(start, end);
         if (unit >= low && unit < high && job.a.new_indptr != NULL && lane_number() == 0) {
             set_new_indptr(job, number * CHUNK + i, before + at);
@@ -915,20 +966,21 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
                                                  uint32_t low, size_t from, size_t to)
 {
     size_t first_x = items.first, end_x = items.end;
+    const int is_whole = from == 0 && to == items.bytes && end_x - first_x < 1u << 31;
 
-    if (from != 0 || to != items.bytes) {
-        const uint32_t first = items_before(w, items, count, from + 1, 0) - 1;
-        const uint32_t last = items_before(w, items, count, to, 0) - 1;
+    if (!is_whole) {
+        const uint32_t first = items_before(items, count, from + 1, 0) - 1;
+        const uint32_t last = items_before(items, count, to, 0) - 1;
         uint32_t rows = 0;
 #pragma unroll 1
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = j * 32 + lane_number();
-            const size_t start = item_start(w, i), at = item_at(items, start, j, &rows);
+            const size_t start = item_start(items, i), at = item_at(items, start, j, &rows);
             if (i == first) {
                 w.cut[0] = start + (from - at) * 8;
             }
             if (i == last) {
-                const size_t x = start + (to - at) * 8, next = item_start(w, i + 1);
+                const size_t x = start + (to - at) * 8, next = item_start(items, i + 1);
                 w.cut[1] = x < next ? x : next;
             }
         }
@@ -937,7 +989,6 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
         end_x = w.cut[1];
     }
     const uint32_t x_skew = (uint32_t)(((size_t)job.a.x + first_x) % 32);
-
     const uint32_t end_bit = x_skew + (uint32_t)(end_x - first_x);
     const size_t x = first_x - x_skew;
     const uint32_t first = x > job.a.n ? 32 : 0;
@@ -952,13 +1003,24 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
         w.first = first;
         w.span = span;
     }
-#pragma unroll 2
-    for (uint32_t j = 0; j < MINE; j++) {
-        const uint32_t i = j * 32 + lane_number();
-        const size_t start = item_start(w, i), at = item_at(items, start, j, &rows);
-        const fp4_u32x2 place = {{low + (uint32_t)(within(at, from, to) - from),
-                                  x_skew + (uint32_t)(within(start, first_x, end_x) - first_x)}};
-        w.place[i] = place;
+    if (is_whole) {
+#pragma unroll
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = j * 32 + lane_number();
+            const uint32_t bit = items.start[i].v[0] - (uint32_t)first_x;
+            const fp4_u32x2 place = {{low + (bit + item_lacks(items, j, &rows)) / 8, x_skew + bit}};
+            w.place[i] = place;
+        }
+    } else {
+#pragma unroll 1
+        for (uint32_t j = 0; j < MINE; j++) {
+            const uint32_t i = j * 32 + lane_number();
+            const size_t start = item_start(items, i), at = item_at(items, start, j, &rows);
+            const fp4_u32x2 place = {
+                {low + (uint32_t)(within(at, from, to) - from),
+                 x_skew + (uint32_t)(within(start, first_x, end_x) - first_x)}};
+            w.place[i] = place;
+        }
     }
     const fp4_u32x2 behind = {{low + (uint32_t)(to - from), end_bit}};
     w.place[CHUNK + lane_number()] = behind;
@@ -977,15 +1039,15 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
     size_t from = 0, to = items.bytes;
 
     if (low != 0) {
-        from = low - items_before(w, items, count, low, 1);
+        from = low - items_before(items, count, low, 1);
     }
     if (high < items.bytes + count) {
-        to = high - items_before(w, items, count, high, 1);
+        to = high - items_before(items, count, high, 1);
     }
     /* 32-bit coordinates are good for 2^28 bytes of bits in one warp's part: more than that takes
        TiB of x */
     if (is_wrong || to > from + (1u << 28)) {
-        make_wrong(job, w, low, high);
+        make_wrong(job, w, items, low, high);
         return;
     }
     if (high > items.bytes + count) {
@@ -996,7 +1058,7 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
 #pragma unroll 1
         for (uint32_t j = 0; j < MINE; j++) {
             const uint32_t i = j * 32 + lane_number();
-            const size_t at = item_at(items, item_start(w, i), j, &rows);
+            const size_t at = item_at(items, item_start(items, i), j, &rows);
             if (i < count && at + i >= low && at + i < high) {
                 set_new_indptr(job, number * CHUNK + i, before + at);
             }
