@@ -264,6 +264,9 @@ typedef struct packbits_warp {
     size_t cut[2];
     size_t x; /* where the share's first aligned 32 bytes of x are; wraps in front of x */
     uint32_t low, end_bit, first, span; /* its first byte; behind its last bit; of x are only these */
+    uint32_t room;                      /* or, behind the share, these */
+    uint32_t is_loaded;                 /* whether the lanes have what begins at loaded_x */
+    size_t loaded_x;
     fp4_u32x2 start[2][CHUNK + 1]; /* where items begin in x, of this chunk and the next */
     fp4_u32x2 place[CHUNK + 32];   /* byte and bit; the last 32: the end */
     uint32_t bits[2 * BITS]; /* of x, little; two more may be read on either side */
@@ -584,6 +587,7 @@ static __device__ void find_part(const packbits_job &job, const packbits_cta &c,
     }
     if (lane_number() == 0) {
         w.unit = unit;
+        w.is_loaded = 0;
         w.end_unit = all - unit < each ? all : unit + each;
         w.number = number;
         w.before = before;
@@ -903,32 +907,39 @@ static __device__ __forceinline__ unsigned long long pack_eight(const packbits_w
 /* What a share makes, whose first byte's aligned eight are `out`, to byte `end` from these on. A warp
    calls. What a window is made of is on its way while the one before it is made. */
 static __device__ __forceinline__ void pack_share(const packbits_job &job, packbits_warp &w,
-                                                  uint8_t *out, uint32_t end)
+                                                  uint8_t *out, uint32_t end, fp4_u32x8 v[EACH],
+                                                  int is_more)
 {
     const uint32_t lane = lane_number(), span = w.span, from = lane * 32 - w.first;
     const uint8_t *x = job.a.x + w.x + lane * 32;
     uint32_t segment = segment_of(w, 0, w.low), bit = 0, which = 2;
-    fp4_u32x8 v[EACH];
 
     out += lane * 8;
+    if (!w.is_loaded || w.loaded_x != w.x) {
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        if (from + j * 1024 < span) {
-            v[j] = fp4_load_u32x8(x + j * 1024);
+        for (uint32_t j = 0; j < EACH; j++) {
+            if (from + j * 1024 < span) {
+                v[j] = fp4_load_u32x8(x + j * 1024);
+            }
         }
     }
     for (uint32_t window = 0; window < end; window += WINDOW, out += WINDOW) {
         const uint32_t after = window + WINDOW, mine = window + lane * 8;
         const uint32_t next = segment_of(w, segment, after < end ? after : end - 1);
         const fp4_u32x2 place = fp4_ptx_load8(&w.place[next]);
-        const uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u;
+        uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u, room = span;
         uint32_t *bits = w.bits + which;
+
+        if (after >= end) { /* then the next chunk's first ones, if there is one */
+            next_bit = w.end_bit & ~31u;
+            room = is_more ? w.room : 0;
+        }
 
 #pragma unroll
         for (uint32_t j = 0; j < EACH; j++) { /* anything where there are none */
             bits[j * 32 + lane] =
                 pack_x32(v[j], low_factors(FP4_BITS_LITTLE), high_factors(FP4_BITS_LITTLE));
-            if (next_bit + from + j * 1024 < span && after < end) {
+            if (next_bit + from + j * 1024 < room) {
                 v[j] = fp4_load_u32x8(x + next_bit + j * 1024);
             }
         }
@@ -956,6 +967,11 @@ static __device__ __forceinline__ void pack_share(const packbits_job &job, packb
         which = BITS + 4 - which;
         segment = next;
         bit = next_bit;
+    }
+    fp4_ptx_warp_barrier();
+    if (lane == 0) {
+        w.is_loaded = (uint32_t)is_more;
+        w.loaded_x = w.x + bit;
     }
 }
 
@@ -995,13 +1011,15 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
     const size_t left = job.a.n - (x + first);
     uint32_t rows = 0, span = (end_bit + 31) / 32 * 32 - first;
 
-    span = left < span ? (uint32_t)left / 32 * 32 : span;
+    const uint32_t room = left < 0xffff0000u ? (uint32_t)left / 32 * 32 : 0xffff0000u;
+    span = room < span ? room : span;
     if (lane_number() == 0) {
         w.x = x;
         w.low = low;
         w.end_bit = end_bit;
         w.first = first;
         w.span = span;
+        w.room = room;
     }
     if (is_whole) {
 #pragma unroll
@@ -1029,7 +1047,8 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
 
 /* What the warp's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
    than out has room for. The part then begins with the next one. */
-static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
+static __device__ __forceinline__ void make_chunk(const packbits_job &job, packbits_warp &w,
+                                                  fp4_u32x8 v[EACH])
 {
     packbits_items items;
     const int is_wrong = read_items(job, w, &items);
@@ -1050,7 +1069,8 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
         make_wrong(job, w, items, low, high);
         return;
     }
-    if (high > items.bytes + count) {
+    const int is_more = high > items.bytes + count;
+    if (is_more) {
         ask_for_items(job, w, number + 1);
     }
     if (job.a.new_indptr != NULL) {
@@ -1071,7 +1091,7 @@ static __device__ void make_chunk(const packbits_job &job, packbits_warp &w)
         uint8_t *out = job.a.out + before + from;
         const uint32_t skew = (uint32_t)((size_t)out % 8);
         cut_share(job, w, items, count, skew, from, to);
-        pack_share(job, w, out - skew, skew + (uint32_t)(to - from));
+        pack_share(job, w, out - skew, skew + (uint32_t)(to - from), v, is_more);
     }
 }
 
@@ -1079,6 +1099,7 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
 {
     __shared__ packbits_cta c;
     packbits_warp &w = c.warps[threadIdx.x / 32];
+    fp4_u32x8 v[EACH]; /* of x, for the next window */
 
     if (lane_number() < 8) {
         const uint32_t i = lane_number() % 4;
@@ -1095,7 +1116,7 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
         ask_for_items(job, w, w.number);
     }
     while (w.unit < w.end_unit) {
-        make_chunk(job, w);
+        make_chunk(job, w, v);
         fp4_ptx_warp_barrier(); /* nobody needs what is there */
     }
     if (job.chunks > 1 && threadIdx.x < 32) {
