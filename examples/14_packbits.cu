@@ -36,7 +36,7 @@ enum {
     WINDOW = 248,        /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
                             of x, wherever they begin, than its lanes load at a time */
     BITS = EACH * 32 + 4,
-    TASKS = 4 * THREADS,      /* the most into which counting is cut */
+    TASKS = 4 * THREADS,      /* the most into which counting is cut, and the most CTAs */
     RESIDENT = 4         /* CTAs of a multiprocessor: so few that nothing spills */
 };
 
@@ -95,7 +95,7 @@ typedef struct packbits_job {
 
 /* Words of the workspace: what has been given away, how many CTAs know all counts; for each task
    and then for each chunk two of a 64-bit number. */
-enum { TICKETS, FINISHED, PLACES = 4 };
+enum { TICKETS, COUNTED, PLACES = 4 };
 static const size_t IS_KNOWN = (size_t)1 << 63;
 
 /* ------------------------------------------------------------------------------ bits */
@@ -272,11 +272,18 @@ typedef struct packbits_warp {
     uint32_t bits[2 * BITS]; /* of x, little; two more may be read on either side */
 } packbits_warp;
 
+/* Where a CTA's parts begin: in this task, which others lie in front of that make so many bytes. */
+typedef struct packbits_start {
+    size_t before, bytes; /* bytes: all make */
+    uint32_t task;
+} packbits_start;
+
 typedef struct packbits_cta {
     packbits_warp warps[WARPS];
-    size_t tasks[TASKS + 1]; /* how many bytes those in front of it make */
+    size_t before[TASKS]; /* how many bytes those in front of a task make, or of a chunk */
     size_t sums[WARPS];
-    uint32_t found[2], is_known[2][WARPS];
+    packbits_start start;
+    uint32_t task, is_last;
 } packbits_cta;
 
 static __device__ __forceinline__ uint32_t lane_number(void)
@@ -413,15 +420,25 @@ static __device__ __forceinline__ void count_chunks(const packbits_job &job, siz
     }
 }
 
-/* What the workspace has for a task: how many bytes it makes, and IS_KNOWN; behind all tasks, for a
-   chunk. */
+/* What the workspace has: for each task how many bytes it makes; for each CTA where its parts begin;
+   for each chunk how many bytes it makes. Others read it in the same launch. */
 static __device__ __forceinline__ size_t *task_words(const packbits_job &job)
 {
     return (size_t *)(job.a.workspace + PLACES);
 }
 
+static __device__ __forceinline__ size_t *start_words(const packbits_job &job, uint32_t cta)
+{
+    return task_words(job) + TASKS + 3 * cta;
+}
+
+static __device__ __forceinline__ size_t *chunk_words(const packbits_job &job)
+{
+    return task_words(job) + 4 * TASKS;
+}
+
 /* Counts what each chunk of a task makes. All threads call. */
-static __device__ void count_task(const packbits_job &job, packbits_cta &c, size_t task)
+static __device__ void count_task(const packbits_job &job, packbits_cta &c, uint32_t task)
 {
     const size_t first = task * job.each;
     const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
@@ -431,15 +448,12 @@ static __device__ void count_task(const packbits_job &job, packbits_cta &c, size
         const uint32_t count = end - number < 2 ? 1 : 2;
         size_t bytes[2];
         count_chunks(job, number, count, bytes);
-        if (lane_number() < count) { /* by exchanges, since others read it in the same launch */
-            uint32_t *words = (uint32_t *)(task_words(job) + TASKS + number + lane_number());
-            const size_t mine = lane_number() == 0 ? bytes[0] : bytes[1];
-            fp4_ptx_atomic_exchange(&words[0], (uint32_t)mine);
-            fp4_ptx_atomic_exchange(&words[1], (uint32_t)(mine >> 32));
+        if (lane_number() < count) {
+            fp4_ptx_store_relaxed_u64(chunk_words(job) + number + lane_number(),
+                                      lane_number() == 0 ? bytes[0] : bytes[1]);
         }
         sum += bytes[0] + (count == 2 ? bytes[1] : 0);
     }
-    fp4_ptx_fence();
     if (lane_number() == 0) {
         c.sums[threadIdx.x / 32] = sum;
     }
@@ -449,141 +463,148 @@ static __device__ void count_task(const packbits_job &job, packbits_cta &c, size
         for (uint32_t w = 0; w < WARPS; w++) {
             sum += c.sums[w];
         }
-        fp4_ptx_store_release_u64(&task_words(job)[task], sum | IS_KNOWN);
-    }
-}
-
-/* Counts tasks, whoever comes first the next one, until all are known; fills c.tasks. All threads
-   call. */
-static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
-{
-    enum { OF_THREAD = TASKS / THREADS };
-    const uint32_t warp = threadIdx.x / 32, first = threadIdx.x * OF_THREAD;
-    size_t bytes[OF_THREAD], sum = 0, all;
-    int is_left = 1;
-
-    for (uint32_t turn = 0;; turn ^= 1) { /* what this one asks for is on its way at a time */
-        int is_known = 1;
-        if (threadIdx.x == 0) {
-            c.found[turn] = is_left ? fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], 0xffffffffu)
-                                    : job.tasks;
-        }
-#pragma unroll
-        for (uint32_t j = 0; j < OF_THREAD; j++) {
-            bytes[j] = IS_KNOWN;
-            if (first + j < job.tasks) {
-                bytes[j] = fp4_ptx_load_relaxed_u64(&task_words(job)[first + j]);
-            }
-            is_known &= (bytes[j] & IS_KNOWN) != 0;
-        }
-        is_known = !fp4_ptx_any(0xffffffffu, !is_known);
-        if (lane_number() == 0) {
-            c.is_known[turn][warp] = (uint32_t)is_known;
-        }
-        fp4_ptx_barrier();
-        const uint32_t task = c.found[turn];
-        uint32_t known = 0;
-        for (uint32_t w = 0; w < WARPS; w++) {
-            known += c.is_known[turn][w];
-        }
-        is_left = task < job.tasks;
-        if (is_left) {
-            count_task(job, c, task);
-        } else if (known == WARPS) {
-            break;
-        }
-    }
-    fp4_ptx_fence();
-#pragma unroll
-    for (uint32_t j = 0; j < OF_THREAD; j++) {
-        bytes[j] &= ~IS_KNOWN;
-        sum += bytes[j];
-    }
-    sum = threads_before(sum, &all, c.sums);
-#pragma unroll
-    for (uint32_t j = 0; j < OF_THREAD; j++) {
-        c.tasks[first + j] = sum;
-        sum += bytes[j];
-    }
-    if (threadIdx.x == 0) {
-        c.tasks[TASKS] = all;
+        fp4_ptx_store_relaxed_u64(task_words(job) + task, sum);
+        fp4_ptx_fence();
+        c.is_last =
+            fp4_ptx_atomic_inc(&job.a.workspace[COUNTED], job.tasks - 1) == job.tasks - 1;
+        fp4_ptx_fence();
     }
     fp4_ptx_barrier();
 }
 
-/* The last CTA that knows all tasks leaves the workspace as it was. A warp calls. */
-static __device__ void finish_tasks(const packbits_job &job)
+/* So many units are a part of `bytes` bytes and all items: an even share, or a little more. */
+static __device__ __forceinline__ size_t part_units(const packbits_job &job, size_t bytes)
 {
-    uint32_t *words = job.a.workspace, before = 0;
+    const size_t all = bytes + job.items;
+    return (all >> 32) * job.part + ((all & 0xffffffffu) * job.part >> 32) + 1;
+}
 
-    if (lane_number() == 0) {
-        before = fp4_ptx_atomic_inc(&words[FINISHED], gridDim.x - 1);
+/* Tells each CTA where its parts begin. The CTA calls that has counted the last task. */
+static __device__ void tell_starts(const packbits_job &job, packbits_cta &c)
+{
+    enum { OF_THREAD = TASKS / THREADS };
+    const uint32_t first = threadIdx.x * OF_THREAD;
+    size_t bytes[OF_THREAD], sum = 0, at, all;
+
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        bytes[j] = first + j < job.tasks ? fp4_ptx_load_relaxed_u64(task_words(job) + first + j) : 0;
+        sum += bytes[j];
     }
-    if (fp4_ptx_shuffle_u32(0xffffffffu, before, 0) == gridDim.x - 1) {
-        for (uint32_t i = lane_number(); i < 2 * job.tasks; i += 32) {
-            fp4_ptx_atomic_exchange(&words[PLACES + i], 0);
+    at = threads_before(sum, &all, c.sums);
+#pragma unroll
+    for (uint32_t j = 0; j < OF_THREAD; j++) {
+        c.before[first + j] = at;
+        at += bytes[j];
+    }
+    fp4_ptx_fence(); /* what chunks make is known to whom this is */
+    fp4_ptx_barrier();
+    const size_t units = part_units(job, all) * WARPS;
+    for (uint32_t cta = threadIdx.x; cta < gridDim.x; cta += THREADS) {
+        uint32_t low = 0, high = job.tasks;
+        while (high - low > 1) {
+            const uint32_t middle = (low + high) / 2;
+            if (c.before[middle] + (size_t)middle * job.each * CHUNK <= cta * units) {
+                low = middle;
+            } else {
+                high = middle;
+            }
         }
-        if (lane_number() == 0) {
-            fp4_ptx_atomic_exchange(&words[TICKETS], 0);
-        }
+        fp4_ptx_store_relaxed_u64(start_words(job, cta), IS_KNOWN | c.before[low]);
+        fp4_ptx_store_relaxed_u64(start_words(job, cta) + 1, IS_KNOWN | all);
+        fp4_ptx_store_relaxed_u64(start_words(job, cta) + 2, IS_KNOWN | low);
     }
 }
 
-/* The chunk in which the part's first unit lies. A warp calls. */
-static __device__ void find_chunk(const packbits_job &job, const packbits_cta &c, size_t unit,
-                                  size_t *found, size_t *bytes_before)
+/* Counts tasks, whoever comes first the next one, until there is none left, and waits until c.start
+   is known. All threads call. */
+static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
 {
-    uint32_t low = 0, high = job.tasks;
-
-    while (high - low > 1) {
-        const uint32_t middle = (low + high) / 2;
-        if (c.tasks[middle] + (size_t)middle * job.each * CHUNK <= unit) {
-            low = middle;
-        } else {
-            high = middle;
+    for (;;) {
+        if (threadIdx.x == 0) { /* each CTA is once told that there is none; then it is 0 again */
+            const uint32_t last = job.tasks + gridDim.x - 1;
+            const uint32_t task = fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], last);
+            c.task = task;
+            if (task >= job.tasks) {
+                size_t *words = start_words(job, blockIdx.x), before, bytes, first;
+                do {
+                    before = fp4_ptx_load_relaxed_u64(&words[0]);
+                    bytes = fp4_ptx_load_relaxed_u64(&words[1]);
+                    first = fp4_ptx_load_relaxed_u64(&words[2]);
+                } while ((before & bytes & first & IS_KNOWN) == 0);
+                fp4_ptx_fence();
+                c.start.before = before & ~IS_KNOWN;
+                c.start.bytes = bytes & ~IS_KNOWN;
+                c.start.task = (uint32_t)first;
+                for (uint32_t i = 0; i < 3; i++) { /* for the next call */
+                    fp4_ptx_store_relaxed_u64(&words[i], 0);
+                }
+            }
         }
-    }
-    const size_t first = (size_t)low * job.each;
-    const size_t end = first + job.each < job.chunks ? first + job.each : job.chunks;
-    size_t before = c.tasks[low];
-    for (size_t group = first; group < end; group += 32) {
-        const size_t number = group + lane_number();
-        size_t all, at, bytes = 0;
-        if (number < end) {
-            bytes = task_words(job)[TASKS + number];
-        }
-        at = before + lanes_before(bytes, &all);
-        const uint32_t count = fp4_ptx_ones(
-            fp4_ptx_ballot(0xffffffffu, number < end && at + number * CHUNK <= unit));
-        if (count != 0) {
-            *found = group + count - 1;
-            *bytes_before = of_lane(at, count - 1);
-        }
-        if (count != 32) {
+        fp4_ptx_barrier();
+        const uint32_t task = c.task;
+        if (task >= job.tasks) {
             break;
         }
+        count_task(job, c, task);
+        if (c.is_last) {
+            tell_starts(job, c);
+        }
+        fp4_ptx_barrier();
+    }
+}
+
+/* The chunk in which a unit lies, from that on in which the CTA's first one does; a warp has a unit
+   each. All threads call. */
+static __device__ size_t find_chunk(const packbits_job &job, packbits_cta &c, size_t unit,
+                                    size_t last_unit, size_t *bytes_before)
+{
+    size_t before = c.start.before, found = 0;
+
+    for (size_t group = c.start.task * job.each;; group += THREADS) {
+        const size_t number = group + threadIdx.x;
+        size_t all;
+        c.before[threadIdx.x] =
+            before + threads_before(number < job.chunks ? chunk_words(job)[number] : 0, &all,
+                                    c.sums);
+        fp4_ptx_barrier();
+        if (unit >= before + group * CHUNK) { /* here, or in a group behind */
+            uint32_t low = 0;
+#pragma unroll
+            for (uint32_t step = THREADS / 2; step > 0; step /= 2) {
+                const size_t chunk = group + low + step;
+                if (chunk < job.chunks && c.before[low + step] + chunk * CHUNK <= unit) {
+                    low += step;
+                }
+            }
+            found = group + low;
+            *bytes_before = c.before[low];
+        }
         before += all;
+        fp4_ptx_barrier();
+        if (last_unit < before + (group + THREADS) * CHUNK || group + THREADS >= job.chunks) {
+            return found;
+        }
     }
 }
 
 /* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
-   there are warps; this one's part, which may be nothing. */
-static __device__ void find_part(const packbits_job &job, const packbits_cta &c, packbits_warp &w)
+   there are warps; this one's part, which may be nothing. All threads call. */
+static __device__ void find_part(const packbits_job &job, packbits_cta &c, packbits_warp &w)
 {
     size_t counts[2];
     if (job.chunks == 1) {
         count_chunks(job, 0, 1, counts);
     }
-    const size_t bytes = job.chunks == 1 ? counts[0] : c.tasks[TASKS];
-    const size_t all = bytes + job.items;
-    const size_t each = /* all / parts, a little more */
-        (all >> 32) * job.part + ((all & 0xffffffffu) * job.part >> 32) + 1;
+    const size_t bytes = job.chunks == 1 ? counts[0] : c.start.bytes;
+    const size_t all = bytes + job.items, each = part_units(job, bytes);
     const size_t part = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    const size_t last = ((size_t)blockIdx.x * WARPS + WARPS - 1) * each;
     const size_t unit = part * each < all ? part * each : all;
     size_t number = 0, before = 0;
 
-    if (job.chunks > 1 && unit < all) {
-        find_chunk(job, c, unit, &number, &before);
+    if (job.chunks > 1) {
+        number = find_chunk(job, c, unit, last < all ? last : all - 1, &before);
     }
     if (lane_number() == 0) {
         w.unit = unit;
@@ -1119,9 +1140,6 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
         make_chunk(job, w, v);
         fp4_ptx_warp_barrier(); /* nobody needs what is there */
     }
-    if (job.chunks > 1 && threadIdx.x < 32) {
-        finish_tasks(job);
-    }
 }
 
 /* ------------------------------------------------------------------------------ launchers */
@@ -1149,7 +1167,7 @@ static cudaError_t launch(const void *kernel, size_t ctas, void **arguments, int
 static size_t segment_workspace_bytes(size_t segments)
 {
     const size_t chunks = segments / CHUNK + 1;
-    return chunks == 1 ? 0 : (PLACES + 2 * (TASKS + chunks)) * sizeof(uint32_t);
+    return chunks == 1 ? 0 : (PLACES + 2 * (4 * TASKS + chunks)) * sizeof(uint32_t);
 }
 
 static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cudaStream_t stream)

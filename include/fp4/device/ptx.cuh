@@ -478,7 +478,8 @@ FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
     return x;
 }
 
-/** 64 bits at *p, whatever caches hold; the same with a fence behind it. Global memory. */
+/** 64 bits at *p, whatever caches hold, in one step; with a fence behind it like the above. Global
+    memory. */
 FP4_D size_t fp4_ptx_load_relaxed_u64(const size_t *p)
 {
     size_t x;
@@ -486,11 +487,10 @@ FP4_D size_t fp4_ptx_load_relaxed_u64(const size_t *p)
     return x;
 }
 
-/** *p becomes x, in one step, for those that acquire it: they see what this thread has written
-    before, and what others had in front of a barrier. Global memory. */
-FP4_D void fp4_ptx_store_release_u64(size_t *p, size_t x)
+/** *p becomes x, in one step, for those that read it so. Global memory. */
+FP4_D void fp4_ptx_store_relaxed_u64(size_t *p, size_t x)
 {
-    asm volatile("st.release.gpu.u64 [%0], %1;" : : "l"(p), "l"(x) : "memory");
+    asm volatile("st.relaxed.gpu.u64 [%0], %1;" : : "l"(p), "l"(x) : "memory");
 }
 
 /** What this thread has written before is seen by all threads of the GPU before what it writes

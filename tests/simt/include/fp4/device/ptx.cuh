@@ -376,7 +376,7 @@ FP4_D SIMT_NOT_TRACKED size_t fp4_ptx_load_relaxed_u64(const size_t *p)
     return *p;
 }
 
-FP4_D SIMT_NOT_TRACKED void fp4_ptx_store_release_u64(size_t *p, size_t x)
+FP4_D SIMT_NOT_TRACKED void fp4_ptx_store_relaxed_u64(size_t *p, size_t x)
 {
     *p = x;
 }
