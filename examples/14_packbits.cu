@@ -23,9 +23,6 @@
 #define PART 4096       /* segments and bytes of bits that are worth a CTA */
 #define CHUNK_ITEMS 128 /* a multiple of 32 */
 #endif
-#if !defined(ENOUGH)
-#define ENOUGH 512 /* CTAs; more have nothing to add but their start */
-#endif
 
 enum {
     THREADS = 256,
@@ -279,8 +276,10 @@ typedef struct packbits_start {
 } packbits_start;
 
 typedef struct packbits_cta {
-    packbits_warp warps[WARPS];
-    size_t before[TASKS]; /* how many bytes those in front of a task make, or of a chunk */
+    union { /* one after the other */
+        size_t before[TASKS]; /* how many bytes those in front of a task make, or of a chunk */
+        packbits_warp warps[WARPS];
+    };
     size_t sums[WARPS];
     packbits_start start;
     uint32_t task, is_last;
@@ -605,6 +604,10 @@ static __device__ void find_part(const packbits_job &job, packbits_cta &c, packb
 
     if (job.chunks > 1) {
         number = find_chunk(job, c, unit, last < all ? last : all - 1, &before);
+    }
+    if (lane_number() < 8) {
+        const uint32_t i = lane_number() % 4;
+        w.bits[lane_number() / 4 * BITS + (i < 2 ? i : EACH * 32 + i)] = 0;
     }
     if (lane_number() == 0) {
         w.unit = unit;
@@ -1122,10 +1125,6 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
     packbits_warp &w = c.warps[threadIdx.x / 32];
     fp4_u32x8 v[EACH]; /* of x, for the next window */
 
-    if (lane_number() < 8) {
-        const uint32_t i = lane_number() % 4;
-        w.bits[lane_number() / 4 * BITS + (i < 2 ? i : EACH * 32 + i)] = 0;
-    }
     fp4_pdl_wait();
     fp4_pdl_trigger();
     if (job.chunks > 1) {
@@ -1163,6 +1162,22 @@ static cudaError_t launch(const void *kernel, size_t ctas, void **arguments, int
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
+/* As many CTAs as the device has room for at a time. */
+static cudaError_t ctas_for(const void *kernel, size_t *ctas)
+{
+    int device = 0, processors = 0, resident = 0;
+    cudaError_t error = cudaGetDevice(&device);
+
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (error == cudaSuccess) {
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, THREADS, 0);
+    }
+    *ctas = (size_t)processors * (size_t)resident;
+    return error;
+}
+
 /** Bytes of the workspace of so many segments; 0 for a few. */
 static size_t segment_workspace_bytes(size_t segments)
 {
@@ -1174,15 +1189,20 @@ static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cuda
 {
     packbits_job job = {};
     void *arguments[] = {&job};
-    size_t ctas;
+    size_t ctas, at_once;
+    const cudaError_t error = ctas_for((const void *)pack_segments, &at_once);
 
+    if (error != cudaSuccess) {
+        return error;
+    }
     job.a = *a;
     job.items = a->segments + 1;
     job.chunks = a->segments / CHUNK + 1;
     ctas = (a->n / 8 + a->segments) / PART + a->segments / PART + 1; /* the most that it can be */
-    ctas = ctas < ENOUGH ? ctas : ENOUGH;
+    at_once = at_once < TASKS ? at_once : TASKS;
+    ctas = ctas < at_once ? ctas : at_once; /* more have nothing to add but their start */
     job.part = (uint32_t)((((size_t)1 << 32) - 1) / (ctas * WARPS) + 1);
-    job.each = (job.chunks - 1) / (ctas < TASKS ? ctas : TASKS) + 1;
+    job.each = (job.chunks - 1) / ctas + 1;
     job.tasks = (uint32_t)((job.chunks - 1) / job.each + 1);
     return launch((const void *)pack_segments, ctas, arguments, pdl, stream);
 }
@@ -1229,7 +1249,7 @@ static cudaError_t segment_packbits(const segment_packbits_args *a, int pdl, cud
         (size_t)a->indptr % index != 0 || (size_t)a->new_indptr % index != 0 ||
         (size_t)a->workspace % 8 != 0 || (size_t)a->errors % 4 != 0 ||
         (a->workspace == NULL && segment_workspace_bytes(a->segments) != 0) ||
-        a->segments / CHUNK >= 0xffffff00u - ENOUGH) {
+        a->segments / CHUNK >= 0xffffff00u) {
         return cudaErrorInvalidValue;
     }
     return launch_segments(a, pdl, stream);

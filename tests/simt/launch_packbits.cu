@@ -2,7 +2,6 @@
 
 /* Parts and chunks as small as can be, so that small inputs have many of them. */
 #define PART 300
-#define ENOUGH 8
 #define CHUNK_ITEMS 64
 
 #include "../gpu/launch_packbits.cu"
