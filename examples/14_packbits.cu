@@ -5,14 +5,20 @@
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/14_packbits.cu -o packbits && ./packbits
  *
  * How it works: the sum of four bytes that are 0 or 128, times powers of two, is four bits in any
- * order: one instruction (dp4a). A buffer is packed 32 bytes at a time. Of segments it is not known
- * before the launch where their bits go: a CTA must know how many bytes all those in front of its
- * own make. So CTAs first count chunks of segments: who comes takes the next ones, and the last to
- * come back adds up. A CTA waits only for what others have begun, so that not all of them need be
- * on the GPU together. Then the work, segments and bytes of bits alike, is cut in even parts: a
- * part may be thousands of empty segments or the middle of one. The bytes of x become bits in
- * shared memory, whatever segments they are of, and each thread takes from there what makes its
- * eight bytes.
+ * order: one instruction (dp4a). A buffer is packed 32 bytes at a time.
+ *
+ * Of segments it is not known before the launch where their bits go: one must know how many bytes
+ * all those in front make. So CTAs first count: who comes takes the next task, some chunks of
+ * segments, until there is none left. Who counts the last one adds up, and tells each CTA where its
+ * work begins, in words of its own, since hundreds of CTAs that look at the same few lines of the
+ * L2 cache are slow. A CTA waits only for what others have begun, so that not all of them need be
+ * on the GPU together. Work, segments and bytes of bits alike, is cut in even parts, one for each
+ * warp: a part may be thousands of empty segments or the middle of one.
+ *
+ * A warp then needs no other. It reads indptr a chunk at a time, the next one while it packs this
+ * one. Its lanes make the bytes of x bits, whatever segments they are of, a window at a time, and
+ * take from these in shared memory what makes eight bytes each; the bytes of the next window are on
+ * their way meanwhile, across chunks too.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/store.cuh>
@@ -21,20 +27,20 @@
 /* Sizes at which the launcher changes its mind, and which are a matter of speed. */
 #if !defined(PART)
 #define PART 4096       /* segments and bytes of bits that are worth a CTA */
-#define CHUNK_ITEMS 128 /* a multiple of 32 */
+#define CHUNK_ITEMS 128 /* a multiple of 32, 256 at most */
 #endif
 
 enum {
     THREADS = 256,
     WARPS = THREADS / 32,
-    EACH = 2,            /* pieces of 32 bytes of x a thread */
-    CHUNK = CHUNK_ITEMS, /* segments whose places a warp knows at a time */
-    MINE = CHUNK / 32,   /* of which a lane has so many */
-    WINDOW = 248,        /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
-                            of x, wherever they begin, than its lanes load at a time */
-    BITS = EACH * 32 + 4,
-    TASKS = 4 * THREADS,      /* the most into which counting is cut, and the most CTAs */
-    RESIDENT = 4         /* CTAs of a multiprocessor: so few that nothing spills */
+    EACH = 2,             /* pieces of 32 bytes of x a thread */
+    CHUNK = CHUNK_ITEMS,  /* segments whose places a warp knows at a time */
+    MINE = CHUNK / 32,    /* of which a lane has so many */
+    BITS = EACH * 32 + 4, /* words of a window's bits: two more on either side may be read */
+    WINDOW = 248, /* bytes of bits that a warp makes at a time, eight a lane: of no more bytes
+                             of x, wherever they begin, than its lanes load at a time */
+    TASKS = 1024, /* the most in which counting is cut, and the most CTAs */
+    RESIDENT = 4  /* CTAs of a multiprocessor: so few that nothing spills */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -84,16 +90,17 @@ typedef struct segment_packbits_args {
 typedef struct packbits_job {
     segment_packbits_args a;
     size_t items;
-    size_t chunks;       /* CHUNK items each, but the last */
-    size_t each;         /* chunks that are counted at a time, */
-    uint32_t tasks;      /* and how many times that is; 0 where there is one chunk */
-    uint32_t part;       /* 2^32 by the number of parts, rounded up */
+    size_t chunks;  /* CHUNK items each, but the last */
+    size_t each;    /* chunks of a task */
+    uint32_t tasks; /* no more than CTAs */
+    uint32_t part;  /* 2^32 by the number of warps, rounded up */
 } packbits_job;
 
-/* Words of the workspace: what has been given away, how many CTAs know all counts; for each task
-   and then for each chunk two of a 64-bit number. */
-enum { TICKETS, COUNTED, PLACES = 4 };
-static const size_t IS_KNOWN = (size_t)1 << 63;
+/* The workspace: words of 32 bits, what has been given away and how many tasks have come back; then
+   words of 64 bits, for each task how many bytes it makes, for each CTA three that it is told, for
+   each chunk how many bytes it makes. What CTAs are told has this bit. */
+enum { GIVEN, COUNTED, WORDS = 4, TOLD = 3 };
+static const size_t IS_TOLD = (size_t)1 << 63;
 
 /* ------------------------------------------------------------------------------ bits */
 
@@ -252,36 +259,31 @@ static __global__ void __launch_bounds__(THREADS) pack_shifted(const packbits_ar
 
 /* ------------------------------------------------------------------------------ segments */
 
-/* What the lanes of a warp know: of their share of a chunk, where its segments begin, cut where it
-   is: bytes, from the aligned eight on in which it begins; bits, from the aligned 32 of x on in
-   which its first one is. */
+/* What the lanes of a warp know: of the warp's part; and of its share, which is what that has of a
+   chunk. Coordinates of a share are bytes from the aligned eight on in which it begins, and bits
+   from the aligned 32 of x on in which its first one is. */
 typedef struct packbits_warp {
-    size_t unit, end_unit; /* what there is to do yet of its part */
+    size_t unit, end_unit; /* what there is of the part yet */
     size_t number, before; /* of the chunk in which that begins, and the bytes in front of that */
-    size_t cut[2];
-    size_t x; /* where the share's first aligned 32 bytes of x are; wraps in front of x */
-    uint32_t low, end_bit, first, span; /* its first byte; behind its last bit; of x are only these */
-    uint32_t room;                      /* or, behind the share, these */
-    uint32_t is_loaded;                 /* whether the lanes have what begins at loaded_x */
-    size_t loaded_x;
+    size_t x, cut[2];   /* where in x the coordinates begin, which wraps in front of x; the share */
+    size_t loaded_x;    /* where the bytes of x begin that the lanes have, */
+    uint32_t is_loaded; /* if they have some */
+    uint32_t low, end_bit;         /* of the share: the first byte, and behind the last bit */
+    uint32_t first, span;          /* of its 32 bytes of x, these are whole */
+    uint32_t room;                 /* and these if also those behind it count */
     fp4_u32x2 start[2][CHUNK + 1]; /* where items begin in x, of this chunk and the next */
-    fp4_u32x2 place[CHUNK + 32];   /* byte and bit; the last 32: the end */
-    uint32_t bits[2 * BITS]; /* of x, little; two more may be read on either side */
+    fp4_u32x2 place[CHUNK + 32];   /* where segments begin, cut where the share is: byte and bit */
+    uint32_t bits[2 * BITS];       /* of this window and the next */
 } packbits_warp;
 
-/* Where a CTA's parts begin: in this task, which others lie in front of that make so many bytes. */
-typedef struct packbits_start {
-    size_t before, bytes; /* bytes: all make */
-    uint32_t task;
-} packbits_start;
-
 typedef struct packbits_cta {
-    union { /* one after the other */
+    union {                   /* first one, then the other */
         size_t before[TASKS]; /* how many bytes those in front of a task make, or of a chunk */
         packbits_warp warps[WARPS];
     };
     size_t sums[WARPS];
-    packbits_start start;
+    size_t bytes, first_before; /* what all chunks make, and those in front of */
+    size_t first;               /* the first chunk of the task in which the CTA's work begins */
     uint32_t task, is_last;
 } packbits_cta;
 
@@ -309,7 +311,7 @@ static __device__ __forceinline__ size_t of_lane(size_t x, uint32_t lane)
     return low | (size_t)fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)(x >> 32), (int)lane) << 32;
 }
 
-/* The sum of what the lanes before this one have; all: of all. */
+/* The sum of what the lanes before this one have; *all: of what all have. A warp calls. */
 static __device__ __forceinline__ size_t lanes_before(size_t x, size_t *all)
 {
     size_t before = 0;
@@ -323,7 +325,7 @@ static __device__ __forceinline__ size_t lanes_before(size_t x, size_t *all)
     return before;
 }
 
-/* The same of threads. All of them call. */
+/* The same of threads. All of them call, with barriers. */
 static __device__ size_t threads_before(size_t x, size_t *all, size_t *sums)
 {
     const uint32_t warp = threadIdx.x / 32;
@@ -351,8 +353,8 @@ static __device__ __forceinline__ uint32_t items_of(const packbits_job &job, siz
     return left < CHUNK ? (uint32_t)left : CHUNK;
 }
 
-/* What indptr says of a chunk's item, and of those 32 behind each other after it; the end is behind
-   itself. */
+/* What indptr says of item `first` of a chunk and of each 32nd behind it; behind the end, of that.
+   */
 static __device__ __forceinline__ void load_starts(const packbits_job &job, size_t number,
                                                    uint32_t first, long long start[MINE])
 {
@@ -376,7 +378,7 @@ static __device__ __forceinline__ void load_starts(const packbits_job &job, size
     }
 }
 
-/* What that means. */
+/* What that means: where the item begins in x. */
 static __device__ __forceinline__ size_t start_of(size_t n, long long start, int *is_bad)
 {
     if ((size_t)start > n) {
@@ -391,7 +393,7 @@ static __device__ __forceinline__ size_t bytes_between(size_t start, size_t end)
     return end > start ? (end - start + 7) / 8 : 0;
 }
 
-/* How many bytes each of so many chunks makes, 2 at most. A warp calls. */
+/* How many bytes this chunk makes, and the next if count is 2. A warp calls. */
 static __device__ __forceinline__ void count_chunks(const packbits_job &job, size_t number,
                                                     uint32_t count, size_t bytes[2])
 {
@@ -419,24 +421,24 @@ static __device__ __forceinline__ void count_chunks(const packbits_job &job, siz
     }
 }
 
-/* What the workspace has: for each task how many bytes it makes; for each CTA where its parts begin;
-   for each chunk how many bytes it makes. Others read it in the same launch. */
+/* What others read in the same launch. */
 static __device__ __forceinline__ size_t *task_words(const packbits_job &job)
 {
-    return (size_t *)(job.a.workspace + PLACES);
+    return (size_t *)(job.a.workspace + WORDS);
 }
 
-static __device__ __forceinline__ size_t *start_words(const packbits_job &job, uint32_t cta)
+static __device__ __forceinline__ size_t *told_words(const packbits_job &job, uint32_t cta)
 {
-    return task_words(job) + TASKS + 3 * cta;
+    return task_words(job) + TASKS + TOLD * cta;
 }
 
 static __device__ __forceinline__ size_t *chunk_words(const packbits_job &job)
 {
-    return task_words(job) + 4 * TASKS;
+    return task_words(job) + TASKS + TOLD * TASKS;
 }
 
-/* Counts what each chunk of a task makes. All threads call. */
+/* Counts what each chunk of a task makes; c.is_last: no task is left to be counted. All threads
+   call. */
 static __device__ void count_task(const packbits_job &job, packbits_cta &c, uint32_t task)
 {
     const size_t first = task * job.each;
@@ -464,22 +466,22 @@ static __device__ void count_task(const packbits_job &job, packbits_cta &c, uint
         }
         fp4_ptx_store_relaxed_u64(task_words(job) + task, sum);
         fp4_ptx_fence();
-        c.is_last =
-            fp4_ptx_atomic_inc(&job.a.workspace[COUNTED], job.tasks - 1) == job.tasks - 1;
+        c.is_last = fp4_ptx_atomic_inc(&job.a.workspace[COUNTED], job.tasks - 1) == job.tasks - 1;
         fp4_ptx_fence();
     }
     fp4_ptx_barrier();
 }
 
-/* So many units are a part of `bytes` bytes and all items: an even share, or a little more. */
+/* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
+   there are warps: so many units, an even part or a little more. */
 static __device__ __forceinline__ size_t part_units(const packbits_job &job, size_t bytes)
 {
     const size_t all = bytes + job.items;
     return (all >> 32) * job.part + ((all & 0xffffffffu) * job.part >> 32) + 1;
 }
 
-/* Tells each CTA where its parts begin. The CTA calls that has counted the last task. */
-static __device__ void tell_starts(const packbits_job &job, packbits_cta &c)
+/* Tells each CTA where its work begins. The CTA calls that has counted the last task. */
+static __device__ void tell_ctas(const packbits_job &job, packbits_cta &c)
 {
     enum { OF_THREAD = TASKS / THREADS };
     const uint32_t first = threadIdx.x * OF_THREAD;
@@ -487,7 +489,8 @@ static __device__ void tell_starts(const packbits_job &job, packbits_cta &c)
 
 #pragma unroll
     for (uint32_t j = 0; j < OF_THREAD; j++) {
-        bytes[j] = first + j < job.tasks ? fp4_ptx_load_relaxed_u64(task_words(job) + first + j) : 0;
+        const uint32_t task = first + j;
+        bytes[j] = task < job.tasks ? fp4_ptx_load_relaxed_u64(&task_words(job)[task]) : 0;
         sum += bytes[j];
     }
     at = threads_before(sum, &all, c.sums);
@@ -496,76 +499,85 @@ static __device__ void tell_starts(const packbits_job &job, packbits_cta &c)
         c.before[first + j] = at;
         at += bytes[j];
     }
-    fp4_ptx_fence(); /* what chunks make is known to whom this is */
+    fp4_ptx_fence(); /* who is told sees what chunks make */
     fp4_ptx_barrier();
     const size_t units = part_units(job, all) * WARPS;
     for (uint32_t cta = threadIdx.x; cta < gridDim.x; cta += THREADS) {
         uint32_t low = 0, high = job.tasks;
         while (high - low > 1) {
             const uint32_t middle = (low + high) / 2;
-            if (c.before[middle] + (size_t)middle * job.each * CHUNK <= cta * units) {
+            if (c.before[middle] + middle * job.each * CHUNK <= cta * units) {
                 low = middle;
             } else {
                 high = middle;
             }
         }
-        fp4_ptx_store_relaxed_u64(start_words(job, cta), IS_KNOWN | c.before[low]);
-        fp4_ptx_store_relaxed_u64(start_words(job, cta) + 1, IS_KNOWN | all);
-        fp4_ptx_store_relaxed_u64(start_words(job, cta) + 2, IS_KNOWN | low);
+        fp4_ptx_store_relaxed_u64(&told_words(job, cta)[0], IS_TOLD | all);
+        fp4_ptx_store_relaxed_u64(&told_words(job, cta)[1], IS_TOLD | c.before[low]);
+        fp4_ptx_store_relaxed_u64(&told_words(job, cta)[2], IS_TOLD | low);
     }
 }
 
-/* Counts tasks, whoever comes first the next one, until there is none left, and waits until c.start
-   is known. All threads call. */
+/* Waits until it is told, and leaves the words as they were. One thread calls. */
+static __device__ void be_told(const packbits_job &job, packbits_cta &c)
+{
+    size_t *words = told_words(job, blockIdx.x), told[TOLD], all;
+
+    do {
+        all = IS_TOLD;
+#pragma unroll
+        for (uint32_t i = 0; i < TOLD; i++) {
+            told[i] = fp4_ptx_load_relaxed_u64(&words[i]);
+            all &= told[i];
+        }
+    } while (all == 0);
+    fp4_ptx_fence();
+    c.bytes = told[0] & ~IS_TOLD;
+    c.first_before = told[1] & ~IS_TOLD;
+    c.first = (told[2] & ~IS_TOLD) * job.each;
+#pragma unroll
+    for (uint32_t i = 0; i < TOLD; i++) {
+        fp4_ptx_store_relaxed_u64(&words[i], 0);
+    }
+}
+
+/* Counts tasks, whoever comes first the next one, until there is none left; then waits for others.
+   All threads call. */
 static __device__ void count_tasks(const packbits_job &job, packbits_cta &c)
 {
     for (;;) {
-        if (threadIdx.x == 0) { /* each CTA is once told that there is none; then it is 0 again */
+        if (threadIdx.x == 0) { /* each CTA is once given none: behind the last, 0 comes again */
             const uint32_t last = job.tasks + gridDim.x - 1;
-            const uint32_t task = fp4_ptx_atomic_inc(&job.a.workspace[TICKETS], last);
-            c.task = task;
-            if (task >= job.tasks) {
-                size_t *words = start_words(job, blockIdx.x), before, bytes, first;
-                do {
-                    before = fp4_ptx_load_relaxed_u64(&words[0]);
-                    bytes = fp4_ptx_load_relaxed_u64(&words[1]);
-                    first = fp4_ptx_load_relaxed_u64(&words[2]);
-                } while ((before & bytes & first & IS_KNOWN) == 0);
-                fp4_ptx_fence();
-                c.start.before = before & ~IS_KNOWN;
-                c.start.bytes = bytes & ~IS_KNOWN;
-                c.start.task = (uint32_t)first;
-                for (uint32_t i = 0; i < 3; i++) { /* for the next call */
-                    fp4_ptx_store_relaxed_u64(&words[i], 0);
-                }
+            c.task = fp4_ptx_atomic_inc(&job.a.workspace[GIVEN], last);
+            if (c.task >= job.tasks) {
+                be_told(job, c);
             }
         }
         fp4_ptx_barrier();
         const uint32_t task = c.task;
         if (task >= job.tasks) {
-            break;
+            return;
         }
         count_task(job, c, task);
         if (c.is_last) {
-            tell_starts(job, c);
+            tell_ctas(job, c);
         }
         fp4_ptx_barrier();
     }
 }
 
-/* The chunk in which a unit lies, from that on in which the CTA's first one does; a warp has a unit
-   each. All threads call. */
+/* The chunk in which a unit lies, each warp for its own, none of which is behind last_unit. All
+   threads call. */
 static __device__ size_t find_chunk(const packbits_job &job, packbits_cta &c, size_t unit,
                                     size_t last_unit, size_t *bytes_before)
 {
-    size_t before = c.start.before, found = 0;
+    size_t before = c.first_before, found = 0;
 
-    for (size_t group = c.start.task * job.each;; group += THREADS) {
+    for (size_t group = c.first;; group += THREADS) {
         const size_t number = group + threadIdx.x;
         size_t all;
-        c.before[threadIdx.x] =
-            before + threads_before(number < job.chunks ? chunk_words(job)[number] : 0, &all,
-                                    c.sums);
+        const size_t bytes = number < job.chunks ? chunk_words(job)[number] : 0;
+        c.before[threadIdx.x] = before + threads_before(bytes, &all, c.sums);
         fp4_ptx_barrier();
         if (unit >= before + group * CHUNK) { /* here, or in a group behind */
             uint32_t low = 0;
@@ -587,47 +599,47 @@ static __device__ size_t find_chunk(const packbits_job &job, packbits_cta &c, si
     }
 }
 
-/* Work is a unit for each item, then one for each byte that it makes. It is cut in as many parts as
-   there are warps; this one's part, which may be nothing. All threads call. */
+/* This warp's part, which may be nothing. All threads call. */
 static __device__ void find_part(const packbits_job &job, packbits_cta &c, packbits_warp &w)
 {
-    size_t counts[2];
+    size_t counts[2], number = 0, before = 0;
+
     if (job.chunks == 1) {
         count_chunks(job, 0, 1, counts);
     }
-    const size_t bytes = job.chunks == 1 ? counts[0] : c.start.bytes;
+    const size_t bytes = job.chunks == 1 ? counts[0] : c.bytes;
     const size_t all = bytes + job.items, each = part_units(job, bytes);
     const size_t part = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
     const size_t last = ((size_t)blockIdx.x * WARPS + WARPS - 1) * each;
     const size_t unit = part * each < all ? part * each : all;
-    size_t number = 0, before = 0;
 
     if (job.chunks > 1) {
         number = find_chunk(job, c, unit, last < all ? last : all - 1, &before);
     }
-    if (lane_number() < 8) {
+    if (lane_number() < 8) { /* the words on either side */
         const uint32_t i = lane_number() % 4;
         w.bits[lane_number() / 4 * BITS + (i < 2 ? i : EACH * 32 + i)] = 0;
     }
     if (lane_number() == 0) {
         w.unit = unit;
-        w.is_loaded = 0;
         w.end_unit = all - unit < each ? all : unit + each;
         w.number = number;
         w.before = before;
+        w.is_loaded = 0;
         if (part == 0 && bytes > job.a.out_bytes) {
             add_error(job, FP4_PACKBITS_OUT_BYTES);
         }
     }
+    fp4_ptx_warp_barrier();
 }
 
-/* What a warp knows of a chunk. Of segments that do not end before they begin, what those in front of
-   an item make is an eighth of what they have and lack to multiples of eight. */
+/* A chunk of which no segment ends before it begins. What those in front of an item make is an
+   eighth of what they have and of what each of them lacks to a multiple of eight. */
 typedef struct packbits_items {
     const fp4_u32x2 *start;          /* where they begin in x */
     size_t first, end, bytes;        /* where the first one does and the last one ends; all make */
-    unsigned long long before, rows; /* what those lack in front of this lane's in the 32 in which
-                                        it is, and these 32, eight bits each */
+    unsigned long long before, rows; /* lacks, eight bits for each 32 items: of those in front of
+                                        this lane's, of all */
 } packbits_items;
 
 static __device__ __forceinline__ size_t item_start(const packbits_items &of, uint32_t i)
@@ -636,7 +648,8 @@ static __device__ __forceinline__ size_t item_start(const packbits_items &of, ui
     return words.v[0] | (size_t)words.v[1] << 32;
 }
 
-/* What those in front of item j * 32 of this lane lack; j from 0 on, *rows 0 at first. */
+/* What those in front of this lane's item of the j-th 32 lack. For each j in turn; *rows: 0 at
+   first. */
 static __device__ __forceinline__ uint32_t item_lacks(const packbits_items &of, uint32_t j,
                                                       uint32_t *rows)
 {
@@ -682,7 +695,8 @@ static __device__ __forceinline__ void ask_for_items(const packbits_job &job, pa
     }
 }
 
-/* Makes of what indptr says where items begin. Returns whether something was wrong with it. */
+/* Makes of what indptr says where items begin. Returns whether something is wrong with this lane's.
+   A warp calls. */
 static __device__ int read_starts(const packbits_job &job, fp4_u32x2 *start)
 {
     int is_bad = 0;
@@ -701,7 +715,8 @@ static __device__ int read_starts(const packbits_job &job, fp4_u32x2 *start)
     return is_bad;
 }
 
-/* Returns whether a segment ends before it begins; then the rest is of no use. */
+/* What has come of this chunk. Returns whether a segment ends before it begins; then all but
+   of->start is of no use. A warp calls. */
 static __device__ __forceinline__ int read_items(const packbits_job &job, packbits_warp &w,
                                                  packbits_items *of)
 {
@@ -725,7 +740,7 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
         is_decreasing |= to < from;
         half[j / 4] |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
     }
-    if (fp4_ptx_any(0xffffffffu, is_outside)) {
+    if (fp4_ptx_any(0xffffffffu, is_outside)) { /* once more */
         fp4_ptx_warp_barrier();
         is_bad |= read_starts(job, w.start[w.number % 2]);
         is_decreasing = 0;
@@ -761,7 +776,8 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
     return fp4_ptx_any(0xffffffffu, is_decreasing);
 }
 
-/* How many of so many items begin before a byte; with their own units, before a unit. */
+/* How many of so many items begin before a byte; with their own units, before a unit. A warp calls.
+   */
 static __device__ __forceinline__ uint32_t items_before(const packbits_items &of, uint32_t items,
                                                         size_t limit, uint32_t units)
 {
@@ -771,8 +787,8 @@ static __device__ __forceinline__ uint32_t items_before(const packbits_items &of
     for (uint32_t j = 0; j < MINE; j++) {
         const uint32_t i = j * 32 + lane_number();
         const size_t at = item_at(of, item_start(of, i), j, &rows);
-        count += fp4_ptx_ones(
-            fp4_ptx_ballot(0xffffffffu, i < items && at + (units ? i : 0) < limit));
+        count +=
+            fp4_ptx_ones(fp4_ptx_ballot(0xffffffffu, i < items && at + (units ? i : 0) < limit));
     }
     return count;
 }
@@ -803,8 +819,8 @@ static __device__ __forceinline__ void go_on(packbits_warp &w, size_t bytes)
     fp4_ptx_warp_barrier();
 }
 
-/* Units `low` to `high` of the chunk one by one, a byte a lane, each segment for itself: where there
-   is something wrong with indptr. */
+/* Units `low` to `high` of the chunk, one segment after the other, a byte a lane: where there is
+   something wrong with indptr. A warp calls. */
 static __device__ void make_wrong(const packbits_job &job, packbits_warp &w,
                                   const packbits_items &items, size_t low, size_t high)
 {
@@ -845,13 +861,13 @@ static __device__ __forceinline__ unsigned long long bits_at(const uint32_t *bit
     return low | (unsigned long long)high << 32;
 }
 
-/* So many of 64 bits. */
+/* The first so many of 64 bits. */
 static __device__ __forceinline__ unsigned long long lowest(unsigned long long v, uint32_t count)
 {
     return count < 64 ? v & ~(~0ull << count) : v;
 }
 
-/* The same of what of 32 bytes is of x, where that begins or ends. */
+/* Bits of what is of x of 32 bytes, where that begins or ends among them. */
 static __device__ void pack_cut(const packbits_job &job, const packbits_warp &w, uint32_t bit,
                                 uint32_t *bits)
 {
@@ -866,7 +882,8 @@ static __device__ void pack_cut(const packbits_job &job, const packbits_warp &w,
     }
 }
 
-/* The last segment that begins at a byte or before; from a `segment` on that does. */
+/* The last segment that begins at a byte or before, from one on that does. A warp calls; the end
+   begins behind the byte. */
 static __device__ __forceinline__ uint32_t segment_of(const packbits_warp &w, uint32_t segment,
                                                       uint32_t byte)
 {
@@ -880,7 +897,7 @@ static __device__ __forceinline__ uint32_t segment_of(const packbits_warp &w, ui
     return segment;
 }
 
-/* The same for each lane on its own, of `count` behind the `segment`. */
+/* The same for a byte of each lane, of this segment and so many behind it. */
 static __device__ __forceinline__ uint32_t segment_of_lane(const packbits_warp &w, uint32_t segment,
                                                            uint32_t count, uint32_t byte)
 {
@@ -903,12 +920,11 @@ static __device__ __forceinline__ uint32_t segment_of_lane(const packbits_warp &
     return segment;
 }
 
-/* Eight bytes from `from` on, those behind `to` anything; the first is of this segment. */
-static __device__ __forceinline__ unsigned long long pack_eight(const packbits_warp &w,
-                                                                const uint32_t *bits,
-                                                                uint32_t first_bit,
-                                                                uint32_t segment, uint32_t from,
-                                                                uint32_t to)
+/* Eight bytes from `from` on, of which those from `to` on are anything. The first is of this
+   segment; those in front of the share, too. */
+static __device__ __forceinline__ unsigned long long
+pack_eight(const packbits_warp &w, const uint32_t *bits, uint32_t first_bit, uint32_t segment,
+           uint32_t from, uint32_t to)
 {
     const fp4_u32x2 *p = &w.place[segment];
     const fp4_u32x2 here = fp4_ptx_load8(p);
@@ -928,8 +944,9 @@ static __device__ __forceinline__ unsigned long long pack_eight(const packbits_w
     return v;
 }
 
-/* What a share makes, whose first byte's aligned eight are `out`, to byte `end` from these on. A warp
-   calls. What a window is made of is on its way while the one before it is made. */
+/* What a share makes, whose coordinates begin at `out`; end: behind its last byte. What a window is
+   made of is on its way while the one before it is made; is_more: behind the share, too. A warp
+   calls. */
 static __device__ __forceinline__ void pack_share(const packbits_job &job, packbits_warp &w,
                                                   uint8_t *out, uint32_t end, fp4_u32x8 v[EACH],
                                                   int is_more)
@@ -954,11 +971,10 @@ static __device__ __forceinline__ void pack_share(const packbits_job &job, packb
         uint32_t next_bit = (place.v[1] + (after - place.v[0]) * 8) & ~31u, room = span;
         uint32_t *bits = w.bits + which;
 
-        if (after >= end) { /* then the next chunk's first ones, if there is one */
+        if (after >= end) {
             next_bit = w.end_bit & ~31u;
             room = is_more ? w.room : 0;
         }
-
 #pragma unroll
         for (uint32_t j = 0; j < EACH; j++) { /* anything where there are none */
             bits[j * 32 + lane] =
@@ -999,8 +1015,8 @@ static __device__ __forceinline__ void pack_share(const packbits_job &job, packb
     }
 }
 
-/* Makes w.place what windows look for, for bytes `from` to `to` of what a chunk makes, `low` bytes
-   behind an aligned eight of out, and the rest of w. */
+/* The share is bytes `from` to `to` of what a chunk of `count` items makes, the first of which is
+   byte `low` of the aligned eight in out. A warp calls. */
 static __device__ __forceinline__ void cut_share(const packbits_job &job, packbits_warp &w,
                                                  const packbits_items &items, uint32_t count,
                                                  uint32_t low, size_t from, size_t to)
@@ -1033,16 +1049,16 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
     const size_t x = first_x - x_skew;
     const uint32_t first = x > job.a.n ? 32 : 0;
     const size_t left = job.a.n - (x + first);
-    uint32_t rows = 0, span = (end_bit + 31) / 32 * 32 - first;
-
     const uint32_t room = left < 0xffff0000u ? (uint32_t)left / 32 * 32 : 0xffff0000u;
-    span = room < span ? room : span;
+    const uint32_t span = (end_bit + 31) / 32 * 32 - first;
+    uint32_t rows = 0;
+
     if (lane_number() == 0) {
         w.x = x;
         w.low = low;
         w.end_bit = end_bit;
         w.first = first;
-        w.span = span;
+        w.span = room < span ? room : span;
         w.room = room;
     }
     if (is_whole) {
@@ -1069,8 +1085,9 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
     fp4_ptx_warp_barrier();
 }
 
-/* What the warp's part has of a chunk: its entries of new_indptr, and its bytes, no more of them
-   than out has room for. The part then begins with the next one. */
+/* What the part has of a chunk: its entries of new_indptr, and its bytes, no more of them than out
+   has room for. Then the part begins with the next one. v: what the lanes have of x. A warp calls.
+   */
 static __device__ __forceinline__ void make_chunk(const packbits_job &job, packbits_warp &w,
                                                   fp4_u32x8 v[EACH])
 {
@@ -1131,7 +1148,6 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
         count_tasks(job, c);
     }
     find_part(job, c, w);
-    fp4_ptx_warp_barrier();
     if (w.unit < w.end_unit) {
         ask_for_items(job, w, w.number);
     }
@@ -1182,7 +1198,9 @@ static cudaError_t ctas_for(const void *kernel, size_t *ctas)
 static size_t segment_workspace_bytes(size_t segments)
 {
     const size_t chunks = segments / CHUNK + 1;
-    return chunks == 1 ? 0 : (PLACES + 2 * (4 * TASKS + chunks)) * sizeof(uint32_t);
+    return chunks == 1
+               ? 0
+               : WORDS * sizeof(uint32_t) + (TASKS + TOLD * TASKS + chunks) * sizeof(size_t);
 }
 
 static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cudaStream_t stream)

@@ -254,8 +254,7 @@ static void shared_byte_access(size_t at, const char *kind, int is_write)
                   "between",
                   verb[is_write], at, kind, simt_thread_text(b->written.thread));
     }
-    if (is_write && b->is_read &&
-        (is_unordered(&b->read) || is_read_meanwhile(b))) {
+    if (is_write && b->is_read && (is_unordered(&b->read) || is_read_meanwhile(b))) {
         simt_fail("writes byte %zu of %s shared memory, which thread %s%s has read, with no "
                   "barrier between",
                   at, kind, simt_thread_text(b->read.thread),

@@ -370,8 +370,8 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
     __stcs((uint32_t *)p, a);
 }
 
-/** Eight bytes from global to shared memory, aligned as large, there after fp4_ptx_copies_wait: with
-    no register and nobody waiting in between, from sm_80 on. */
+/** Eight bytes from global to shared memory, aligned as large, there after fp4_ptx_copies_wait:
+    without a register and with nobody waiting in between, from sm_80 on. */
 FP4_D void fp4_ptx_copy8_async(void *shared, const void *global)
 {
 #if FP4_ARCH_CP_ASYNC
