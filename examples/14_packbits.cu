@@ -305,12 +305,6 @@ static __device__ __forceinline__ size_t lane_xor(size_t x, int lanes)
     return low | (size_t)fp4_ptx_shuffle_xor_u32(0xffffffffu, (uint32_t)(x >> 32), lanes) << 32;
 }
 
-static __device__ __forceinline__ size_t of_lane(size_t x, uint32_t lane)
-{
-    const uint32_t low = fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)x, (int)lane);
-    return low | (size_t)fp4_ptx_shuffle_u32(0xffffffffu, (uint32_t)(x >> 32), (int)lane) << 32;
-}
-
 /* The sum of what the lanes before this one have; *all: of what all have. A warp calls. */
 static __device__ __forceinline__ size_t lanes_before(size_t x, size_t *all)
 {
