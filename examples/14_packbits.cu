@@ -1211,8 +1211,8 @@ static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cuda
     job.items = a->segments + 1;
     job.chunks = a->segments / CHUNK + 1;
     ctas = (a->n / 8 + a->segments) / PART + a->segments / PART + 1; /* the most that it can be */
-    at_once = at_once < TASKS ? at_once : TASKS;
     ctas = ctas < at_once ? ctas : at_once; /* more have nothing to add but their start */
+    ctas = ctas < TASKS ? ctas : (size_t)TASKS;
     job.part = (uint32_t)((((size_t)1 << 32) - 1) / (ctas * WARPS) + 1);
     job.each = (job.chunks - 1) / ctas + 1;
     job.tasks = (uint32_t)((job.chunks - 1) / job.each + 1);
