@@ -97,8 +97,8 @@ typedef struct packbits_job {
 } packbits_job;
 
 /* The workspace: words of 32 bits, what has been given away and how many tasks have come back; then
-   words of 64 bits, for each task how many bytes it makes, for each CTA three that it is told, for
-   each chunk how many bytes it makes. What CTAs are told has this bit. */
+   words of 64 bits, for each CTA three that it is told, for each task and for each chunk how many
+   bytes it makes. What CTAs are told has this bit. Behind a launch all is 0 up to the tasks. */
 enum { GIVEN, COUNTED, WORDS = 4, TOLD = 3 };
 static const size_t IS_TOLD = (size_t)1 << 63;
 
@@ -416,19 +416,19 @@ static __device__ __forceinline__ void count_chunks(const packbits_job &job, siz
 }
 
 /* What others read in the same launch. */
-static __device__ __forceinline__ size_t *task_words(const packbits_job &job)
-{
-    return (size_t *)(job.a.workspace + WORDS);
-}
-
 static __device__ __forceinline__ size_t *told_words(const packbits_job &job, uint32_t cta)
 {
-    return task_words(job) + TASKS + TOLD * cta;
+    return (size_t *)(job.a.workspace + WORDS) + TOLD * cta;
+}
+
+static __device__ __forceinline__ size_t *task_words(const packbits_job &job)
+{
+    return told_words(job, TASKS);
 }
 
 static __device__ __forceinline__ size_t *chunk_words(const packbits_job &job)
 {
-    return task_words(job) + TASKS + TOLD * TASKS;
+    return task_words(job) + TASKS;
 }
 
 /* Counts what each chunk of a task makes; c.is_last: no task is left to be counted. All threads
@@ -945,6 +945,8 @@ static __device__ __forceinline__ void pack_share(const packbits_job &job, packb
                                                   uint8_t *out, uint32_t end, fp4_u32x8 v[EACH],
                                                   int is_more)
 {
+    FP4_STATIC_ASSERT(WINDOW % 8 == 0 && WINDOW <= 32 * 8 && WINDOW * 8 + 31 <= EACH * 1024,
+                      "a window is what the lanes have at a time");
     const uint32_t lane = lane_number(), span = w.span, from = lane * 32 - w.first;
     const uint8_t *x = job.a.x + w.x + lane * 32;
     uint32_t segment = segment_of(w, 0, w.low), bit = 0, which = 2;
@@ -1002,7 +1004,6 @@ static __device__ __forceinline__ void pack_share(const packbits_job &job, packb
         segment = next;
         bit = next_bit;
     }
-    fp4_ptx_warp_barrier();
     if (lane == 0) {
         w.is_loaded = (uint32_t)is_more;
         w.loaded_x = w.x + bit;
@@ -1147,7 +1148,6 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
     }
     while (w.unit < w.end_unit) {
         make_chunk(job, w, v);
-        fp4_ptx_warp_barrier(); /* nobody needs what is there */
     }
 }
 

@@ -477,6 +477,7 @@ cudaError_t launch_packbits(const launch_packbits_args *args, int pdl, cudaStrea
 cudaError_t launch_segment_packbits(const launch_segment_packbits_args *args, int pdl,
                                     cudaStream_t stream);
 size_t launch_segment_workspace_bytes(size_t segments);
+size_t launch_segment_workspace_zeros(void); /* bytes that are 0 before and behind a launch */
 LAUNCH_KV_EACH(LAUNCH_DECLARE_KV_)
 LAUNCH_APPEND_EACH(LAUNCH_DECLARE_APPEND_)
 #if defined(__cplusplus)

@@ -39,3 +39,8 @@ extern "C" size_t launch_segment_workspace_bytes(size_t segments)
 {
     return segment_workspace_bytes(segments);
 }
+
+extern "C" size_t launch_segment_workspace_zeros(void)
+{
+    return WORDS * sizeof(uint32_t) + TOLD * TASKS * sizeof(size_t);
+}

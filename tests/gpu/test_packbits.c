@@ -194,15 +194,18 @@ static bytes_call segments_call(segments *s, size_t shift, gpu_buffer *workspace
     return call;
 }
 
-/* The counters of a workspace are as before. */
+/* What of a workspace must be 0 for the next launch is. */
 static void expect_workspace(gpu_buffer workspace, const char *text)
 {
-    uint32_t words[3];
+    const size_t bytes = launch_segment_workspace_zeros();
 
     gpu_expect_guards(workspace, text);
     if (workspace.size != 0) {
-        GPU_OK(cudaMemcpy(words, workspace.bytes, sizeof words, cudaMemcpyDeviceToHost));
-        CHECK_EQ(words[0] | words[1] | words[2], 0, "%s: the workspace", text);
+        uint8_t *zeros = (uint8_t *)host_zeros(bytes), *got = (uint8_t *)host_zeros(bytes);
+        GPU_OK(cudaMemcpy(got, workspace.bytes, bytes, cudaMemcpyDeviceToHost));
+        CHECK_EQ(memcmp(got, zeros, bytes), 0, "%s: the workspace", text);
+        free(zeros);
+        free(got);
     }
 }
 

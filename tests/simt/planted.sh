@@ -216,5 +216,16 @@ plant scales_staged_without_barrier track $experts 's/^    fp4_ptx_barrier();$//
 plant scales_staged_in_one_place track $experts 's/staged\[turn++ % 2\]/staged[0]/' \
     experts-f16-mxfp4-none 'experts/*' 'static shared memory, which' 'with no barrier between'
 
+packbits=examples/14_packbits.cu
+
+plant window_without_barrier track $packbits 's/^        fp4_ptx_warp_barrier();$//' \
+    packbits-all 'packbits/segments_of_any_lengths' 'static shared memory, which' \
+    'simt: in kernel pack_segments of packbits_all'
+plant words_not_put_back san $packbits 's/fp4_ptx_store_relaxed_u64(&words\[i\], 0);/;/' \
+    packbits-all 'packbits/segments_many_in_a_row' ': the workspace'
+plant segment_past_the_end san $packbits 's/i < end ? i : end\]/i]/' \
+    packbits-all 'packbits/segments_of_any_lengths' 'heap-buffer-overflow' \
+    'simt: in kernel pack_segments of packbits_all'
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
