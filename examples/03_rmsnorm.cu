@@ -93,9 +93,10 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     EARLY = !CENTERS && !ADDS, /* see kind; a sum is late itself */
-    /* threads of a multiprocessor, measured on sm_90, as many as do not spill: of most kernels; of
-       that for 2048 columns; of those that do not know their number of threads, or have more to
-       keep; of those with a scale a token. Elsewhere a CTA may have all registers. */
+    /* threads of a multiprocessor, measured on sm_90, as many as do not spill (with four rows a CTA
+       one word or two): of most kernels; of that for 2048 columns; of those that do not know their
+       number of threads, or have more to keep; of those with a scale a token. Elsewhere a CTA may
+       have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                : CENTERS && !HAS_GLOBAL        ? 640
                                                : JOIN(RESIDENT_, FORMAT, ),
@@ -108,11 +109,12 @@ enum {
     FEW = 256   /* rows; up to here it is latency that counts */
 };
 
-/* Elements from which on a CTA takes four rows of a tiled layout. */
+/* Elements from which on a CTA takes four rows of a tiled layout. Not in LayerNorm, which has no
+   registers left, nor where a residual comes and goes for half as many scale bytes. */
 #if !defined(FOURS)
 #define FOURS (ADDS ? 1 << 29 : 1 << 27)
 #endif
-#define HAS_FOUR !CENTERS /* LayerNorm has no registers left for it */
+#define HAS_FOUR (!CENTERS && !(ADDS && JOIN(LANES_, FORMAT, ) == 2))
 
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE_CODES fp4_store_e4m3x16

@@ -430,6 +430,22 @@ KERNEL row_columns(uint32_t pieces, uint32_t *cols)
     cols[thread()] = fp4_row_has_sf_word(cut, 0, 1) ? fp4_row_sf_col(cut, 0, 1) : ~0u;
 }
 
+KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t pieces, uint32_t bytes)
+{
+    __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
+    const fp4_row_cut cut = {blockDim.x, 4, pieces, 0, 1};
+
+    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
+        if (fp4_row_of_four(layout, blockIdx.x, i) < rows) {
+            fp4_row_keep_sf(words[i], cut, 0, 1, bytes);
+        } else {
+            fp4_row_keep_padding(words[i], cut, 1);
+        }
+    }
+    fp4_ptx_barrier();
+    fp4_row_store_four(layout, sf, blockIdx.x, cut, 1, words);
+}
+
 KERNEL store_sf_words(fp4_layout layout, uint8_t *sf, uint32_t sf_cols, const uint32_t *words)
 {
     fp4_store_sf_word(layout, sf, blockIdx.x, threadIdx.x * 4, sf_cols, words[thread()]);
