@@ -93,10 +93,10 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     EARLY = !CENTERS && !ADDS, /* see kind; a sum is late itself */
-    /* threads of a multiprocessor, measured on sm_90, as many as do not spill (with four rows a CTA
-       one word or two): of most kernels; of that for 2048 columns; of those that do not know their
-       number of threads, or have more to keep; of those with a scale a token. Elsewhere a CTA may
-       have all registers. */
+    /* threads of a multiprocessor, measured on sm_90, as many as do not spill (of RMSNorm to NVFP4,
+       with four rows a CTA, a word): of most kernels; of that for 2048 columns; of those that do
+       not know their number of threads, or have more to keep; of those with a scale a token.
+       Elsewhere a CTA may have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                : CENTERS && !HAS_GLOBAL        ? 640
                                                : JOIN(RESIDENT_, FORMAT, ),
@@ -511,16 +511,18 @@ static __device__ __forceinline__ void norm_four(const norm_args &a, const kind 
     kept k;
 
     fp4_pdl_wait();
+    k.row = fp4_row_of_four(a.layout, blockIdx.x);
 #pragma unroll 1
-    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
-        k.row = fp4_row_of_four(a.layout, blockIdx.x, i);
+    do {
+        const uint32_t i = fp4_row_in_four(a.layout, k.row);
         if (k.row < a.rows) {
             load_turn(&k, a, c, 0, 1);
             norm_row(&k, a, c, c.cut.threads, smem + i % 2 * 32, 32, words[i]);
         } else {
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
-    }
+        k.row = fp4_row_next_of_four(a.layout, k.row);
+    } while (fp4_row_in_four(a.layout, k.row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
 }
@@ -591,23 +593,37 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
             norm_cta(a, c, threads, smem, 32); \
         } \
     }
-#define NORM_KERNELS(name, resident_2048, resident, resident_any, token, four) \
-    NORM_KERNEL(name##_2048, 32, 32, 4, 1, resident_2048, token, four) \
-    NORM_KERNEL(name##_4096, 64, 64, 4, 1, resident, token, four) \
-    NORM_KERNEL(name##_8192, 128, 128, 4, 1, resident, token, four) \
-    NORM_KERNEL(name##_16384, 256, 256, 4, 1, resident, token, four) \
-    NORM_KERNEL(name##_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, token, four) \
-    NORM_KERNEL(name##_full_3, 256, blockDim.x, 3, 1, resident_any, token, four) \
-    NORM_KERNEL(name##_full_2, 256, blockDim.x, 2, 1, resident_any, token, four) \
-    NORM_KERNEL(name##_full_1, 256, blockDim.x, 1, 1, resident_any, token, four) \
-    NORM_KERNEL(name##_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, token, four)
 
-NORM_KERNELS(norm, RESIDENT_2048, RESIDENT, RESIDENT, 0, 0)
+NORM_KERNEL(norm_2048, 32, 32, 4, 1, RESIDENT_2048, 0, 0)
+NORM_KERNEL(norm_4096, 64, 64, 4, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_8192, 128, 128, 4, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_16384, 256, 256, 4, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0, 0)
+NORM_KERNEL(norm_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0, 0)
+NORM_KERNEL(norm_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0, 0)
 #if HAS_FOUR
-NORM_KERNELS(four, RESIDENT_2048, RESIDENT, RESIDENT, 0, 1)
+NORM_KERNEL(four_2048, 32, 32, 4, 1, RESIDENT_2048, 0, 1)
+NORM_KERNEL(four_4096, 64, 64, 4, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_8192, 128, 128, 4, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_16384, 256, 256, 4, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0, 1)
+NORM_KERNEL(four_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0, 1)
+NORM_KERNEL(four_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0, 1)
 #endif
 #if HAS_GLOBAL
-NORM_KERNELS(token, RESIDENT_TOKEN, RESIDENT_TOKEN, RESIDENT_ANY, 1, 0)
+NORM_KERNEL(token_2048, 32, 32, 4, 1, RESIDENT_TOKEN, 1, 0)
+NORM_KERNEL(token_4096, 64, 64, 4, 1, RESIDENT_TOKEN, 1, 0)
+NORM_KERNEL(token_8192, 128, 128, 4, 1, RESIDENT_TOKEN, 1, 0)
+NORM_KERNEL(token_16384, 256, 256, 4, 1, RESIDENT_TOKEN, 1, 0)
+NORM_KERNEL(token_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 1, 0)
+NORM_KERNEL(token_full_3, 256, blockDim.x, 3, 1, RESIDENT_ANY, 1, 0)
+NORM_KERNEL(token_full_2, 256, blockDim.x, 2, 1, RESIDENT_ANY, 1, 0)
+NORM_KERNEL(token_full_1, 256, blockDim.x, 1, 1, RESIDENT_ANY, 1, 0)
+NORM_KERNEL(token_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 1, 0)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -885,6 +901,6 @@ int main(void)
     /* few rows, a ragged end, several turns, and what is timed */
     return !(check(1, 4096, FP4_LAYOUT_128X4, 0) && check(130, 96, FP4_LAYOUT_8X4, 0) &&
              check(3, 20000 / BLOCK * BLOCK, FP4_LAYOUT_LINEAR, 0) &&
-             check(16384, 4096, FP4_LAYOUT_128X4, 1));
+             check(32768, 4096, FP4_LAYOUT_128X4, 1));
 }
 #endif

@@ -45,7 +45,8 @@ enum {
     MOST = 512, /* threads of a CTA, a piece each */
     FEW = 256,  /* rows; up to here it is latency that counts */
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
-    RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768
+    RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
+    RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT /* with four rows a CTA */
 };
 
 /* Elements from which on a CTA takes four rows of a tiled layout. */
@@ -235,15 +236,17 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
     kept k;
 
     fp4_pdl_wait();
+    k.row = fp4_row_of_four(a.layout, blockIdx.x);
 #pragma unroll 1
-    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
-        k.row = fp4_row_of_four(a.layout, blockIdx.x, i);
+    do {
+        const uint32_t i = fp4_row_in_four(a.layout, k.row);
         if (k.row < a.rows) {
             token_row(&k, a, c, smem[i % 2], words[i]);
         } else {
             fp4_row_keep_padding(words[i], c, LANES);
         }
-    }
+        k.row = fp4_row_next_of_four(a.layout, k.row);
+    } while (fp4_row_in_four(a.layout, k.row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(a.layout, a.sf, blockIdx.x, c, LANES, words);
 }
@@ -260,8 +263,8 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
 
 TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1, token_one_row)
 TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1, token_one_row)
-TOKEN_KERNEL(token_full_four, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1, token_four_rows)
-TOKEN_KERNEL(token_one_four, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1, token_four_rows)
+TOKEN_KERNEL(token_full_four, FP4_ROW_THREADS, RESIDENT_FOUR, EACH, 1, 1, token_four_rows)
+TOKEN_KERNEL(token_one_four, FP4_ROW_THREADS, RESIDENT_FOUR, EACH, 0, 1, token_four_rows)
 TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, EACH, 0, 0, token_one_row)
 TOKEN_KERNEL(token_few, MOST, MOST, 1, 0, 1, token_one_row)
 
@@ -465,6 +468,6 @@ int main(void)
     /* few rows, a ragged end, several turns, and what is timed */
     return !(check(1, 4096, FP4_LAYOUT_128X4, 0) && check(130, 96, FP4_LAYOUT_8X4, 0) &&
              check(3, 20000 / BLOCK * BLOCK, FP4_LAYOUT_LINEAR, 0) &&
-             check(16384, 4096, FP4_LAYOUT_128X4, 1));
+             check(32768, 4096, FP4_LAYOUT_128X4, 1));
 }
 #endif

@@ -26,8 +26,10 @@
 
 /* Sizes at which the launcher changes its mind, and which are a matter of speed. */
 #if !defined(PART)
-#define PART 4096       /* segments and bytes of bits that are worth a CTA */
-#define CHUNK_ITEMS 128 /* a multiple of 32, 256 at most */
+#define PART 4096 /* segments and bytes of bits that are worth a CTA */
+#endif
+#if !defined(CHUNK_ITEMS)
+#define CHUNK_ITEMS 128 /* a multiple of 32, 128 at most */
 #endif
 
 enum {
@@ -392,7 +394,7 @@ static __device__ __forceinline__ void count_chunks(const packbits_job &job, siz
                                                     uint32_t count, size_t bytes[2])
 {
     long long start[2][MINE], end[2][MINE];
-    int is_bad; /* who packs the chunk says so */
+    int is_bad = 0; /* who packs the chunk says so */
 
 #pragma unroll
     for (uint32_t k = 0; k < 2; k++) { /* all of them at a time */
@@ -570,7 +572,8 @@ static __device__ size_t find_chunk(const packbits_job &job, packbits_cta &c, si
     for (size_t group = c.first;; group += THREADS) {
         const size_t number = group + threadIdx.x;
         size_t all;
-        const size_t bytes = number < job.chunks ? chunk_words(job)[number] : 0;
+        const size_t bytes =
+            number < job.chunks ? fp4_ptx_load_relaxed_u64(&chunk_words(job)[number]) : 0;
         c.before[threadIdx.x] = before + threads_before(bytes, &all, c.sums);
         fp4_ptx_barrier();
         if (unit >= before + group * CHUNK) { /* here, or in a group behind */
@@ -630,10 +633,10 @@ static __device__ void find_part(const packbits_job &job, packbits_cta &c, packb
 /* A chunk of which no segment ends before it begins. What those in front of an item make is an
    eighth of what they have and of what each of them lacks to a multiple of eight. */
 typedef struct packbits_items {
-    const fp4_u32x2 *start;          /* where they begin in x */
-    size_t first, end, bytes;        /* where the first one does and the last one ends; all make */
-    unsigned long long before, rows; /* lacks, eight bits for each 32 items: of those in front of
-                                        this lane's, of all */
+    const fp4_u32x2 *start;   /* where they begin in x */
+    size_t first, end, bytes; /* where the first one does and the last one ends; all make */
+    uint32_t before, rows; /* lacks, eight bits for each 32 items: of those in front of this lane's,
+                              of all */
 } packbits_items;
 
 static __device__ __forceinline__ size_t item_start(const packbits_items &of, uint32_t i)
@@ -647,9 +650,9 @@ static __device__ __forceinline__ size_t item_start(const packbits_items &of, ui
 static __device__ __forceinline__ uint32_t item_lacks(const packbits_items &of, uint32_t j,
                                                       uint32_t *rows)
 {
-    const uint32_t lacks = *rows + ((uint32_t)(of.before >> 8 * j) & 255);
+    const uint32_t lacks = *rows + (of.before >> 8 * j & 255);
 
-    *rows += (uint32_t)(of.rows >> 8 * j) & 255;
+    *rows += of.rows >> 8 * j & 255;
     return lacks;
 }
 
@@ -714,9 +717,9 @@ static __device__ int read_starts(const packbits_job &job, fp4_u32x2 *start)
 static __device__ __forceinline__ int read_items(const packbits_job &job, packbits_warp &w,
                                                  packbits_items *of)
 {
-    FP4_STATIC_ASSERT(MINE <= 8, "eight bits for each 32 items");
+    FP4_STATIC_ASSERT(MINE <= 4, "eight bits for each 32 items");
     const uint32_t lane = lane_number();
-    uint32_t half[2] = {0, 0}, before[2] = {0, 0}, sum = 0;
+    uint32_t lacks = 0, before = 0;
     int is_bad = 0, is_decreasing = 0;
 
     of->start = w.start[w.number % 2];
@@ -732,21 +735,19 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
         const size_t from = item_start(*of, j * 32 + lane), to = item_start(*of, j * 32 + lane + 1);
         is_outside |= from > job.a.n;
         is_decreasing |= to < from;
-        half[j / 4] |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
+        lacks |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * j;
     }
     if (fp4_ptx_any(0xffffffffu, is_outside)) { /* once more */
         fp4_ptx_warp_barrier();
         is_bad |= read_starts(job, w.start[w.number % 2]);
         is_decreasing = 0;
-        half[0] = half[1] = 0;
+        lacks = 0;
 #pragma unroll 1
         for (uint32_t j = 0; j < MINE; j++) {
             const size_t from = item_start(*of, j * 32 + lane);
             const size_t to = item_start(*of, j * 32 + lane + 1);
-            const uint32_t lacks = (((uint32_t)from - (uint32_t)to) & 7) << 8 * (j % 4);
             is_decreasing |= to < from;
-            half[0] |= j < 4 ? lacks : 0;
-            half[1] |= j < 4 ? 0 : lacks;
+            lacks |= (((uint32_t)from - (uint32_t)to) & 7) << 8 * j;
         }
         of->end = item_start(*of, CHUNK);
     }
@@ -754,19 +755,17 @@ static __device__ __forceinline__ int read_items(const packbits_job &job, packbi
         add_error(job, FP4_PACKBITS_INDPTR);
     }
 #pragma unroll
-    for (uint32_t k = 0; k < (MINE + 3) / 4; k++) { /* sums of 32 lanes fit eight bits */
-#pragma unroll
-        for (uint32_t lanes = 1; lanes < 32; lanes *= 2) {
-            const uint32_t other = fp4_ptx_shuffle_xor_u32(0xffffffffu, half[k], (int)lanes);
-            before[k] += lane & lanes ? other : 0;
-            half[k] += other;
-        }
-        sum += (half[k] & 255) + (half[k] >> 8 & 255) + (half[k] >> 16 & 255) + (half[k] >> 24);
+    for (uint32_t lanes = 1; lanes < 32; lanes *= 2) { /* sums of 32 lanes fit eight bits */
+        const uint32_t other = fp4_ptx_shuffle_xor_u32(0xffffffffu, lacks, (int)lanes);
+        before += lane & lanes ? other : 0;
+        lacks += other;
     }
-    of->before = before[0] | (unsigned long long)before[1] << 32;
-    of->rows = half[0] | (unsigned long long)half[1] << 32;
+    of->before = before;
+    of->rows = lacks;
     of->first = item_start(*of, 0);
-    of->bytes = (of->end - of->first + sum) / 8;
+    of->bytes = (of->end - of->first + (lacks & 255) + (lacks >> 8 & 255) + (lacks >> 16 & 255) +
+                 (lacks >> 24)) /
+                8;
     return fp4_ptx_any(0xffffffffu, is_decreasing);
 }
 
@@ -1043,7 +1042,7 @@ static __device__ __forceinline__ void cut_share(const packbits_job &job, packbi
     const uint32_t end_bit = x_skew + (uint32_t)(end_x - first_x);
     const size_t x = first_x - x_skew;
     const uint32_t first = x > job.a.n ? 32 : 0;
-    const size_t left = job.a.n - (x + first);
+    const size_t left = x + first <= job.a.n ? job.a.n - (x + first) : 0;
     const uint32_t room = left < 0xffff0000u ? (uint32_t)left / 32 * 32 : 0xffff0000u;
     const uint32_t span = (end_bit + 31) / 32 * 32 - first;
     uint32_t rows = 0;
@@ -1135,7 +1134,7 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT) pack_segments(const 
 {
     __shared__ packbits_cta c;
     packbits_warp &w = c.warps[threadIdx.x / 32];
-    fp4_u32x8 v[EACH]; /* of x, for the next window */
+    fp4_u32x8 v[EACH] = {}; /* of x, for the next window */
 
     fp4_pdl_wait();
     fp4_pdl_trigger();
@@ -1204,8 +1203,8 @@ static cudaError_t launch_segments(const segment_packbits_args *a, int pdl, cuda
     size_t ctas, at_once;
     const cudaError_t error = ctas_for((const void *)pack_segments, &at_once);
 
-    if (error != cudaSuccess) {
-        return error;
+    if (error != cudaSuccess || at_once == 0) {
+        return error != cudaSuccess ? error : cudaErrorInvalidConfiguration;
     }
     job.a = *a;
     job.items = a->segments + 1;

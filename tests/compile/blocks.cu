@@ -434,14 +434,17 @@ KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t pieces,
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     const fp4_row_cut cut = {blockDim.x, 4, pieces, 0, 1};
+    uint32_t row = fp4_row_of_four(layout, blockIdx.x);
 
-    for (uint32_t i = 0; i < FP4_ROW_FOUR; i++) {
-        if (fp4_row_of_four(layout, blockIdx.x, i) < rows) {
-            fp4_row_keep_sf(words[i], cut, 0, 1, bytes);
+    do {
+        uint32_t *of = words[fp4_row_in_four(layout, row)];
+        if (row < rows) {
+            fp4_row_keep_sf(of, cut, 0, 1, bytes);
         } else {
-            fp4_row_keep_padding(words[i], cut, 1);
+            fp4_row_keep_padding(of, cut, 1);
         }
-    }
+        row = fp4_row_next_of_four(layout, row);
+    } while (fp4_row_in_four(layout, row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(layout, sf, blockIdx.x, cut, 1, words);
 }

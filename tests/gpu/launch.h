@@ -88,13 +88,14 @@ typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStr
     LAUNCH_EACH_FORMAT(X, f16) LAUNCH_EACH_FORMAT(X, bf16) LAUNCH_EACH_FORMAT(X, e4m3)
 
 /** The examples' norm_args, gated_args and token_args in one: each takes what it has. token_args'
-    base_dec and base_device are global and global_device. */
+    base_dec and base_device are global and global_device. four_rows: a CTA takes so many wherever
+    it can, or never: FOURS is 1, or more than any matrix has. */
 typedef struct launch_fused_args {
     const void *x, *weight, *bias;
     void *residual;
     size_t rows, cols, x_stride, residual_stride;
     float eps;
-    int interleaved, rounded;
+    int interleaved, rounded, four_rows;
     const float *global_device;
     float global;
     int global_is_dec;

@@ -34,30 +34,35 @@ static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
 
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
-   token; gate and up in turns interleaved, too. */
+   token; in tiled layouts with four rows a CTA or one, by turns; gate and up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};
-    const size_t shapes = !gpu_is_reduced()   ? sizeof cols / sizeof cols[0]
-                          : fused_is_gated(u) ? 5
-                                              : 4;
+    const int is_reduced = gpu_is_reduced();
+    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 5 : 4;
+    /* where tests are slow, one layout of a launcher, but each of a few of them */
+    const int at = is_reduced ? (int)u->format + (int)u->dtype + (int)u->op : 0;
 
     for (size_t i = 0; i < shapes; i++) { /* more than 8192 columns are never few, but of gated */
-        const size_t rows = gpu_is_reduced() && cols[i] > 8192 ? 1 : 257;
-        for (int layout = 0; layout < (gpu_is_reduced() ? 1 : 3); layout++) {
+        const int is_wide = is_reduced && cols[i] > 8192;
+        for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
-                /* one layout of a launcher, then, but each of a few of them */
-                const int at = gpu_is_reduced() ? (int)u->format + (int)u->dtype + (int)u->op : 0;
                 fused_case c =
-                    fused_case_of(u, (fp4_layout)((layout + per_token + at) % 3), rows, cols[i]);
+                    fused_case_of(u, (fp4_layout)((layout + per_token + at) % 3), 257, cols[i]);
                 fused_operands o;
 
-                c.per_token = per_token;
-                c.interleaved = fused_is_gated(u) && host_below(state, 2);
-                c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
                 if (u->op == FUSED_token && !per_token) {
                     continue;
                 }
+                c.four_rows =
+                    !is_reduced ? ((int)i + layout + per_token) % 2 : is_wide || at / 3 % 2;
+                if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
+                    c = fused_case_of(u, FP4_LAYOUT_8X4, fused_is_gated(u) ? 1 : 5, cols[i]);
+                    c.shifts = i == 1 ? host_random(state) & 0xfffffu : 0;
+                }
+                c.per_token = per_token;
+                c.interleaved = fused_is_gated(u) && host_below(state, 2);
+                c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
                 o = fused_operands_of_pool(&c, pool, state);
                 fused_run(&c, &o);
                 fused_operands_free(o);

@@ -295,6 +295,30 @@ GPU_TEST(packbits, segments_of_uneven_lengths)
     }
 }
 
+/* Fewer bytes than are loaded at a time, wherever they begin, in one of many segments. */
+GPU_TEST(packbits, segments_of_a_few_bytes)
+{
+    static const size_t counts[] = {129, 600, 3000};
+    uint64_t state = 1425;
+
+    for (size_t i = 0; i < 3 * 40; i++) {
+        const size_t count = counts[i % 3], n = 1 + i / 3,
+                     which = host_below(&state, (uint32_t)count);
+        const size_t index_bytes = host_below(&state, 2) ? 8 : 4;
+        for (size_t shift = i % 4; shift < 32; shift += 4) {
+            segments s = segments_new(count, 1, 0, 0, index_bytes, &state);
+            free(s.x);
+            for (size_t k = which + 1; k <= count; k++) {
+                fp4_ref_set_index_(s.indptr, index_bytes, k, n);
+            }
+            s.args.n = n;
+            s.x = bits_random(n, &state);
+            run_good(&s, shift, 0);
+            segments_free(&s);
+        }
+    }
+}
+
 /* What is made at a time ends where a segment ends, in the middle of a byte. */
 GPU_TEST(packbits, segments_of_even_lengths)
 {

@@ -128,6 +128,16 @@ plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/'
 back=examples/06_dequantize.cu
 fake=examples/07_fake_quant.cu
 
+plant rows_that_share_a_sum track $norm 's/smem + i % 2 \* 32, 32, words/smem, 32, words/' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
+    'static shared memory, which' 'simt: in kernel four_' 'reduce.cuh:'
+plant rows_that_share_a_maximum track examples/05_per_token.cu 's/smem\[i % 2\], words/smem[0], words/' \
+    per_token-bf16-nvfp4 'launch_token/bf16' \
+    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
+plant four_rows_without_barrier track examples/05_per_token.cu \
+    '/while (fp4_row_in_four/{n;s/fp4_ptx_barrier();//}' \
+    per_token-bf16-nvfp4 'launch_token/bf16' \
+    'static shared memory, which' 'simt: in kernel token_' 'row.cuh:'
 plant row_past_the_codes san $back 's/(row + j \* step < a.rows ? j : 0)/j/' \
     dequantize-mxfp4-bf16 'dequantize/mxfp4' \
     'heap-buffer-overflow' 'simt: in kernel dequantize_rows of dequantize_mxfp4_bf16' 'load_codes'

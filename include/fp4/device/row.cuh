@@ -9,7 +9,7 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * fp4_row_sum also for CTAs of more rows of threads, whole warps each, that work on a row each.
+ * fp4_row_sum and what is for four rows also for CTAs of more rows of threads, whole warps each, that work on a row each.
  * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
@@ -155,15 +155,27 @@ enum {
     FP4_ROW_WORDS = FP4_ROW_KEPT / 64 /* of a row that can be kept: blocks of 16 */
 };
 
-/** Row number i of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all rows. */
-FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t group, uint32_t i)
+/** The first row of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all rows. */
+FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t group)
 {
-    return layout == FP4_LAYOUT_128X4 ? group / 32 * 128 + group % 32 + 32 * i
-                                      : group * FP4_ROW_FOUR + i;
+    return layout == FP4_LAYOUT_128X4 ? group / 32 * 128 + group % 32 : group * FP4_ROW_FOUR;
+}
+
+/** Which of its four a row is: what a loop over them need not keep beside the row. */
+FP4_D uint32_t fp4_row_in_four(fp4_layout layout, uint32_t row)
+{
+    return (layout == FP4_LAYOUT_128X4 ? row / 32 : row) % FP4_ROW_FOUR;
+}
+
+/** The row behind it; behind the last it is one of another four. */
+FP4_D uint32_t fp4_row_next_of_four(fp4_layout layout, uint32_t row)
+{
+    return row + (layout == FP4_LAYOUT_128X4 ? 32 : 1);
 }
 
 /**
- * As fp4_row_store_sf, but to the row's words in shared memory.
+ * As fp4_row_store_sf, but to the row's words in shared memory, FP4_ROW_WORDS of them. For rows of
+ * FP4_ROW_KEPT columns or fewer.
  *
  * threads  all 32 lanes of each warp call.
  */
@@ -199,7 +211,7 @@ FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t group, fp
     const uint32_t sf_cols = c.pieces / lanes, step = (uint32_t)fp4_sf_word_step(layout);
     uint32_t w;
 
-    sf += fp4_sf_offset(layout, fp4_row_of_four(layout, group, 0), 0, sf_cols);
+    sf += fp4_sf_offset(layout, fp4_row_of_four(layout, group), 0, sf_cols);
     for (w = threadIdx.x; 4 * w < sf_cols; w += c.threads) {
         fp4_ptx_store16(sf + (size_t)w * step, words[0][w], words[1][w], words[2][w], words[3][w]);
     }
