@@ -611,10 +611,10 @@ GPU_TEST(blocks, with_a_given_amax)
 
 /* ---------------------------------------------------------------- ModelOpt's fake quantization */
 
-/* Scales that count as 1, on both sides of what is quick (1e-18 .. 1e18), and at the ends. */
+/* Scales that count as 1, on both sides of what is quick (2^-64 up to 2^64), and at the ends. */
 static const uint32_t odd_scales[] = {0u,          0x80000000u, 1u,          0x00400000u,
-                                      0x007fffffu, 0x00800000u, 0x219392eeu, 0x219392efu,
-                                      0x219392f0u, 0x5d5e0b6au, 0x5d5e0b6bu, 0x5d5e0b6cu,
+                                      0x007fffffu, 0x00800000u, 0x1f7fffffu, 0x1f800000u,
+                                      0x1f800001u, 0x5f7fffffu, 0x5f800000u, 0x5f800001u,
                                       0x7f7fffffu, 0x7f800000u, 0x7fc00000u, 0x3f800000u};
 
 /* Pieces of 16 by one path, in both ways, against the scalar rule. */

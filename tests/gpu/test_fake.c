@@ -355,16 +355,17 @@ static fake_operands operands_around_codes(const fake_case *c, const float *amax
    which modelopt.cuh moves it into another range. */
 GPU_TEST(fake, modelopt_divisors_at_the_ends_of_their_range)
 {
-    static const float divisors[] = {0x1p-149f, 0x1.8p-148f, 0x1p-126f, 0x1.8p-96f, 0x1p-64f,
-                                     1e-5f,     1.0f,        0x1p64f,   0x1.4p100f, 0x1.5p125f};
-    float amaxes[10 * 5];
+    static const float divisors[] = {0x1p-149f,       0x1.8p-148f, 0x1p-126f,  0x1.8p-96f,
+                                     0x1.fffffep-65f, 0x1p-64f,    1e-5f,      1.0f,
+                                     0x1.fffffep63f,  0x1p64f,     0x1.4p100f, 0x1.5p125f};
+    float amaxes[12 * 5];
 
-    for (size_t i = 0; i < 10 * 5; i++) {
+    for (size_t i = 0; i < 12 * 5; i++) {
         amaxes[i] = nudged(divisors[i / 5] * 6.0f, (int)(i % 5) - 2);
     }
     for (size_t u = 0; u < FAKE_UNITS; u++) {
         if (fake_units[u].rule == FP4_FAKE_MODELOPT) {
-            fake_case c = fake_case_of(&fake_units[u], 10 * 5, 32);
+            fake_case c = fake_case_of(&fake_units[u], 12 * 5, 32);
             fake_operands o;
             c.block = 16;
             c.is_static = 1;
