@@ -301,9 +301,15 @@ static __device__ __forceinline__ fp4_f32x8 decode_piece(const blocks_args &a, c
     return w.is_twice ? fp4_scale_x8(x, w.dec) : x;
 }
 
+/* Elements. To a CTA longer blocks are as long as this: what it counts with has 32 bits then, and it
+   still has parts of two at most. */
+#if !defined(LONG_BLOCK)
+#define LONG_BLOCK (1 << 30)
+#endif
+FP4_STATIC_ASSERT(LONG_BLOCK >= BLOCKS_EACH * THREADS * PIECE, "a CTA has parts of two at most");
+
 /* What the host knows of the length of blocks: its logarithm, or 64; the length as far as a CTA has
    to know it, and a divisor. Whether pieces have elements of more than one. */
-enum { LONG_BLOCK = 1 << 30 };
 typedef struct blocks_cut {
     uint32_t log2, block;
     fp4_divisor by;

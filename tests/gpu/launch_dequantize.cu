@@ -3,6 +3,7 @@
  * OUTPUT, under names of their own (launch.h).
  */
 #define NO_MAIN
+#define LONG_BLOCK 4096 /* elements; so that blocks of small cases are cut too */
 #include "../../examples/06_dequantize.cu"
 
 #include "launch.h"

@@ -311,8 +311,10 @@ static void run_blocks(const blocks_case *b, uint64_t *state)
 /* Numbers of blocks, rounded up to an even n; about the ends of pieces and of CTAs. */
 static const size_t block_counts[] = {1, 2, 3, 5, 8, 17, 100, 513, 1025};
 
-/* n itself is the length where it stands for 0. */
-static const size_t lengths[] = {1, 2, 3, 5, 7, 8, 12, 16, 24, 32, 100, 0};
+/* n itself is the length where it stands for 0. From 4096 on they are cut (LONG_BLOCK): of those,
+   such as begin with a CTA, with a piece, and in the middle of one. */
+static const size_t lengths[] = {1,  2,   3, 5,    7,    8,    12,   16,  24,
+                                 32, 100, 0, 4096, 5000, 6002, 6004, 8192};
 
 static void run_all_blocks(fp4_dtype dtype)
 {
@@ -339,7 +341,7 @@ static void run_all_blocks(fp4_dtype dtype)
                 b.y_shift = host_below(&state, 4);
                 b.q_shift = host_below(&state, 4);
                 b.sf_shift = host_below(&state, 4);
-                if (!gpu_is_reduced() || b.n < 13000) {
+                if (b.n < (gpu_is_reduced() ? 13000 : 110000)) {
                     run_blocks(&b, &state);
                 }
             }
