@@ -1,6 +1,8 @@
 /* tests/simt/machine.cu - see machine.h. */
 #include "machine.h"
 
+#include <fp4/device/ptx.cuh>
+
 enum { MOST = 256, ALL = -1 };
 
 static __device__ unsigned me(void)
@@ -77,6 +79,30 @@ static __global__ void reversed_dynamic(const uint32_t *in, uint32_t *out)
     shared[me()] = in[me()];
     __syncthreads();
     out[me()] = shared[blockDim.x - 1 - me()];
+}
+
+static __global__ void reversed_by_copies(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint2 two[MOST / 2];
+    const uint32_t *shared = (const uint32_t *)two;
+
+    if (me() % 4 < 2) {
+        fp4_ptx_copy4_async((uint32_t *)two + me(), &in[me()]);
+    } else if (me() % 4 == 2) {
+        fp4_ptx_copy8_async(&two[me() / 2], &in[me()]);
+    }
+    fp4_ptx_copies_wait();
+    __syncthreads();
+    out[me()] = shared[blockDim.x - 1 - me()];
+}
+
+static __global__ void read_before_a_copy(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint32_t shared[MOST];
+
+    fp4_ptx_copy4_async(&shared[me()], &in[me()]);
+    out[me()] = shared[me()];
+    fp4_ptx_copies_wait();
 }
 
 /* ------------------------------------------------------------------------------ wrong */
@@ -157,6 +183,14 @@ static __global__ void spins(const uint32_t *in, uint32_t *out)
 
     while (*flag == 0) {
     }
+    out[me()] = 0;
+}
+
+static __global__ void copy_under_way(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint32_t shared[MOST];
+
+    fp4_ptx_copy4_async(&shared[me()], &in[me()]);
     out[me()] = 0;
 }
 
@@ -263,6 +297,8 @@ extern "C" cudaError_t machine_run(machine_case what, unsigned threads, const ui
         NAMED(reversed),
         NAMED(reversed_by_syncwarp),
         NAMED(reversed_dynamic),
+        NAMED(reversed_by_copies),
+        NAMED(read_before_a_copy),
         NAMED(lane_has_exited),
         NAMED(lane_at_a_barrier),
         NAMED(lane_exits_later),
@@ -274,6 +310,7 @@ extern "C" cudaError_t machine_run(machine_case what, unsigned threads, const ui
         NAMED(source_outside_mask),
         NAMED(barriers_that_differ),
         NAMED(spins),
+        NAMED(copy_under_way),
         NAMED(no_barrier),
         NAMED(no_second_barrier),
         NAMED(unwritten_shared),

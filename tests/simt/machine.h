@@ -17,6 +17,8 @@ typedef enum machine_case {
     REVERSED,             /* through shared memory, with a barrier */
     REVERSED_BY_SYNCWARP, /* the same, of each warp */
     REVERSED_DYNAMIC,     /* the same through dynamic shared memory */
+    REVERSED_BY_COPIES,   /* the same, copied there */
+    READ_BEFORE_A_COPY,   /* and looked at too early */
 
     /* wrong wherever it runs */
     LANE_HAS_EXITED,
@@ -30,6 +32,7 @@ typedef enum machine_case {
     SOURCE_OUTSIDE_MASK,
     BARRIERS_THAT_DIFFER,
     SPINS,
+    COPY_UNDER_WAY, /* at the end */
 
     /* wrong in memory */
     NO_BARRIER,          /* between a write and the read */

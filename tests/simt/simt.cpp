@@ -15,6 +15,7 @@
  *                       thread of the CTA; a shuffle that reads a lane outside of the mask
  *     barriers          threads of a CTA at barriers of different lines; threads that wait forever.
  *                       Threads that have exited count as arrived, as they do from sm_70 on
+ *     copies            to shared memory that a thread has not waited for when it ends
  *     launches          of a function that is not known; a grid that does not end within
  *                       FP4_SIMT_SECONDS (120)
  *     sanitizers        their reports, to which the place is added
@@ -58,7 +59,7 @@
 #define NO_ASAN __attribute__((noinline))
 #endif
 
-enum { LANES = 32, MOST_THREADS = 1024, STACK = 1 << 18 };
+enum { LANES = 32, MOST_THREADS = 1024, MOST_COPIES = 64, STACK = 1 << 18 };
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -88,6 +89,7 @@ typedef struct simt_thread {
     int line;
     uint32_t warp_epoch;
     int has_waited; /* fp4_pdl_wait */
+    uint32_t copies;
 } simt_thread;
 
 static simt_kernel *kernels;
@@ -109,6 +111,7 @@ extern "C" {
 extern uint8_t __executable_start[];
 }
 
+static simt_copy copies[MOST_THREADS][MOST_COPIES]; /* of each thread */
 static simt_fiber scheduler, *running, *free_fibers;
 static uint8_t *dynamic_shared;
 
@@ -364,12 +367,24 @@ static void expect_nobody_waits(const char *text)
     }
 }
 
+/* Nobody waits for a copy of a thread that has ended. */
+static void expect_no_copies(void)
+{
+    const simt_copy *first = copies[cta.current];
+
+    if (cta.thread[cta.current].copies != 0) {
+        simt_fail("the thread ends with %u copies to shared memory under way, the first of %s:%d",
+                  cta.thread[cta.current].copies, first->file, first->line);
+    }
+}
+
 /* Fibers run this: the current thread, and whichever have not been started behind it. */
 static void run_threads(void)
 {
     for (;;) {
         for (;;) {
             cta.kernel->call(cta.kernel->function, cta.arguments);
+            expect_no_copies();
             cta.thread[cta.current].state = EXITED;
             cta.exited++;
             expect_nobody_waits("which has exited");
@@ -597,6 +612,26 @@ extern "C" uint32_t simt_warp(simt_warp_operation operation, uint32_t mask, uint
     }
     wait_here();
     return t->result;
+}
+
+extern "C" void simt_add_copy(const simt_copy *copy)
+{
+    simt_thread *t = &cta.thread[cta.current];
+
+    if (t->copies == MOST_COPIES) {
+        simt_fail("more than %d copies to shared memory are under way at %s:%d", (int)MOST_COPIES,
+                  copy->file, copy->line);
+    }
+    copies[cta.current][t->copies++] = *copy;
+}
+
+extern "C" const simt_copy *simt_take_copies(uint32_t *n)
+{
+    simt_thread *t = &cta.thread[cta.current];
+
+    *n = t->copies;
+    t->copies = 0;
+    return copies[cta.current];
 }
 
 extern "C" void simt_pdl_wait(void)

@@ -67,6 +67,20 @@ uint32_t simt_warp(simt_warp_operation operation, uint32_t mask, uint32_t value,
 /** A barrier for all threads of the CTA that have not exited. */
 void simt_barrier(const char *file, int line);
 
+/** A copy to shared memory that is under way: 4 or 8 bytes, and where it was asked for. */
+typedef struct simt_copy {
+    void *to;
+    uint32_t value[2], bytes;
+    const char *file;
+    int line;
+} simt_copy;
+
+/** One more of the calling thread. It must not end before it has taken them. */
+void simt_add_copy(const simt_copy *copy);
+
+/** Those of the calling thread, so many, in order: from now on it has none. */
+const simt_copy *simt_take_copies(uint32_t *n);
+
 /** The thread has waited for the grids in front of its own. */
 void simt_pdl_wait(void);
 

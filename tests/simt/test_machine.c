@@ -131,6 +131,20 @@ GPU_TEST(machine, threads_meet_at_barriers)
     }
 }
 
+GPU_TEST(machine, copies_are_there_when_they_were_waited_for)
+{
+    uint32_t got[THREADS];
+
+    run(REVERSED_BY_COPIES, THREADS, got);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        CHECK_EQ(got[i], THREADS - 1 - i, "copies, thread %u", i);
+    }
+    run(READ_BEFORE_A_COPY, THREADS, got);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        CHECK_EQ(got[i], 0x7f7f7f7fu, "before a copy is there, thread %u", i);
+    }
+}
+
 /* ---------------------------------------------------------------- what is wrong */
 
 GPU_TEST(machine, warps_that_do_not_come_together)
@@ -151,6 +165,13 @@ GPU_TEST(machine, ctas_that_do_not_come_together)
     expect_failure(BARRIERS_THAT_DIFFER, THREADS, "is at the one at tests/simt/machine.cu");
     setenv("FP4_SIMT_SECONDS", "1", 1);
     expect_failure(SPINS, THREADS, "does not end");
+}
+
+GPU_TEST(machine, copies_that_nobody_waits_for)
+{
+    expect_failure(
+        COPY_UNDER_WAY, THREADS,
+        "ends with 1 copies to shared memory under way, the first of tests/simt/machine");
 }
 
 GPU_TEST(machine, messages_name_kernel_cta_and_thread)

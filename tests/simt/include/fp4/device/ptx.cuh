@@ -286,18 +286,37 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
     fp4_ptx_store4(p, a);
 }
 
-FP4_D void fp4_ptx_copy8_async(void *shared, const void *global)
+/* What is copied is read at once, and written where the thread waits for it: until then something
+   else is there. */
+FP4_D void fp4_ptx_copy8_async(void *shared, const void *global, SIMT_LINE)
 {
-    fp4_ptx_store8(shared, fp4_ptx_load8(global).v[0], fp4_ptx_load8(global).v[1]);
+    const fp4_u32x2 v = fp4_ptx_load8(global);
+    const simt_copy copy = {shared, {v.v[0], v.v[1]}, 8, file, line};
+
+    fp4_ptx_store8(shared, 0x7f7f7f7fu, 0x7f7f7f7fu);
+    simt_add_copy(&copy);
 }
 
-FP4_D void fp4_ptx_copy4_async(void *shared, const void *global)
+FP4_D void fp4_ptx_copy4_async(void *shared, const void *global, SIMT_LINE)
 {
-    *(uint32_t *)shared = *(const uint32_t *)global;
+    const simt_copy copy = {shared, {*(const uint32_t *)global, 0}, 4, file, line};
+
+    fp4_ptx_store4(shared, 0x7f7f7f7fu);
+    simt_add_copy(&copy);
 }
 
 FP4_D void fp4_ptx_copies_wait(void)
 {
+    uint32_t n;
+    const simt_copy *copy = simt_take_copies(&n);
+
+    for (; n > 0; n--, copy++) {
+        if (copy->bytes == 8) {
+            fp4_ptx_store8(copy->to, copy->value[0], copy->value[1]);
+        } else {
+            fp4_ptx_store4(copy->to, copy->value[0]);
+        }
+    }
 }
 
 /* ------------------------------------------------------------ threads */
