@@ -9,8 +9,9 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * fp4_row_sum and what is for four rows also for CTAs of more rows of threads, whole warps each, that work on a row each.
- * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
+ * fp4_row_sum and what is for four rows also for CTAs of more rows of threads, whole warps each,
+ * that work on a row each. Constants, where the caller has them (threads, each, is_full, is_one),
+ * leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -155,7 +156,7 @@ enum {
     FP4_ROW_WORDS = FP4_ROW_KEPT / 64 /* of a row that can be kept: blocks of 16 */
 };
 
-/** The first row of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all rows. */
+/** The first row of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all. */
 FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t group)
 {
     return layout == FP4_LAYOUT_128X4 ? group / 32 * 128 + group % 32 : group * FP4_ROW_FOUR;
