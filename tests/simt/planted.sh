@@ -231,6 +231,9 @@ packbits=examples/14_packbits.cu
 plant window_without_barrier track $packbits 's/^        fp4_ptx_warp_barrier();$//' \
     packbits-all 'packbits/segments_of_any_lengths' 'static shared memory, which' \
     'simt: in kernel pack_segments of packbits_all'
+plant copies_not_waited_for san $packbits 's/^    fp4_ptx_copies_wait();//' \
+    packbits-all 'packbits/segments_of_any_lengths' 'copies to shared memory under way' \
+    'simt: in kernel pack_segments of packbits_all'
 plant words_not_put_back san $packbits 's/fp4_ptx_store_relaxed_u64(&words\[i\], 0);/;/' \
     packbits-all 'packbits/segments_many_in_a_row' ': the workspace'
 plant segment_past_the_end san $packbits 's/i < end ? i : end\]/i]/' \
