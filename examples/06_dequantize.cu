@@ -301,8 +301,8 @@ static __device__ __forceinline__ fp4_f32x8 decode_piece(const blocks_args &a, c
     return w.is_twice ? fp4_scale_x8(x, w.dec) : x;
 }
 
-/* Elements. To a CTA longer blocks are as long as this: what it counts with has 32 bits then, and it
-   still has parts of two at most. */
+/* Elements. To a CTA longer blocks are as long as this: what it counts with has 32 bits then, and
+   it still has parts of two at most. */
 #if !defined(LONG_BLOCK)
 #define LONG_BLOCK (1 << 30)
 #endif
