@@ -131,7 +131,8 @@ fake=examples/07_fake_quant.cu
 plant rows_that_share_a_sum track $norm 's/smem + i % 2 \* 32, 32, words/smem, 32, words/' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
     'static shared memory, which' 'simt: in kernel four_' 'reduce.cuh:'
-plant rows_that_share_a_maximum track examples/05_per_token.cu 's/smem\[i % 2\], words/smem[0], words/' \
+plant rows_that_share_a_maximum track examples/05_per_token.cu \
+    's/smem\[i % 2\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
     'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
 plant four_rows_without_barrier track examples/05_per_token.cu \
