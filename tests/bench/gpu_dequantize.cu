@@ -24,7 +24,8 @@ static cudaError_t bench_rows(const bench_buffers *b, cudaStream_t stream)
     return dequantize(&a, 0, stream);
 }
 
-static cudaError_t launch_blocks(const bench_buffers *b, size_t block, cudaStream_t stream)
+/* Whole blocks of LENGTH: the benchmark asks for no others. */
+template <int LENGTH> static cudaError_t bench_blocks(const bench_buffers *b, cudaStream_t stream)
 {
     blocks_args a = {};
 
@@ -36,63 +37,35 @@ static cudaError_t launch_blocks(const bench_buffers *b, size_t block, cudaStrea
     a.global.is_enc = IS_NVFP4;
     a.global.value = 1.0f;
     a.n = b->rows * b->cols;
-    a.block = block;
-    if (b->cols % block != 0) { /* which the launcher would take, if only all rows are blocks */
-        return cudaErrorInvalidValue;
-    }
+    a.block = LENGTH;
     return dequantize_blocks(&a, 0, stream);
 }
 
-static cudaError_t bench_blocks(const bench_buffers *b, cudaStream_t stream)
-{
-    return launch_blocks(b, BLOCK, stream);
-}
-
-static cudaError_t bench_24(const bench_buffers *b, cudaStream_t stream)
-{
-    return launch_blocks(b, 24, stream);
-}
-
-static cudaError_t bench_48(const bench_buffers *b, cudaStream_t stream)
-{
-    return launch_blocks(b, 48, stream);
-}
-
-static cudaError_t bench_20(const bench_buffers *b, cudaStream_t stream)
-{
-    return launch_blocks(b, 20, stream);
-}
-
-static bench_kernel bench_entry(fp4_layout layout, int is_blocks)
+static bench_kernel bench_entry(fp4_layout layout)
 {
     const bool is_linear = layout == FP4_LAYOUT_LINEAR;
     bench_kernel k = {};
 
-    k.name = is_blocks ? "06_dequantize blocks" : "06_dequantize";
+    k.name = "06_dequantize";
     k.input = BENCH_TEXT(FORMAT);
     k.format = BENCH_TEXT(OUTPUT);
     k.traffic = {TRAFFIC_FROM_CODES, ELEMENT, BITS, BLOCK, IS_NVFP4, 0, layout, TRAFFIC_ONE, 0};
-    if (is_blocks) {
-        k.launch = BITS == 4 ? bench_blocks : NULL;
-    } else if (is_linear || strcmp(k.format, "bf16") == 0) {
-        k.launch = bench_rows;
-    }
+    k.launch = is_linear || strcmp(k.format, "bf16") == 0 ? bench_rows : NULL;
     return k;
 }
 
-static bench_kernel bench_length(const char *name, int block,
-                                 cudaError_t (*kernel)(const bench_buffers *, cudaStream_t))
+template <int LENGTH> static bench_kernel blocks_entry(const char *name)
 {
-    bench_kernel k = bench_entry(FP4_LAYOUT_LINEAR, 1);
+    bench_kernel k = bench_entry(FP4_LAYOUT_LINEAR);
 
     k.name = name;
-    k.traffic.block = block;
-    k.launch = BITS == 4 ? kernel : NULL;
+    k.traffic.block = LENGTH;
+    k.launch = BITS == 4 ? bench_blocks<LENGTH> : NULL;
     return k;
 }
 
-BENCH_KERNELS(bench_entry(FP4_LAYOUT_LINEAR, 0), bench_entry(FP4_LAYOUT_128X4, 0),
-              bench_entry(FP4_LAYOUT_8X4, 0), bench_entry(FP4_LAYOUT_LINEAR, 1),
-              bench_length("06_dequantize blocks of 24", 24, bench_24),
-              bench_length("06_dequantize blocks of 48", 48, bench_48),
-              bench_length("06_dequantize blocks of 20", 20, bench_20));
+BENCH_KERNELS(bench_entry(FP4_LAYOUT_LINEAR), bench_entry(FP4_LAYOUT_128X4),
+              bench_entry(FP4_LAYOUT_8X4), blocks_entry<BLOCK>("06_dequantize blocks"),
+              blocks_entry<24>("06_dequantize blocks of 24"),
+              blocks_entry<48>("06_dequantize blocks of 48"),
+              blocks_entry<20>("06_dequantize blocks of 20"));

@@ -56,7 +56,7 @@ FP4_D float fp4_amax_x32(fp4_f32x32 x)
     return fp4_ptx_max(fp4_amax_x16(fp4_low_x16(x)), fp4_amax_x16(fp4_high_x16(x)));
 }
 
-/** The same, but NaN where all are NaN; through fp4_group_max too. */
+/** As fp4_amax_x16, but NaN where all are NaN; through fp4_group_max too. */
 FP4_D float fp4_amax_of_numbers_x16(fp4_f32x16 x)
 {
     float low = fp4_ptx_abs(x.v[0]), high = fp4_ptx_abs(x.v[9]);
