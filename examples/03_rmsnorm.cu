@@ -106,8 +106,13 @@ enum {
                      : EARLY                         ? 640
                                                      : 512,
     MOST = 512, /* threads of a CTA, a piece each */
-    FEW = 256   /* rows; up to here it is latency that counts */
+    FEW_ROWS = 512
 };
+
+/* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
+#if !defined(FEW)
+#define FEW (1 << 17)
+#endif
 
 /* Elements from which on a CTA takes four rows of a tiled layout. Not in LayerNorm, which has no
    registers left, nor where a residual comes and goes for half as many scale bytes. */
@@ -544,13 +549,26 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     norm_cta(a, c, c.cut.threads, smem, 32);
 }
 
-/* Few rows: a piece a thread. */
-static __global__ void __launch_bounds__(MOST, 1) norm_few(const norm_args a, uint32_t threads)
-{
-    __shared__ float smem[2 * (MOST + 32)];
-    const kind c = {{blockDim.x, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY, 0};
-    norm_cta(a, c, threads, smem, MOST + 32);
-}
+/* Few rows: a piece a thread, `all` of the CTA, of which row.h has `threads`. It is latency that
+   counts: each constant is code less between launch and store. plain: also, all have a piece. */
+#define FEW_KERNEL(name, most, threads, all, plain, token) \
+    static __global__ void __launch_bounds__(most, 1) name(const norm_args a, uint32_t of_row) \
+    { \
+        __shared__ float smem[2 * (most + 32)]; \
+        const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
+        const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY, 0}; \
+        norm_cta(a, c, threads, smem, most + 32); \
+    }
+
+FEW_KERNEL(few_4096, 256, 64, 256, 1, 0)
+FEW_KERNEL(few_8192, 512, 128, 512, 1, 0)
+FEW_KERNEL(few_full, MOST, of_row, blockDim.x, 1, 0)
+FEW_KERNEL(few_any, MOST, of_row, blockDim.x, 0, ASK)
+#if HAS_GLOBAL
+FEW_KERNEL(few_token_4096, 256, 64, 256, 1, 1)
+FEW_KERNEL(few_token_8192, 512, 128, 512, 1, 1)
+FEW_KERNEL(few_token_full, MOST, of_row, blockDim.x, 1, 1)
+#endif
 
 /* Short rows: a warp takes four, which are all on their way before it works on the first. */
 static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
@@ -685,14 +703,36 @@ static int is_four(const norm_args *a)
            !is_any(a);
 }
 
+#define FEW_OF(kernel, cols) \
+    (cols == 4096   ? (const void *)kernel##_4096 \
+     : cols == 8192 ? (const void *)kernel##_8192 \
+                    : (const void *)kernel##_full)
+
+static const void *kernel_of_few(const norm_args *a)
+{
+    if (is_any(a) || fp4_row_full_each(a->cols) == 0) {
+        return (const void *)few_any;
+    }
+#if HAS_GLOBAL
+    if (a->token_dec != NULL) {
+        return FEW_OF(few_token, a->cols);
+    }
+#endif
+    return FEW_OF(few, a->cols);
+}
+
 static const void *kernel_of(const norm_args *a, int is_short, int is_few)
 {
     const uint32_t each = fp4_row_full_each(a->cols);
 
-    if (a->rounded || is_short || is_few) {
-        return a->rounded ? (const void *)norm_rounded
-               : is_short ? (const void *)norm_short
-                          : (const void *)norm_few;
+    if (a->rounded) {
+        return (const void *)norm_rounded;
+    }
+    if (is_short) {
+        return (const void *)norm_short;
+    }
+    if (is_few) {
+        return kernel_of_few(a);
     }
     if (is_any(a)) {
         return (const void *)norm_any;
@@ -724,7 +764,8 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     uint32_t threads = fp4_row_threads(a->cols);
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
     const int is_short = !a->rounded && pieces <= 32;
-    const int is_few = !a->rounded && !is_short && a->rows <= FEW && pieces <= MOST;
+    const int is_few = !a->rounded && !is_short && a->rows <= FEW_ROWS && a->rows * pieces <= FEW &&
+                       pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a, &threads};

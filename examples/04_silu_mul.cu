@@ -116,8 +116,13 @@ enum {
     MOST_TURNS = 65535,               /* that a grid has room for */
     MOST_COLS = 65535 * 2048,         /* MOST_TURNS of few rows, and of others, are more */
     MOST = 512,                       /* threads of a CTA, a piece each */
-    FEW = 256                         /* rows; up to here it is latency that counts */
+    FEW_ROWS = 512
 };
+
+/* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
+#if !defined(FEW)
+#define FEW (1 << 16)
+#endif
 
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE_CODES fp4_store_e4m3x16
@@ -162,11 +167,11 @@ typedef struct gated_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. interleaved: 1, 0, or ASK, as the arguments say. stays: its CTAs
-   take one row after the other. table: the activation's, or null. */
+/* What is constant in a kernel. plain: no y, no second layout. interleaved: 1, 0, or ASK, as the
+   arguments say. stays: its CTAs take one row after the other. table: the activation's, or null. */
 typedef struct kind {
     fp4_row_cut cut;
-    int interleaved, rounded, stays;
+    int plain, interleaved, rounded, stays;
     const float *table;
 } kind;
 enum { ASK = 2 };
@@ -237,7 +242,7 @@ static __device__ __forceinline__ void store_piece(const gated_args &a, const ki
                                                    uint32_t piece, fp4_f32x16 y, part p)
 {
     STORE_CODES(a.q + ((size_t)row * c.cut.pieces + piece) * CODES, p.q);
-    if (a.y != NULL) {
+    if (!c.plain && a.y != NULL) {
         STORE_Y((uint8_t *)a.y + ((size_t)row * a.cols + piece * 16) * ELEMENT, NARROW(y));
     }
 }
@@ -284,7 +289,7 @@ static __device__ __forceinline__ void finish_turn(const gated_args &a, const ki
         mend(a, c, row, turn, global_enc, left);
     }
     fp4_row_store_sf(a.layout, a.sf, row, c.cut, turn, LANES, left->bytes);
-    if (a.sf_linear != NULL) {
+    if (!c.plain && a.sf_linear != NULL) {
         fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, row, c.cut, turn, LANES, left->bytes);
     }
 }
@@ -467,15 +472,16 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
     }
 }
 
-/* The kernels: gate and up in two parts of the row, or interleaved; few rows, a piece a thread;
-   with a scale a token, rows of one turn, any, few; y rounded first or not. The fastest know that
-   all threads have their pieces (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
+/* The kernels: gate and up in two parts of the row, or interleaved; with a scale a token, rows of
+   one turn, any; y rounded first or not. The fastest know that all threads have their pieces
+   (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
 #define GATED_KERNEL(name, work, threads, ctas, each, full, one, interleaved, rounded, stays) \
     static __global__ void __launch_bounds__(threads, FP4_ARCH == 900 ? ctas : 1) \
         name(const gated_args a) \
     { \
         const uint32_t pieces = (uint32_t)(a.cols / 16); \
-        const kind c = {{blockDim.x, each, pieces, full, one}, interleaved, rounded, stays, NULL}; \
+        const kind c = { \
+            {blockDim.x, each, pieces, full, one}, 0, interleaved, rounded, stays, NULL}; \
         work(a, c); \
     }
 
@@ -483,14 +489,34 @@ GATED_KERNEL(split_full, gated_rows, THREADS, CTAS, EACH, 1, 0, 0, 0, STAYS)
 GATED_KERNEL(split_any, gated_rows, THREADS, CTAS, EACH, 0, 0, 0, 0, STAYS)
 GATED_KERNEL(interleaved_full, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 1, 0, 1, 0, STAYS)
 GATED_KERNEL(interleaved_any, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 0, 0, 1, 0, STAYS)
-GATED_KERNEL(gated_few, gated_row, MOST, 1, 1, 0, 0, ASK, 0, 0)
 GATED_KERNEL(gated_rounded, gated_rows, THREADS, 1, EACH, 0, 0, ASK, 1, STAYS)
 #if HAS_GLOBAL
 GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 1, 1, 0, 0, 0)
 GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 0, 1, ASK, 0, 0)
 GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 0, 0)
-GATED_KERNEL(token_few, gated_token, MOST, 1, 1, 0, 1, ASK, 0, 0)
 GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1, 0)
+#endif
+
+/* Few rows, a piece a thread, `all` of the CTA. It is latency that counts: each constant is code
+   less between launch and store. plain: also, all threads have a piece, of one turn, of a row that
+   is not interleaved. */
+#define FEW_KERNEL(name, work, most, all, plain, one) \
+    static __global__ void __launch_bounds__(most, 1) name(const gated_args a) \
+    { \
+        const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
+        const kind c = {{all, 1, pieces, plain, one}, plain, plain ? 0 : ASK, 0, 0, NULL}; \
+        work(a, c); \
+    }
+
+FEW_KERNEL(few_4096, gated_row, 256, 256, 1, 1)
+FEW_KERNEL(few_8192, gated_row, 512, 512, 1, 1)
+FEW_KERNEL(few_full, gated_row, MOST, blockDim.x, 1, 1)
+FEW_KERNEL(few_any, gated_row, MOST, blockDim.x, 0, 0)
+#if HAS_GLOBAL
+FEW_KERNEL(few_token_4096, gated_token, 256, 256, 1, 1)
+FEW_KERNEL(few_token_8192, gated_token, 512, 512, 1, 1)
+FEW_KERNEL(few_token_full, gated_token, MOST, blockDim.x, 1, 1)
+FEW_KERNEL(few_token_any, gated_token, MOST, blockDim.x, 0, 1)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -542,23 +568,43 @@ static uint32_t threads_of(const gated_args *a, int is_few)
     return (uint32_t)((pieces + 32 * EACH * turns - 1) / (32 * EACH * turns) * 32);
 }
 
+#define FEW_OF(kernel, cols) \
+    (cols == 4096   ? (const void *)kernel##_4096 \
+     : cols == 8192 ? (const void *)kernel##_8192 \
+                    : (const void *)kernel##_full)
+
+static const void *kernel_of_few(const gated_args *a)
+{
+    const int is_plain = !a->interleaved && a->y == NULL && a->sf_linear == NULL &&
+                         a->cols % 512 == 0 && a->cols / 16 <= MOST && (size_t)a->sf % 4 == 0;
+
+#if HAS_GLOBAL
+    if (a->token_dec != NULL) {
+        return is_plain ? FEW_OF(few_token, a->cols) : (const void *)few_token_any;
+    }
+#endif
+    return is_plain ? FEW_OF(few, a->cols) : (const void *)few_any;
+}
+
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 {
     const uint32_t each = a->token_dec != NULL ? KEPT : EACH;
     const int is_full = a->cols % (16 * each * threads) == 0 && (size_t)a->sf % 4 == 0 &&
                         (size_t)a->sf_linear % 4 == 0;
 
+    if (is_few) {
+        return kernel_of_few(a);
+    }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
         return a->rounded                   ? (const void *)token_rounded
-               : is_few                     ? (const void *)token_few
                : a->cols > FP4_ROW_KEPT     ? (const void *)token_any
                : is_full && !a->interleaved ? (const void *)token_full
                                             : (const void *)token_one;
     }
 #endif
-    if (a->rounded || is_few) {
-        return a->rounded ? (const void *)gated_rounded : (const void *)gated_few;
+    if (a->rounded) {
+        return (const void *)gated_rounded;
     }
     if (a->interleaved) {
         return is_full ? (const void *)interleaved_full : (const void *)interleaved_any;
@@ -602,7 +648,8 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
 {
     const int is_token = a->token_dec != NULL;
     const size_t pieces = a->cols / 16, rows = fp4_sf_rows_padded(a->layout, a->rows);
-    const int is_few = !a->rounded && a->rows <= FEW && (!is_token || pieces <= MOST);
+    const int is_few = !a->rounded && a->rows <= FEW_ROWS && a->rows * pieces <= FEW &&
+                       (!is_token || pieces <= MOST);
     const uint32_t across = threads_of(a, is_few), each = is_few ? 1 : EACH;
     size_t ctas = rows, turns = 1, high = 1;
     const void *kernel;

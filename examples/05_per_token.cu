@@ -43,15 +43,20 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     MOST = 512, /* threads of a CTA, a piece each */
-    FEW = 256,  /* rows; up to here it is latency that counts */
+    FEW_ROWS = 512,
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
     RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT /* with four rows a CTA */
 };
 
+/* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
+#if !defined(FEW)
+#define FEW (1 << 17)
+#endif
+
 /* Elements from which on a CTA takes four rows of a tiled layout. */
 #if !defined(FOURS)
-#define FOURS (1 << 27)
+#define FOURS (1 << 26)
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -80,6 +85,12 @@ typedef struct token_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
+/* What is constant in a kernel. plain: no second layout. */
+typedef struct kind {
+    fp4_row_cut cut;
+    int plain;
+} kind;
+
 /* The pieces of a row that a thread keeps, those of one turn, and the amaxes of their blocks. */
 typedef struct kept {
     uint32_t row, turn;
@@ -88,22 +99,22 @@ typedef struct kept {
 } kept;
 
 /* A piece; zeros behind the end of the row. */
-static __device__ __forceinline__ raw load_piece(const token_args &a, const fp4_row_cut c,
-                                                 uint32_t row, uint32_t piece)
+static __device__ __forceinline__ raw load_piece(const token_args &a, const kind c, uint32_t row,
+                                                 uint32_t piece)
 {
     const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT;
-    return fp4_row_has(c, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
+    return fp4_row_has(c.cut, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
 }
 
-static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const fp4_row_cut c,
+static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const kind c,
                                                  uint32_t turn)
 {
 #pragma unroll
-    for (uint32_t j = 0; j < c.each; j++) {
-        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c, turn, j));
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c.cut, turn, j));
     }
 #pragma unroll
-    for (uint32_t j = 0; j < c.each; j++) {
+    for (uint32_t j = 0; j < c.cut.each; j++) {
         k->amax[j] = fp4_group_max_or_nan(fp4_amax_or_nan_x16(WIDEN(k->v[j])), LANES);
     }
     k->turn = turn;
@@ -111,50 +122,49 @@ static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, c
 
 /* The amax of the row, NaN left out. The last turn is kept. smem: not that of the row before, which
    may still be read. */
-static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const fp4_row_cut c,
+static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const kind c,
                                                  float smem[2][32])
 {
     float amax = 0.0f;
 
-    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         load_turn(k, a, c, turn);
 #pragma unroll
-        for (uint32_t j = 0; j < c.each; j++) {
+        for (uint32_t j = 0; j < c.cut.each; j++) {
             amax = fp4_max_nan_(amax, k->amax[j]);
         }
     }
     fp4_pdl_trigger();
-    amax = fp4_cta_max_or_nan_of(amax, c.threads, smem[0]);
+    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
     if (fp4_is_nan(amax)) { /* once more, around the NaNs */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < c.pieces; piece += c.threads) {
+        for (uint32_t piece = threadIdx.x; piece < c.cut.pieces; piece += c.cut.threads) {
             amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, k->row, piece))));
         }
-        amax = fp4_cta_max_of(amax, c.threads, smem[1]);
+        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
     }
     return amax;
 }
 
-static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const fp4_row_cut c,
-                                                    uint32_t row, uint32_t piece)
+static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const kind c, uint32_t row,
+                                                    uint32_t piece)
 {
-    return a.q + ((size_t)row * c.pieces + piece) * CODES;
+    return a.q + ((size_t)row * c.cut.pieces + piece) * CODES;
 }
 
 /* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory,
    one piece after the other. Returns the scale bytes with theirs in place. */
-static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_row_cut c,
-                                                const kept &k, uint32_t bytes, uint32_t care,
-                                                float global_enc)
+static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind c, const kept &k,
+                                                uint32_t bytes, uint32_t care, float global_enc)
 {
 #pragma unroll 1
-    for (uint32_t j = 0; j < c.each; j++) {
-        const uint32_t piece = fp4_row_piece(c, k.turn, j);
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
             const fp4_part2 p = fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, k.row, piece)),
                                                            LANES, 1.0f, global_enc);
-            if (fp4_row_has(c, piece)) {
+            if (fp4_row_has(c.cut, piece)) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
@@ -164,20 +174,19 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const fp4_r
 }
 
 /* Codes and scale bytes of a turn. words: where these are kept, if not null. */
-static __device__ __forceinline__ void quantize_turn(const kept &k, const token_args &a,
-                                                     const fp4_row_cut c, float global_enc,
-                                                     uint32_t *words)
+static __device__ __forceinline__ void
+quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc, uint32_t *words)
 {
     uint32_t bytes = 0, care = 0;
 
 #pragma unroll
-    for (uint32_t j = 0; j < c.each; j++) {
-        const uint32_t piece = fp4_row_piece(c, k.turn, j);
-        if (fp4_row_has_any(c, k.turn, j)) {
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
+        if (fp4_row_has_any(c.cut, k.turn, j)) {
             uint32_t needs_care;
             const fp4_part2 p = fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f,
                                                              global_enc, &needs_care);
-            if (fp4_row_has(c, piece)) {
+            if (fp4_row_has(c.cut, piece)) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
@@ -188,17 +197,17 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const token_
         bytes = mend(a, c, k, bytes, care, global_enc);
     }
     if (words != NULL) {
-        fp4_row_keep_sf(words, c, k.turn, LANES, bytes);
+        fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
     } else {
-        fp4_row_store_sf(a.layout, a.sf, k.row, c, k.turn, LANES, bytes);
+        fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
     }
-    if (a.sf_linear != NULL) {
-        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, k.row, c, k.turn, LANES, bytes);
+    if (!c.plain && a.sf_linear != NULL) {
+        fp4_row_store_sf(FP4_LAYOUT_LINEAR, a.sf_linear, k.row, c.cut, k.turn, LANES, bytes);
     }
 }
 
 /* A row. */
-static __device__ __forceinline__ void token_row(kept *k, const token_args &a, const fp4_row_cut c,
+static __device__ __forceinline__ void token_row(kept *k, const token_args &a, const kind c,
                                                  float smem[2][32], uint32_t *words)
 {
     const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
@@ -207,15 +216,15 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
     if (threadIdx.x == 0) {
         a.token_dec[k->row] = fp4_nvfp4_token_dec(amax, global_enc);
     }
-    for (uint32_t turn = 0; turn < fp4_row_turns(c); turn++) {
-        if (fp4_row_turns(c) > 1 && k->turn != turn) {
+    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
+        if (fp4_row_turns(c.cut) > 1 && k->turn != turn) {
             load_turn(k, a, c, turn);
         }
         quantize_turn(*k, a, c, global_enc, words);
     }
 }
 
-static __device__ __forceinline__ void token_one_row(const token_args &a, const fp4_row_cut c)
+static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c)
 {
     __shared__ float smem[2][32];
     kept k;
@@ -225,11 +234,11 @@ static __device__ __forceinline__ void token_one_row(const token_args &a, const 
     if (k.row < a.rows) {
         token_row(&k, a, c, smem, NULL);
     } else {
-        fp4_row_store_padding(a.layout, a.sf, k.row, c, LANES);
+        fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
 }
 
-static __device__ __forceinline__ void token_four_rows(const token_args &a, const fp4_row_cut c)
+static __device__ __forceinline__ void token_four_rows(const token_args &a, const kind c)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     __shared__ float smem[2][2][32];
@@ -243,30 +252,34 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
         if (k.row < a.rows) {
             token_row(&k, a, c, smem[i % 2], words[i]);
         } else {
-            fp4_row_keep_padding(words[i], c, LANES);
+            fp4_row_keep_padding(words[i], c.cut, LANES);
         }
         k.row = fp4_row_next_of_four(a.layout, k.row);
     } while (fp4_row_in_four(a.layout, k.row) != 0);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
 }
 
 /* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA; any
-   rows; few rows, a piece a thread. */
-#define TOKEN_KERNEL(name, threads, resident, each, full, one, rows) \
-    static __global__ void __launch_bounds__(threads, resident / threads) name(const token_args a) \
+   rows; few rows, a piece a thread. It is latency that counts for these: each constant is code less
+   between launch and store. */
+#define TOKEN_KERNEL(name, most, resident, threads, each, full, one, plain, rows) \
+    static __global__ void __launch_bounds__(most, resident / most) name(const token_args a) \
     { \
-        const uint32_t pieces = full ? blockDim.x * each : (uint32_t)(a.cols / 16); \
-        const fp4_row_cut c = {blockDim.x, each, pieces, full, one}; \
+        const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
+        const kind c = {{threads, each, pieces, full, one}, plain}; \
         rows(a, c); \
     }
 
-TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, EACH, 1, 1, token_one_row)
-TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, EACH, 0, 1, token_one_row)
-TOKEN_KERNEL(token_full_four, FP4_ROW_THREADS, RESIDENT_FOUR, EACH, 1, 1, token_four_rows)
-TOKEN_KERNEL(token_one_four, FP4_ROW_THREADS, RESIDENT_FOUR, EACH, 0, 1, token_four_rows)
-TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, EACH, 0, 0, token_one_row)
-TOKEN_KERNEL(token_few, MOST, MOST, 1, 0, 1, token_one_row)
+TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 1, 1, 0, token_one_row)
+TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 0, 1, 0, token_one_row)
+TOKEN_KERNEL(four_full, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 1, 1, 0, token_four_rows)
+TOKEN_KERNEL(four_one, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 0, 1, 0, token_four_rows)
+TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, blockDim.x, EACH, 0, 0, 0, token_one_row)
+TOKEN_KERNEL(few_4096, 256, 256, 256, 1, 1, 1, 1, token_one_row)
+TOKEN_KERNEL(few_8192, 512, 512, 512, 1, 1, 1, 1, token_one_row)
+TOKEN_KERNEL(few_full, MOST, MOST, blockDim.x, 1, 1, 1, 1, token_one_row)
+TOKEN_KERNEL(few_any, MOST, MOST, blockDim.x, 1, 0, 1, 0, token_one_row)
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -280,6 +293,27 @@ static int is_bad(const token_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
            (size_t)a->token_dec % 4 != 0 || /* numbers: base_dec and its reciprocal */
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
+}
+
+static const void *kernel_of(const token_args *a, uint32_t threads, int is_few, int is_four)
+{
+    const size_t pieces = a->cols / 16;
+    const int is_aligned = ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0;
+    const int is_full = is_aligned && pieces == (size_t)threads * EACH;
+
+    if (is_few) {
+        return !is_aligned || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
+               : a->cols == 4096                                         ? (const void *)few_4096
+               : a->cols == 8192                                         ? (const void *)few_8192
+                                                                         : (const void *)few_full;
+    }
+    if (a->cols > FP4_ROW_KEPT) {
+        return (const void *)token_any;
+    }
+    if (is_four) {
+        return is_full ? (const void *)four_full : (const void *)four_one;
+    }
+    return is_full ? (const void *)token_full : (const void *)token_one;
 }
 
 /**
@@ -298,16 +332,9 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a};
     const uint32_t threads = fp4_row_threads_any_order(a->cols);
-    const int is_full =
-        pieces == (size_t)threads * EACH && (size_t)a->sf % 4 == 0 && (size_t)a->sf_linear % 4 == 0;
-    const int is_few = a->rows <= FEW && pieces <= MOST;
+    const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
     const int is_four = a->layout != FP4_LAYOUT_LINEAR && a->rows * a->cols >= FOURS && !is_few &&
                         a->cols <= FP4_ROW_KEPT && (size_t)a->sf % 16 == 0;
-    const void *kernel = is_full
-                             ? (is_four ? (const void *)token_full_four : (const void *)token_full)
-                         : a->cols > FP4_ROW_KEPT ? (const void *)token_any
-                         : is_four                ? (const void *)token_one_four
-                                                  : (const void *)token_one;
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -323,12 +350,11 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
     if (is_few) {
-        kernel = (const void *)token_few;
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     } else if (is_four) {
         config.gridDim.x /= FP4_ROW_FOUR;
     }
-    return cudaLaunchKernelExC(&config, kernel, arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few, is_four), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

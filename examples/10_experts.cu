@@ -11,10 +11,12 @@
  * does not matter how unevenly the rows are spread. Up to four tiles below each other are an item.
  * Each CTA first adds up how many items there are before each expert, then takes every so many-th
  * item and finds the expert that it belongs to by a search in shared memory, where the item's scale
- * bytes are collected too. In bands of 128 rows that an expert fills in part a tile has more of
- * the rows that are there. Where zeros are asked for, bands without a row are items of their own;
- * else they are not even counted. With an activation two pieces' loads are in flight, bf16 is
- * looked up as in 04_silu_mul.cu, and what the fast conversions cannot take is done again.
+ * bytes are collected too. In bands of 128 rows that an expert fills in part a tile has more of the
+ * rows that are there. Where zeros are asked for, bands without a row are items of their own; else
+ * they are not even counted. Where rows are gathered, a thread each reads which row of x one of the
+ * next item's is, while the loads of this one are on their way. With an activation two pieces'
+ * loads are in flight, bf16 is looked up as in 04_silu_mul.cu, and what the fast conversions cannot
+ * take is done again.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -111,7 +113,7 @@ enum {
     /* that gather or round */
     RESIDENT_OTHER = FP4_ARCH != 900 || RESIDENT < 5 ? RESIDENT
                      : GATED                         ? RESIDENT - 1
-                                                     : 5
+                                                     : 6
 };
 
 /* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, and
@@ -547,46 +549,56 @@ static __device__ __forceinline__ void store_scales(const experts_job &t, const 
     }
 }
 
-/* Where the rows of a tile come from, if there are sources: known before it is its turn. */
-typedef struct experts_ahead {
-    uint32_t from[EACH];
-} experts_ahead;
+/* Which rows of x an item's rows are made of, if there are sources: its lines of the first quarter,
+   then those of the second; 0 where there is no such row. has_bad: for each of the warps that fill
+   it, whether there is a source that x does not have, which is NOWHERE. */
+enum { SOURCES = 128, NOWHERE = 0x80000000 };
+typedef struct experts_sources {
+    uint32_t row[SOURCES], has_bad[SOURCES / 32];
+} experts_sources;
 
-static __device__ __forceinline__ experts_ahead sources_of(const experts_job &t,
-                                                           const experts_tile c,
-                                                           const experts_item &at, uint32_t line)
+/* Those of an item, one a thread, while the loads of the item before are on their way. All threads
+   call; a barrier before they are read. */
+static __device__ __forceinline__ void keep_sources(const experts_job &t, const experts_tile c,
+                                                    const experts_plan *plan, uint32_t item,
+                                                    experts_sources *sources)
 {
-    experts_ahead ahead = {};
+    const uint32_t quarter = threadIdx.x >> lines_of(c);
+    uint32_t source = 0;
+    int is_bad = 0;
 
-#pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const uint32_t row = row_of(line, threadIdx.x / c.cols + j * (c.rows / EACH), at.run);
+    if (item < plan->of_bands && quarter < 4) {
+        const experts_item at = find_item(t, c, plan, item);
+        const uint32_t row = at.line + quarter * 32 + threadIdx.x % (1u << lines_of(c));
         if (row < at.rows) {
-            ahead.from[j] = (uint32_t)t.sources[at.q_row + row];
+            source = (uint32_t)t.sources[at.q_row + row];
+            is_bad = source >= t.x_rows;
         }
     }
-    return ahead;
+    const int has_bad = fp4_ptx_any(0xffffffffu, is_bad);
+    if (threadIdx.x < SOURCES) {
+        sources->row[threadIdx.x] = is_bad ? NOWHERE : source;
+        if (threadIdx.x % 32 == 0) {
+            sources->has_bad[threadIdx.x / 32] = (uint32_t)has_bad;
+        }
+    }
+    if (is_bad && blockIdx.x == 0 && t.errors != NULL) {
+        fp4_ptx_atomic_or(t.errors, FP4_EXPERTS_SOURCE);
+    }
 }
 
-/* Those of an item's first tile. */
-static __device__ __forceinline__ experts_ahead look_ahead(const experts_job &t,
-                                                           const experts_tile c,
-                                                           const experts_plan *plan, uint32_t item)
+static __device__ __forceinline__ int has_all(const experts_sources *sources)
 {
-    experts_ahead none = {};
-
-    if (!c.gathered || item >= plan->of_bands) {
-        return none;
-    }
-    const experts_item at = find_item(t, c, plan, item);
-    return sources_of(t, c, at, at.line);
+    const uint32_t *bad = sources->has_bad;
+    return (bad[0] | bad[1] | bad[2] | bad[3]) == 0;
 }
 
 /* Where a thread's pieces are. */
 typedef struct experts_place {
-    uint32_t k, col, run; /* number 0 is row k of a tile; col in pieces */
-    const uint8_t *x;     /* of the row that rows are counted from; with sources of row 0 */
-    uint8_t *q, *staged;  /* of that row; of line 0 of the item */
+    uint32_t k, col, run;    /* number 0 is row k of a tile; col in pieces */
+    const uint8_t *x;        /* of the row that rows are counted from; with sources of row 0 */
+    uint8_t *q, *staged;     /* of that row; of line 0 of the item */
+    const uint32_t *sources; /* of the item */
     float enc;
 } experts_place;
 
@@ -609,6 +621,7 @@ static __device__ __forceinline__ uint32_t row_at(const experts_tile c, const ex
 
 static __device__ __forceinline__ experts_place place_of(const experts_job &t, const experts_tile c,
                                                          const experts_item &at, uint4 *staged,
+                                                         const experts_sources *sources,
                                                          const int full)
 {
     const uint32_t col = threadIdx.x % c.cols;
@@ -626,8 +639,17 @@ static __device__ __forceinline__ experts_place place_of(const experts_job &t, c
     }
     p.q = t.q + (at.q_row + base) * t.q_row + (size_t)p.col * CODES;
     p.staged = (uint8_t *)staged + (col / LANES / 4 << lines_of(c)) * 16 + col / LANES % 4;
+    p.sources = sources->row;
     p.enc = enc_of(t, at.group);
     return p;
+}
+
+/* Which row of x number j is made of, if there are sources; or NOWHERE. */
+static __device__ __forceinline__ uint32_t source_at(const experts_tile c, const experts_place &p,
+                                                     uint32_t line, uint32_t j)
+{
+    const uint32_t k = p.k + j * (c.rows / EACH);
+    return p.sources[(k >> p.run << lines_of(c)) + line + (k & ((1u << p.run) - 1))];
 }
 
 /* The scale byte of number j to shared memory; `line` counts from the item's first. */
@@ -664,8 +686,7 @@ static __device__ __forceinline__ void do_again(const experts_job &t, const expe
             if (care) {
                 uint32_t from = row;
                 if (c.gathered) {
-                    from = (uint32_t)t.sources[at.q_row + base_of(at, p.k, p.run, full) + row];
-                    from = from < t.x_rows ? from : 0;
+                    from = source_at(c, p, line, j);
                 }
                 o = load_at(t, p.x + (size_t)from * t.x_row);
             }
@@ -686,11 +707,10 @@ static __device__ __forceinline__ void do_again(const experts_job &t, const expe
 static __device__ __forceinline__ void quantize_tile(const experts_job &t, const experts_tile c,
                                                      const experts_plan *plan,
                                                      const experts_item &at, const experts_place &p,
-                                                     uint32_t line, experts_ahead *ahead,
-                                                     uint32_t next, const int full)
+                                                     uint32_t line, uint32_t next,
+                                                     experts_sources *next_sources, const int full)
 {
     experts_again again = {0, 0};
-    experts_ahead after = {};
 
 #pragma unroll
     for (uint32_t first = 0; first < EACH; first += HELD) {
@@ -701,14 +721,11 @@ static __device__ __forceinline__ void quantize_tile(const experts_job &t, const
             uint32_t from = row_at(c, at, p, line, first + i, full);
             is_there[i] = full || (from < at.rows && p.col < t.cols);
             if (c.gathered) {
-                from = ahead->from[first + i];
-                if (is_there[i] && from >= t.x_rows) {
+                from = source_at(c, p, line, first + i);
+                if (!full && is_there[i] && from == NOWHERE) {
                     again.none |= 1u << (first + i);
                     is_there[i] = 0;
                     from = 0;
-                    if (p.col == 0 && t.errors != NULL) {
-                        fp4_ptx_atomic_or(t.errors, FP4_EXPERTS_SOURCE);
-                    }
                 }
             }
             if (full || is_there[i]) {
@@ -718,10 +735,8 @@ static __device__ __forceinline__ void quantize_tile(const experts_job &t, const
             }
         }
         fp4_pdl_trigger();
-        if (c.gathered && first == 0) {
-            after = (line + (1u << p.run)) >> lines_of(c) == 0
-                        ? sources_of(t, c, at, at.line + line + (1u << p.run))
-                        : look_ahead(t, c, plan, next);
+        if (c.gathered && line == 0 && first == 0) {
+            keep_sources(t, c, plan, next, next_sources);
         }
 #pragma unroll
         for (uint32_t i = 0; i < HELD; i++) {
@@ -746,21 +761,21 @@ static __device__ __forceinline__ void quantize_tile(const experts_job &t, const
     if (fp4_ptx_any(0xffffffffu, (again.care | again.none) != 0)) {
         do_again(t, c, at, p, line, again, full);
     }
-    *ahead = after;
 }
 
-/* An item with rows of an expert in it. next: the CTA's next one, which it looks ahead to. */
+/* An item with rows of an expert in it. next: the CTA's next one; the sources of its rows go to
+   next_sources. */
 static __device__ __forceinline__ void quantize_item(const experts_job &t, const experts_tile c,
                                                      const experts_plan *plan,
                                                      const experts_item &at, uint4 *staged,
-                                                     experts_ahead *ahead, uint32_t next,
-                                                     const int full)
+                                                     const experts_sources *sources, uint32_t next,
+                                                     experts_sources *next_sources, const int full)
 {
-    const experts_place p = place_of(t, c, at, staged, full);
+    const experts_place p = place_of(t, c, at, staged, sources, full);
 
 #pragma unroll 1
     for (uint32_t line = 0; line < 1u << lines_of(c); line += 1u << p.run) {
-        quantize_tile(t, c, plan, at, p, line, ahead, next, full);
+        quantize_tile(t, c, plan, at, p, line, next, next_sources, full);
     }
     if (!full && at.q_rows > at.rows) { /* rows of quarters that its tiles have none of */
         const uint32_t first = c.rows >> p.run << lines_of(c);
@@ -822,7 +837,7 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
 {
     __shared__ experts_plan plan;
     __shared__ uint4 staged[2][THREADS]; /* one may still be read */
-    experts_ahead ahead;
+    __shared__ experts_sources sources[2];
     uint32_t turn = 0;
 
     fp4_pdl_wait();
@@ -835,9 +850,12 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
         c.table = table;
     }
 #endif
-    ahead = look_ahead(t, c, &plan, blockIdx.y);
+    if (c.gathered) {
+        keep_sources(t, c, &plan, blockIdx.y, &sources[0]);
+        fp4_ptx_barrier();
+    }
     for (uint32_t item = blockIdx.y; item < plan.items; item += gridDim.y) {
-        const uint32_t next = item + gridDim.y;
+        const uint32_t next = item + gridDim.y, now = turn % 2;
         if (item >= plan.of_bands) {
             zero_rows(t, c, &plan, (item - plan.of_bands) * 128);
             continue;
@@ -847,13 +865,20 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
             if (at.line == 0) { /* of a band whose scales there is no room for: once */
                 zero_band(t, c, at);
             }
-            ahead = look_ahead(t, c, &plan, next);
-        } else if (at.rows == 128 && (blockIdx.x + 1) * c.cols <= t.cols &&
-                   (!c.gathered || t.x_rows != 0)) {
-            quantize_item(t, c, &plan, at, staged[turn++ % 2], &ahead, next, 1);
-        } else {
-            quantize_item(t, c, &plan, at, staged[turn++ % 2], &ahead, next, 0);
+            if (c.gathered) { /* what is kept changes place only with a barrier */
+                keep_sources(t, c, &plan, next, &sources[1 - now]);
+                fp4_ptx_barrier();
+                turn++;
+            }
+            continue;
         }
+        if (at.rows == 128 && (blockIdx.x + 1) * c.cols <= t.cols &&
+            (!c.gathered || has_all(&sources[now]))) {
+            quantize_item(t, c, &plan, at, staged[now], &sources[now], next, &sources[1 - now], 1);
+        } else {
+            quantize_item(t, c, &plan, at, staged[now], &sources[now], next, &sources[1 - now], 0);
+        }
+        turn++;
     }
 }
 

@@ -42,7 +42,7 @@ enum { EXPERTS_UNITS = sizeof experts_units / sizeof experts_units[0] };
     is rows. */
 typedef struct experts_case {
     const experts_unit *unit;
-    int is_packed, has_sources, on_device, is_dec, rounded, has_starts, has_errors, pdl;
+    int is_packed, has_sources, on_device, is_dec, rounded, has_starts, has_errors, pdl, in_turn;
     size_t groups, rows, cols, q_cols, gap, group_gap, x_rows, sf_rows, global_step;
     fp4_experts_starts starts;
     fp4_rest rest;
@@ -164,8 +164,9 @@ static inline void experts_draw_numbers(const experts_case *c, experts_operands 
             o->numbers[g] = experts_wild(state, c->rows);
         }
     }
+    const uint32_t odds = host_below(state, 2) ? 8 : 400; /* whole items without a bad one, too */
     for (size_t row = 0; row < c->rows; row++) {
-        o->sources[row] = is_wild && host_below(state, 8) == 0
+        o->sources[row] = is_wild && host_below(state, odds) == 0
                               ? experts_wild(state, c->x_rows)
                               : (int32_t)host_below(state, (uint32_t)c->x_rows);
     }
@@ -318,6 +319,7 @@ static inline experts_device experts_device_new(const experts_case *c, const exp
     d.args.global_is_dec = c->is_dec;
     d.args.rounded = c->rounded;
     d.args.rest = c->rest;
+    d.args.in_turn = c->in_turn;
     d.args.sf_starts = c->has_starts ? (int32_t *)(void *)d.sf_starts.bytes : NULL;
     d.args.errors = c->has_errors ? (uint32_t *)(void *)d.errors.bytes : NULL;
     return d;

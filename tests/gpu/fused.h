@@ -107,7 +107,7 @@ typedef struct fused_case {
     size_t period;   /* rows that differ */
     uint32_t shifts; /* buffers off the alignment of cudaMalloc, in units of what they need: two
                         bits each, from the lowest on, in the order of fused_buffer */
-    int pdl, interleaved, rounded, four_rows;
+    int pdl, interleaved, rounded, few, four_rows;
     int has_y, has_sf_linear, per_token;
     int on_device, is_dec; /* where the global scale is, and in which sense */
     float scale, eps;
@@ -120,14 +120,14 @@ static inline const char *fused_text(const fused_case *c)
 
     snprintf(
         text, sizeof text,
-        "%s, %s, %zu x %zu, strides %zu %zu, shifts %05x, pdl %d, %s%s%s%s%s%sglobal %s %s %a, "
+        "%s, %s, %zu x %zu, strides %zu %zu, shifts %05x, pdl %d, %s%s%s%s%s%s%sglobal %s %s %a, "
         "eps %a",
         c->unit->name, layouts[c->layout], c->rows, c->cols, c->x_stride, c->residual_stride,
         (unsigned)c->shifts, c->pdl, c->interleaved ? "interleaved, " : "",
-        c->four_rows ? "four rows, " : "", c->rounded ? "rounded, " : "", c->has_y ? "y, " : "",
-        c->has_sf_linear ? "sf_linear, " : "", c->per_token ? "per token, " : "",
-        c->on_device ? "device" : "host", c->is_dec ? "dec" : "enc", (double)c->scale,
-        (double)c->eps);
+        c->few ? "few rows, " : "", c->four_rows ? "four rows, " : "",
+        c->rounded ? "rounded, " : "", c->has_y ? "y, " : "", c->has_sf_linear ? "sf_linear, " : "",
+        c->per_token ? "per token, " : "", c->on_device ? "device" : "host",
+        c->is_dec ? "dec" : "enc", (double)c->scale, (double)c->eps);
     return text;
 }
 
@@ -147,6 +147,7 @@ static inline fused_case fused_case_of(const fused_unit *unit, fp4_layout layout
     c.per_token = unit->op == FUSED_token;
     c.scale = c.per_token ? 1.0f / 2688.0f : 448.0f;
     c.eps = 1e-5f;
+    c.few = rows <= 256;
     c.four_rows = 1;
     return c;
 }
@@ -540,6 +541,7 @@ static inline fused_device fused_device_new(const fused_case *c, const fused_ope
     a->residual_stride = c->residual_stride;
     a->eps = c->eps;
     a->interleaved = c->interleaved;
+    a->few = c->few;
     a->four_rows = c->four_rows;
     a->rounded = c->rounded;
     a->global_device = (const float *)(void *)d.b[FUSED_GLOBAL].bytes;
@@ -771,6 +773,7 @@ static inline void fused_draw_options(fused_case *c, uint64_t *state)
     c->shifts = host_below(state, 2) ? host_random(state) & 0xfffffu : 0;
     c->pdl = (int)host_below(state, 2);
     c->interleaved = fused_is_gated(c->unit) && host_below(state, 2);
+    c->few = (int)host_below(state, 2);
     c->four_rows = (int)host_below(state, 2);
     c->on_device = (int)host_below(state, 2);
     c->is_dec = (int)host_below(state, 2);

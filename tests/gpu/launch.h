@@ -88,14 +88,15 @@ typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStr
     LAUNCH_EACH_FORMAT(X, f16) LAUNCH_EACH_FORMAT(X, bf16) LAUNCH_EACH_FORMAT(X, e4m3)
 
 /** The examples' norm_args, gated_args and token_args in one: each takes what it has. token_args'
-    base_dec and base_device are global and global_device. four_rows: a CTA takes so many wherever
-    it can, or never: FOURS is 1, or more than any matrix has. */
+    base_dec and base_device are global and global_device. few, four_rows: rows are taken as few
+    ones, and four of them by a CTA, wherever they can, or never: FEW is more than any matrix
+    has, or 0, FOURS 1, or more than any has. */
 typedef struct launch_fused_args {
     const void *x, *weight, *bias;
     void *residual;
     size_t rows, cols, x_stride, residual_stride;
     float eps;
-    int interleaved, rounded, four_rows;
+    int interleaved, rounded, few, four_rows;
     const float *global_device;
     float global;
     int global_is_dec;
@@ -277,7 +278,7 @@ typedef cudaError_t (*launch_gemv_function)(const launch_gemv_args *args, int pd
     LAUNCH_EACH_TIMES_(X, f16, bf16, f32) LAUNCH_EACH_TIMES_(X, bf16, f32, f16)
 #endif
 
-/** 10_experts' experts_args. */
+/** 10_experts' experts_args. in_turn: on a GPU a single CTA (of those across) takes all items. */
 typedef struct launch_experts_args {
     uint8_t *q, *sf;
     const void *x;
@@ -294,6 +295,7 @@ typedef struct launch_experts_args {
     fp4_rest rest;
     int32_t *sf_starts;
     uint32_t *errors;
+    int in_turn;
 } launch_experts_args;
 
 typedef cudaError_t (*launch_experts_function)(const launch_experts_args *args, int pdl,

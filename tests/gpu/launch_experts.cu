@@ -3,6 +3,11 @@
  * INPUT, FORMAT and ACTIVATION, under a name of its own (launch.h).
  */
 #define NO_MAIN
+#if !defined(WAVES)
+#define WAVES waves
+static size_t waves;
+#define HAS_WAVES 1
+#endif
 #include "../../examples/10_experts.cu"
 
 #include "launch.h"
@@ -11,6 +16,10 @@ extern "C" cudaError_t LAUNCH_EXPERTS(INPUT, FORMAT, ACTIVATION)(const launch_ex
                                                                  int pdl, cudaStream_t stream)
 {
     experts_args a = {};
+
+#if defined(HAS_WAVES)
+    waves = args->in_turn ? 0 : HAS_TABLE ? 1 : GATED ? 3 : 8;
+#endif
 
     a.q = args->q;
     a.sf = args->sf;

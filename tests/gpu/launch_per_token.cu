@@ -3,9 +3,10 @@
  * FORMAT, under a name of its own (launch.h).
  */
 #define NO_MAIN
+#define FEW few     /* pieces */
 #define FOURS fours /* elements */
 
-static unsigned long long fours;
+static unsigned long long few, fours;
 
 #include "../../examples/05_per_token.cu"
 
@@ -16,6 +17,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
 {
     token_args a = {};
 
+    few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
     a.x = args->x;
     a.rows = args->rows;

@@ -3,9 +3,10 @@
  * NORM, under a name of its own (launch.h).
  */
 #define NO_MAIN
+#define FEW few     /* pieces */
 #define FOURS fours /* elements */
 
-static unsigned long long fours;
+static unsigned long long few, fours;
 
 #include "../../examples/03_rmsnorm.cu"
 
@@ -16,6 +17,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, NORM)(const launch_fused_args
 {
     norm_args a = {};
 
+    few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
     a.x = args->x;
     a.weight = args->weight;

@@ -25,8 +25,9 @@ static experts_case draw_case(const experts_unit *unit, int is_packed, size_t el
     c.gap = step * host_below(state, 3);
     c.group_gap = step * host_below(state, 3);
     c.has_sources = is_packed && host_below(state, 2);
-    c.x_rows =
-        c.has_sources ? 1 + host_below(state, (uint32_t)c.rows) : c.rows + host_below(state, 3);
+    c.x_rows = c.has_sources
+                   ? host_below(state, 8) == 0 ? 0 : 1 + host_below(state, (uint32_t)c.rows)
+                   : c.rows + host_below(state, 3);
     c.starts = (fp4_experts_starts)host_below(state, 2);
     c.sf_rows = host_below(state, 3) == 0
                     ? 128 * host_below(state, (uint32_t)(c.rows / 128 + c.groups + 3))
@@ -39,6 +40,7 @@ static experts_case draw_case(const experts_unit *unit, int is_packed, size_t el
     c.has_starts = is_packed && host_below(state, 2);
     c.has_errors = host_below(state, 4) != 0;
     c.pdl = (int)host_below(state, 2);
+    c.in_turn = host_below(state, 3) == 0;
     return c;
 }
 

@@ -10,7 +10,7 @@
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
 static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
-/* Up to 256 rows, of up to 8192 columns unless gated, are few. Blocks of 32 do not fit 80 columns.
+/* Rows of more than 8192 columns are never few, unless gated. Blocks of 32 do not fit 80 columns.
    What is wider than 16384 is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
@@ -32,6 +32,35 @@ static void run_drawn(fused_case c, const fused_pool *pool, uint64_t *state)
     fused_operands_free(o);
 }
 
+/* Without options: one scale, or one a token. */
+static void run_plain(fused_case c, const fused_pool *pool, int per_token, uint64_t *state)
+{
+    fused_operands o;
+
+    c.per_token = per_token;
+    c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
+    o = fused_operands_of_pool(&c, pool, state);
+    fused_run(&c, &o);
+    fused_operands_free(o);
+}
+
+/* Few rows for which launchers have kernels that know how long they are, or that they fill a CTA,
+   and ragged ones; where tests are slow, one of these lengths and layouts of each launcher. */
+static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state)
+{
+    static const size_t cols[] = {4096, 8192, 5120, 2880};
+    const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
+
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 12); i++) {
+        for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
+            if (u->op != FUSED_token || per_token) {
+                const fp4_layout layout = (fp4_layout)((i / 4 + at / 4 + per_token) % 3);
+                run_plain(fused_case_of(u, layout, 2, cols[(i + at) % 4]), pool, per_token, state);
+            }
+        }
+    }
+}
+
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
    token; in tiled layouts with four rows a CTA or one, by turns; gate and up interleaved, too. */
@@ -43,13 +72,12 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
     /* where tests are slow, one layout of a launcher, but each of a few of them */
     const int at = is_reduced ? (int)u->format + (int)u->dtype + (int)u->op : 0;
 
-    for (size_t i = 0; i < shapes; i++) { /* more than 8192 columns are never few, but of gated */
+    for (size_t i = 0; i < shapes; i++) {
         const int is_wide = is_reduced && cols[i] > 8192;
         for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
                 fused_case c =
                     fused_case_of(u, (fp4_layout)((layout + per_token + at) % 3), 257, cols[i]);
-                fused_operands o;
 
                 if (u->op == FUSED_token && !per_token) {
                     continue;
@@ -57,15 +85,12 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                 c.four_rows =
                     !is_reduced ? ((int)i + layout + per_token) % 2 : is_wide || at / 3 % 2;
                 if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
-                    c = fused_case_of(u, FP4_LAYOUT_8X4, fused_is_gated(u) ? 1 : 5, cols[i]);
+                    c = fused_case_of(u, FP4_LAYOUT_8X4, 5, cols[i]);
+                    c.few = 0;
                     c.shifts = i == 1 ? host_random(state) & 0xfffffu : 0;
                 }
-                c.per_token = per_token;
                 c.interleaved = fused_is_gated(u) && host_below(state, 2);
-                c.scale = per_token ? 1.0f / 2688.0f : host_random_scale(state, 4, 10);
-                o = fused_operands_of_pool(&c, pool, state);
-                fused_run(&c, &o);
-                fused_operands_free(o);
+                run_plain(c, pool, per_token, state);
             }
         }
     }
@@ -90,6 +115,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
             }
         }
     }
+    run_few(u, pool, &state);
     run_full(u, pool, &state);
     for (int i = 0; i < (gpu_is_reduced() ? 3 : RANDOM_CASES); i++) {
         const size_t most = gpu_is_reduced() ? 20 : 400;

@@ -104,10 +104,10 @@ store=include/fp4/device/store.cuh
 
 plant sum_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
-    'static shared memory, which' 'simt: in kernel norm_' 'reduce.cuh:'
+    'static shared memory, which' 'of rmsnorm_f32_nvfp4_rmsnorm' 'reduce.cuh:'
 plant amax_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
-    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
+    'static shared memory, which' 'of per_token_bf16_nvfp4' 'reduce.cuh:'
 plant sum_of_reversed_elements san $reduce \
     's/fp4_fma_rn(x.v\[i\], x.v\[i\], sum)/fp4_fma_rn(x.v[7 - i], x.v[7 - i], sum)/' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
@@ -134,11 +134,11 @@ plant rows_that_share_a_sum track $norm 's/smem + i % 2 \* 32, 32, words/smem, 3
 plant rows_that_share_a_maximum track examples/05_per_token.cu \
     's/smem\[i % 2\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
-    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
+    'static shared memory, which' 'simt: in kernel four_' 'reduce.cuh:'
 plant four_rows_without_barrier track examples/05_per_token.cu \
     '/while (fp4_row_in_four/{n;s/fp4_ptx_barrier();//}' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
-    'static shared memory, which' 'simt: in kernel token_' 'row.cuh:'
+    'static shared memory, which' 'simt: in kernel four_' 'row.cuh:'
 plant row_past_the_codes san $back 's/(row + j \* step < a.rows ? j : 0)/j/' \
     dequantize-mxfp4-bf16 'dequantize/mxfp4' \
     'heap-buffer-overflow' 'simt: in kernel dequantize_rows of dequantize_mxfp4_bf16' 'load_codes'
@@ -213,7 +213,7 @@ experts=examples/10_experts.cu
 plant count_not_bounded san $experts \
     's/= fp4_experts_bounded(count, t.rows);/= (uint32_t)count;/' \
     experts-f32-nvfp4-none 'experts/masked_by_anything' 'of experts_f32_nvfp4_none'
-plant source_past_the_last san $experts 's/from >= t.x_rows/from > t.x_rows/' \
+plant source_past_the_last san $experts 's/source >= t.x_rows/source > t.x_rows/' \
     experts-bf16-mxfp8-none 'experts/packed_by_anything' 'heap-buffer-overflow' \
     'simt: in kernel gathered_'
 plant scales_past_the_end san $experts \
@@ -224,8 +224,12 @@ plant padding_not_written san $experts 's/if (at.has_sf \&\& !t.leaves) {/if (0)
 plant scales_staged_without_barrier track $experts 's/^    fp4_ptx_barrier();$//' \
     experts-f16-mxfp4-none 'experts/masked' 'static shared memory, which' \
     'of experts_f16_mxfp4_none'
-plant scales_staged_in_one_place track $experts 's/staged\[turn++ % 2\]/staged[0]/' \
+plant scales_staged_in_one_place track $experts 's/staged\[now\]/staged[0]/' \
     experts-f16-mxfp4-none 'experts/*' 'static shared memory, which' 'with no barrier between'
+
+plant sources_in_one_place track $experts 's/&sources\[1 - now\]/\&sources[now]/' \
+    experts-bf16-mxfp8-none 'experts/packed*' 'static shared memory, which' \
+    'of experts_bf16_mxfp8_none'
 
 packbits=examples/14_packbits.cu
 
