@@ -10,7 +10,8 @@
  * neighbours, so that every store of a warp is one run of bytes. (32 bytes a thread, stored in two
  * halves, would leave gaps in each store.) The four rows are those whose scale bytes stand in one
  * word of 16 bytes in the tiled layouts: rows r, r + 32, r + 64, r + 96 in 128x4, four neighbours
- * in 8x4. All their codes are loaded before the first is decoded.
+ * in 8x4. All their codes are loaded before the first is decoded. Stores are marked as written
+ * once: where y is large, nobody finds it in the cache.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/store.cuh>
@@ -220,8 +221,8 @@ static __global__ void __launch_bounds__(THREADS)
             if (IS_NVFP4 && j > 0 && a.global.row_step != 0) {
                 dec = scale_at(&a.global, batch, r);
             }
-            fp4_store_u32x4(y + j * (step * y_row),
-                            decode(v[j], (uint8_t)sf.v[j], dec, a.association));
+            fp4_store_u32x4_cs(y + j * (step * y_row),
+                               decode(v[j], (uint8_t)sf.v[j], dec, a.association));
         }
     }
 }
@@ -317,7 +318,7 @@ typedef struct blocks_cut {
 } blocks_cut;
 
 /* A thread's two pieces from element `first` on, as far apart as the CTA has threads. Both are
-   there. y is marked as written once: where it is large, nobody will find it in the cache. */
+   there. */
 static __device__ __forceinline__ void dequantize_pieces(const blocks_args &a, const blocks_cut &c,
                                                          size_t first, const int has_two)
 {
@@ -325,7 +326,7 @@ static __device__ __forceinline__ void dequantize_pieces(const blocks_args &a, c
     const size_t from = c.log2 < 64 ? first >> c.log2 : first / a.block;
     const size_t behind = (from + 1) * a.block - first; /* what the first piece's block still has */
     const uint32_t in = c.block - (behind < c.block ? (uint32_t)behind : c.block);
-    const uint8_t *q = a.q + first / 2, *sf = (const uint8_t *)a.sf;
+    const uint8_t *q = a.q + first / 2;
     uint8_t *y = (uint8_t *)a.y + first * ELEMENT;
     blocks_piece p[BLOCKS_EACH];
     uint32_t at[BLOCKS_EACH]; /* blocks behind `from` */
@@ -337,27 +338,16 @@ static __device__ __forceinline__ void dequantize_pieces(const blocks_args &a, c
         at[j] = fp4_divide(in + j * apart, c.by);
         p[j].left = (at[j] + 1) * c.block - (in + j * apart);
     }
-    if (a.sf_type == BLOCKS_F32) {
-        const uint32_t *here = (const uint32_t *)sf + from;
 #pragma unroll
-        for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
-            p[j].scale = here[at[j]];
-            p[j].next = has_two && p[j].left < PIECE ? here[at[j] + 1] : 0;
-        }
-    } else {
-        const uint8_t *here = sf + from;
-#pragma unroll
-        for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
-            p[j].scale = here[at[j]];
-            p[j].next = has_two && p[j].left < PIECE ? here[at[j] + 1] : 0;
-        }
+    for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
+        p[j].scale = blocks_scale_bits(a, from + at[j]);
+        p[j].next = has_two && p[j].left < PIECE ? blocks_scale_bits(a, from + at[j] + 1) : 0;
     }
     const blocks_way w = blocks_way_of(a);
     fp4_pdl_trigger();
 #pragma unroll
     for (uint32_t j = 0; j < BLOCKS_EACH; j++) {
-        const fp4_u32x4 v = NARROW(decode_piece(a, w, p[j], has_two));
-        fp4_ptx_store16_cs(y + j * (apart * ELEMENT), v.v[0], v.v[1], v.v[2], v.v[3]);
+        fp4_store_u32x4_cs(y + j * (apart * ELEMENT), NARROW(decode_piece(a, w, p[j], has_two)));
     }
 }
 

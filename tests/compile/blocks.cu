@@ -122,6 +122,7 @@ KERNEL narrow(const float *x, uint8_t *y)
     fp4_store_u32x8(y + 32, fp4_f32x16_to_bf16x16(v));
     fp4_store_u32x16(y + 64, fp4_f32x16_to_u32x16(v));
     fp4_store_u32x4(y + 128, fp4_f32x8_to_bf16x8(fp4_low_x8(v)));
+    fp4_store_u32x4_cs(y + 144, fp4_f32x8_to_bf16x8(fp4_high_x8(v)));
 }
 
 KERNEL store_by_four(const float *x, uint32_t count, uint8_t *y)

@@ -467,6 +467,7 @@ template <class Words> static __device__ Words words_at(const uint32_t *w, size_
 }
 
 STORE_KERNEL(u32, 4, 4, words_at<fp4_u32x4>(w, 0), )
+STORE_KERNEL(u32, 4, 4, words_at<fp4_u32x4>(w, 0), _cs)
 STORE_KERNEL(u32, 8, 8, words_at<fp4_u32x8>(w, 0), )
 STORE_KERNEL(u32, 16, 16, words_at<fp4_u32x16>(w, 0), )
 
@@ -481,7 +482,9 @@ static cudaError_t store(int bits, int count, int cs, const uint32_t *q, size_t 
                                         {store_e4m3x16, store_e4m3x16_cs},
                                         {store_e4m3x32, store_e4m3x32_cs}}};
     static const kernel of_words[3] = {store_u32x4, store_u32x8, store_u32x16};
-    const kernel to_launch = bits == 32 ? of_words[count / 8] : by[bits / 8][size_of(count)][cs];
+    const kernel to_launch = bits != 32 ? by[bits / 8][size_of(count)][cs]
+                             : cs       ? store_u32x4_cs
+                                        : of_words[count / 8];
 
     GPU_LAUNCH(to_launch, ctas_of(n), THREADS, q, n, out, stride);
     return cudaGetLastError();

@@ -147,6 +147,7 @@ GPU_TEST(memory, stores_of_every_width)
     for (int c = 0; c < 3; c++) {
         store_width(32, counts[c] / 2, 0);
     }
+    store_width(32, 4, 1);
 }
 
 /* Lanes together, as many as there are: none of them writes for one that is not there. */

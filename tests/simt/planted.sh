@@ -156,6 +156,9 @@ plant dec_of_any_size san $back 's/fp4_ptx_abs(w.dec) < 0x1p+114f/1/' \
     dequantize-nvfp4-f32 'dequantize_blocks/of_any_global' 'blocks of 16, scales e4m3, code first'
 plant block_one_late san $back 's/left == i \&\& i < here/left == i + 1 \&\& i < here/' \
     dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_bits'
+plant long_blocks_not_cut san $back \
+    's/(behind < c.block ? (uint32_t)behind : c.block)/(uint32_t)behind/' \
+    dequantize-nvfp4-bf16 'dequantize_blocks/to_bf16' 'codes to bf16, blocks of'
 plant codes_past_the_end san $back 's/2 \* i < here/2 * i <= here/' \
     dequantize-mxfp8-f16 'dequantize_blocks/to_f16' 'heap-buffer-overflow' 'load_some_codes'
 plant amax_of_the_first_block san $fake 's/ \* g.blocks + amax_col/ * g.blocks/' \

@@ -7,7 +7,7 @@
  *
  * shape    p: aligned to the number of bytes, 16 at most. q: the words of a block, e.g. b.q.
  *
- *     fp4_store_u32x<count>(p, w)            words as they are: elements of y
+ *     fp4_store_u32x<count>(p, w)            words as they are: elements of y; four also _cs
  *
  * A scale byte needs no function of its own: sf[fp4_sf_offset_128x4(row, sf_col, sf_cols)] = b.sf.
  * Where a warp works on a row, four bytes at a time are four times as fast: fp4_sf_words.
@@ -83,6 +83,11 @@ FP4_D void fp4_store_e4m3x32_cs(void *p, const uint32_t q[8])
 FP4_D void fp4_store_u32x4(void *p, fp4_u32x4 w)
 {
     fp4_ptx_store16(p, w.v[0], w.v[1], w.v[2], w.v[3]);
+}
+
+FP4_D void fp4_store_u32x4_cs(void *p, fp4_u32x4 w)
+{
+    fp4_ptx_store16_cs(p, w.v[0], w.v[1], w.v[2], w.v[3]);
 }
 
 FP4_D void fp4_store_u32x8(void *p, fp4_u32x8 w)
