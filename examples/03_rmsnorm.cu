@@ -526,7 +526,7 @@ static __device__ __forceinline__ void norm_four(const norm_args &a, const kind 
         } else {
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
-        k.row = fp4_row_next_of_four(a.layout, k.row);
+        k.row += fp4_row_step_of_four(a.layout);
     } while (fp4_row_in_four(a.layout, k.row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);

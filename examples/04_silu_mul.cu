@@ -12,7 +12,8 @@
  * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row
  * after the other, loading the next one's piece as soon as one is done with; else it is computed,
  * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
- * row: they are kept in registers, 4 pieces a thread.
+ * row: they are kept in registers, 4 pieces a thread. Where there are few rows, a thread has one
+ * piece, computed.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>

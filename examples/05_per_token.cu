@@ -10,7 +10,8 @@
  * elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
  * until the amax of the row is known; the amaxes of its blocks it has found on the way. Of many
  * rows in a tiled layout a CTA takes four whose scale bytes are neighbours in memory, one after the
- * other. Rows of more than 16384 columns are read again, from the cache.
+ * other; of 2048 or 4096 columns side by side. Rows of more than 16384 columns are read again, from
+ * the cache. Where there are few rows, a thread has one piece.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -46,7 +47,8 @@ enum {
     FEW_ROWS = 512,
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
-    RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT /* with four rows a CTA */
+    RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows a CTA */
+    RESIDENT_4096 = RESIDENT < 768 ? RESIDENT : 1024 /* side by side, of 4096 columns */
 };
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
@@ -54,9 +56,11 @@ enum {
 #define FEW (1 << 17)
 #endif
 
-/* Elements from which on a CTA takes four rows of a tiled layout. */
+/* Elements from which on a CTA takes four rows of a tiled layout, one after the other; side by
+   side. */
 #if !defined(FOURS)
 #define FOURS (1 << 26)
+#define BESIDE (1 << 25)
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -85,10 +89,11 @@ typedef struct token_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. plain: no second layout. */
+/* What is constant in a kernel. plain: no second layout. beside: four rows share the CTA's barrier,
+   and some may be of the padding. */
 typedef struct kind {
     fp4_row_cut cut;
-    int plain;
+    int plain, beside;
 } kind;
 
 /* The pieces of a row that a thread keeps, those of one turn, and the amaxes of their blocks. */
@@ -98,12 +103,13 @@ typedef struct kept {
     float amax[EACH];
 } kept;
 
-/* A piece; zeros behind the end of the row. */
+/* A piece; zeros behind the end of the row, and of a row that there is not. */
 static __device__ __forceinline__ raw load_piece(const token_args &a, const kind c, uint32_t row,
                                                  uint32_t piece)
 {
     const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT;
-    return fp4_row_has(c.cut, piece) ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
+    const int is_there = fp4_row_has(c.cut, piece) && (!c.beside || row < a.rows);
+    return is_there ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
 }
 
 static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, const kind c,
@@ -121,9 +127,9 @@ static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, c
 }
 
 /* The amax of the row, NaN left out. The last turn is kept. smem: not that of the row before, which
-   may still be read. */
+   may still be read. One barrier, whatever the row holds. */
 static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, const kind c,
-                                                 float smem[2][32])
+                                                 float smem[32])
 {
     float amax = 0.0f;
 
@@ -135,14 +141,14 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
         }
     }
     fp4_pdl_trigger();
-    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
-    if (fp4_is_nan(amax)) { /* once more, around the NaNs */
+    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem);
+    if (fp4_is_nan(amax)) { /* once more, around the NaNs: each warp all of the row */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < c.cut.pieces; piece += c.cut.threads) {
+        for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
             amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, k->row, piece))));
         }
-        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
+        amax = fp4_warp_max(amax);
     }
     return amax;
 }
@@ -208,11 +214,15 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
 
 /* A row. */
 static __device__ __forceinline__ void token_row(kept *k, const token_args &a, const kind c,
-                                                 float smem[2][32], uint32_t *words)
+                                                 float smem[32], uint32_t *words)
 {
     const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
     const float amax = row_amax(k, a, c, smem), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
 
+    if (c.beside && k->row >= a.rows) {
+        fp4_row_keep_padding(words, c.cut, LANES);
+        return;
+    }
     if (threadIdx.x == 0) {
         a.token_dec[k->row] = fp4_nvfp4_token_dec(amax, global_enc);
     }
@@ -226,7 +236,7 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
 
 static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c)
 {
-    __shared__ float smem[2][32];
+    __shared__ float smem[32];
     kept k;
 
     fp4_pdl_wait();
@@ -238,10 +248,11 @@ static __device__ __forceinline__ void token_one_row(const token_args &a, const 
     }
 }
 
+/* Four rows, one after the other. */
 static __device__ __forceinline__ void token_four_rows(const token_args &a, const kind c)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
-    __shared__ float smem[2][2][32];
+    __shared__ float smem[2][32];
     kept k;
 
     fp4_pdl_wait();
@@ -254,27 +265,45 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
         } else {
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
-        k.row = fp4_row_next_of_four(a.layout, k.row);
+        k.row += fp4_row_step_of_four(a.layout);
     } while (fp4_row_in_four(a.layout, k.row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
 }
 
-/* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA; any
-   rows; few rows, a piece a thread. It is latency that counts for these: each constant is code less
-   between launch and store. */
+/* Four rows side by side: the CTA has a row of threads for each. */
+static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c)
+{
+    __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
+    __shared__ float smem[FP4_ROW_FOUR][32];
+    const uint32_t i = threadIdx.y;
+    kept k;
+
+    fp4_pdl_wait();
+    c.beside = 1;
+    k.row = fp4_row_of_four(a.layout, blockIdx.x) + i * fp4_row_step_of_four(a.layout);
+    token_row(&k, a, c, smem[i], words[i]);
+    fp4_ptx_barrier();
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
+}
+
+/* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA, one
+   after the other or, if they are short, side by side; any rows; few rows, a piece a thread. It is
+   latency that counts for these: each constant is code less between launch and store. */
 #define TOKEN_KERNEL(name, most, resident, threads, each, full, one, plain, rows) \
     static __global__ void __launch_bounds__(most, resident / most) name(const token_args a) \
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full, one}, plain}; \
+        const kind c = {{threads, each, pieces, full, one}, plain, 0}; \
         rows(a, c); \
     }
 
 TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 1, 1, 0, token_one_row)
 TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 0, 1, 0, token_one_row)
-TOKEN_KERNEL(four_full, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 1, 1, 0, token_four_rows)
-TOKEN_KERNEL(four_one, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 0, 1, 0, token_four_rows)
+TOKEN_KERNEL(four_full, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 1, 1, 1, token_four_rows)
+TOKEN_KERNEL(four_one, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 0, 1, 1, token_four_rows)
+TOKEN_KERNEL(beside_2048, 128, RESIDENT, 32, EACH, 1, 1, 1, token_rows_beside)
+TOKEN_KERNEL(beside_4096, 256, RESIDENT_4096, 64, EACH, 1, 1, 1, token_rows_beside)
 TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, blockDim.x, EACH, 0, 0, 0, token_one_row)
 TOKEN_KERNEL(few_4096, 256, 256, 256, 1, 1, 1, 1, token_one_row)
 TOKEN_KERNEL(few_8192, 512, 512, 512, 1, 1, 1, 1, token_one_row)
@@ -295,7 +324,22 @@ static int is_bad(const token_args *a)
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
-static const void *kernel_of(const token_args *a, uint32_t threads, int is_few, int is_four)
+/* Whether a CTA takes four rows, and how. */
+enum { FOUR_NOT = 0, FOUR_IN_TURN, FOUR_BESIDE };
+
+static int four_of(const token_args *a)
+{
+    if (a->layout == FP4_LAYOUT_LINEAR || a->cols > FP4_ROW_KEPT || (size_t)a->sf % 16 != 0 ||
+        a->sf_linear != NULL) {
+        return FOUR_NOT;
+    }
+    if ((a->cols == 2048 || a->cols == 4096) && a->rows * a->cols >= BESIDE) {
+        return FOUR_BESIDE;
+    }
+    return a->rows * a->cols >= FOURS ? FOUR_IN_TURN : FOUR_NOT;
+}
+
+static const void *kernel_of(const token_args *a, uint32_t threads, int is_few, int four)
 {
     const size_t pieces = a->cols / 16;
     const int is_aligned = ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0;
@@ -310,7 +354,10 @@ static const void *kernel_of(const token_args *a, uint32_t threads, int is_few, 
     if (a->cols > FP4_ROW_KEPT) {
         return (const void *)token_any;
     }
-    if (is_four) {
+    if (four == FOUR_BESIDE) {
+        return a->cols == 2048 ? (const void *)beside_2048 : (const void *)beside_4096;
+    }
+    if (four == FOUR_IN_TURN) {
         return is_full ? (const void *)four_full : (const void *)four_one;
     }
     return is_full ? (const void *)token_full : (const void *)token_one;
@@ -333,8 +380,7 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     void *arguments[] = {(void *)a};
     const uint32_t threads = fp4_row_threads_any_order(a->cols);
     const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
-    const int is_four = a->layout != FP4_LAYOUT_LINEAR && a->rows * a->cols >= FOURS && !is_few &&
-                        a->cols <= FP4_ROW_KEPT && (size_t)a->sf % 16 == 0;
+    const int four = is_few ? FOUR_NOT : four_of(a);
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -351,10 +397,11 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.numAttrs = pdl ? 1 : 0;
     if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else if (is_four) {
+    } else if (four != FOUR_NOT) {
         config.gridDim.x /= FP4_ROW_FOUR;
+        config.blockDim.y = four == FOUR_BESIDE ? FP4_ROW_FOUR : 1;
     }
-    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few, is_four), arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few, four), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -444,7 +444,7 @@ KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t pieces,
         } else {
             fp4_row_keep_padding(of, cut, 1);
         }
-        row = fp4_row_next_of_four(layout, row);
+        row += fp4_row_step_of_four(layout);
     } while (fp4_row_in_four(layout, row) != 0);
     fp4_ptx_barrier();
     fp4_row_store_four(layout, sf, blockIdx.x, cut, 1, words);

@@ -5,8 +5,9 @@
 #define NO_MAIN
 #define FEW few     /* pieces */
 #define FOURS fours /* elements */
+#define BESIDE beside
 
-static unsigned long long few, fours;
+static unsigned long long few, fours, beside;
 
 #include "../../examples/05_per_token.cu"
 
@@ -19,6 +20,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
 
     few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
+    beside = args->four_rows == 2 ? 1 : ~0ull;
     a.x = args->x;
     a.rows = args->rows;
     a.cols = args->cols;

@@ -61,6 +61,21 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
     }
 }
 
+/* Rows of these lengths that a CTA takes side by side; some of the four are padding. */
+static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *state)
+{
+    for (int i = 0; i < 4 && u->op == FUSED_token; i++) {
+        fused_case c = fused_case_of(u, i < 2 ? FP4_LAYOUT_128X4 : FP4_LAYOUT_8X4, 37,
+                                     i % 2 == 0 ? 2048 : 4096);
+        if (gpu_is_reduced()) {
+            c.rows = i < 2 ? 34 : 5;
+        }
+        c.few = 0;
+        c.four_rows = 2;
+        run_plain(c, pool, 1, state);
+    }
+}
+
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
    token; in tiled layouts with four rows a CTA or one, by turns; gate and up interleaved, too. */
@@ -83,7 +98,7 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                     continue;
                 }
                 c.four_rows =
-                    !is_reduced ? ((int)i + layout + per_token) % 2 : is_wide || at / 3 % 2;
+                    !is_reduced ? ((int)i + layout + per_token) % 3 : is_wide || at / 3 % 2;
                 if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
                     c = fused_case_of(u, FP4_LAYOUT_8X4, 5, cols[i]);
                     c.few = 0;
@@ -116,6 +131,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
         }
     }
     run_few(u, pool, &state);
+    run_beside(u, pool, &state);
     run_full(u, pool, &state);
     for (int i = 0; i < (gpu_is_reduced() ? 3 : RANDOM_CASES); i++) {
         const size_t most = gpu_is_reduced() ? 20 : 400;

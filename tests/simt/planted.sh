@@ -135,6 +135,10 @@ plant rows_that_share_a_maximum track examples/05_per_token.cu \
     's/smem\[i % 2\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
     'static shared memory, which' 'simt: in kernel four_' 'reduce.cuh:'
+plant rows_beside_of_one_maximum track examples/05_per_token.cu \
+    's/smem\[i\], words/smem[0], words/' \
+    per_token-bf16-nvfp4 'launch_token/bf16' \
+    'static shared memory, which' 'simt: in kernel beside_' 'reduce.cuh:'
 plant four_rows_without_barrier track examples/05_per_token.cu \
     '/while (fp4_row_in_four/{n;s/fp4_ptx_barrier();//}' \
     per_token-bf16-nvfp4 'launch_token/bf16' \

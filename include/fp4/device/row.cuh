@@ -9,9 +9,8 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * fp4_row_sum and what is for four rows also for CTAs of more rows of threads, whole warps each,
- * that work on a row each. Constants, where the caller has them (threads, each, is_full, is_one),
- * leave less to do.
+ * fp4_row_sum also for CTAs of more rows of threads, whole warps each, that work on a row each.
+ * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -146,8 +145,8 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
 /*
  * A tiled layout has four scale bytes of a row side by side, and beside them those of other rows:
  * in 128x4 of rows 32 apart, in 8x4 of the next. A CTA that takes four such rows, one after the
- * other, and keeps their words in shared memory stores 16 bytes where one of a single row stores 4
- * of each 32 that memory moves.
+ * other or with a row of threads for each, and keeps their words in shared memory stores 16 bytes
+ * where one of a single row stores 4 of each 32 that memory moves.
  *
  *     for each of the four: keep_sf of all turns;  barrier;  store_four
  */
@@ -168,10 +167,10 @@ FP4_D uint32_t fp4_row_in_four(fp4_layout layout, uint32_t row)
     return (layout == FP4_LAYOUT_128X4 ? row / 32 : row) % FP4_ROW_FOUR;
 }
 
-/** The row behind it; behind the last it is one of another four. */
-FP4_D uint32_t fp4_row_next_of_four(fp4_layout layout, uint32_t row)
+/** Rows from one of them to the next; behind the last that leads to one of another four. */
+FP4_D uint32_t fp4_row_step_of_four(fp4_layout layout)
 {
-    return row + (layout == FP4_LAYOUT_128X4 ? 32 : 1);
+    return layout == FP4_LAYOUT_128X4 ? 32 : 1;
 }
 
 /**
@@ -213,7 +212,7 @@ FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t group, fp
     uint32_t w;
 
     sf += fp4_sf_offset(layout, fp4_row_of_four(layout, group), 0, sf_cols);
-    for (w = threadIdx.x; 4 * w < sf_cols; w += c.threads) {
+    for (w = threadIdx.y * c.threads + threadIdx.x; 4 * w < sf_cols; w += blockDim.y * c.threads) {
         fp4_ptx_store16(sf + (size_t)w * step, words[0][w], words[1][w], words[2][w], words[3][w]);
     }
 }
