@@ -48,7 +48,7 @@ enum {
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
     RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows a CTA */
-    RESIDENT_4096 = RESIDENT < 768 ? RESIDENT : 1024 /* side by side, of 4096 columns */
+    RESIDENT_4096 = LANES > 1 || RESIDENT < 768 ? RESIDENT : 1024 /* four of 4096 side by side */
 };
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */

@@ -10,8 +10,7 @@
  * neighbours, so that every store of a warp is one run of bytes. (32 bytes a thread, stored in two
  * halves, would leave gaps in each store.) The four rows are those whose scale bytes stand in one
  * word of 16 bytes in the tiled layouts: rows r, r + 32, r + 64, r + 96 in 128x4, four neighbours
- * in 8x4. All their codes are loaded before the first is decoded. Stores are marked as written
- * once: where y is large, nobody finds it in the cache.
+ * in 8x4. All their codes are loaded before the first is decoded.
  */
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/store.cuh>
@@ -187,6 +186,17 @@ static __device__ __forceinline__ fp4_u32x4 decode(fp4_u32x2 q, uint8_t sf, floa
         q.v[0], IS_NVFP4 ? fp4_nvfp4_dec(sf, global_dec, association) : fp4_mxfp4_dec(sf)));
 }
 
+/* Of four-bit codes as what is written once: where y is large, nobody finds it in the cache. With
+   eight bits that is slower. */
+static __device__ __forceinline__ void store_y(uint8_t *y, fp4_u32x4 w)
+{
+    if (BITS == 4) {
+        fp4_store_u32x4_cs(y, w);
+    } else {
+        fp4_store_u32x4(y, w);
+    }
+}
+
 static __global__ void __launch_bounds__(THREADS)
     dequantize_rows(const dequantize_args a, const dequantize_grid g)
 {
@@ -221,8 +231,7 @@ static __global__ void __launch_bounds__(THREADS)
             if (IS_NVFP4 && j > 0 && a.global.row_step != 0) {
                 dec = scale_at(&a.global, batch, r);
             }
-            fp4_store_u32x4_cs(y + j * (step * y_row),
-                               decode(v[j], (uint8_t)sf.v[j], dec, a.association));
+            store_y(y + j * (step * y_row), decode(v[j], (uint8_t)sf.v[j], dec, a.association));
         }
     }
 }
