@@ -164,7 +164,7 @@ static inline void experts_draw_numbers(const experts_case *c, experts_operands 
             o->numbers[g] = experts_wild(state, c->rows);
         }
     }
-    const uint32_t odds = host_below(state, 2) ? 8 : 400; /* whole items without a bad one, too */
+    const uint32_t odds = host_below(state, 2) ? 8 : 64; /* whole items without a bad one, too */
     for (size_t row = 0; row < c->rows; row++) {
         o->sources[row] = is_wild && host_below(state, odds) == 0
                               ? experts_wild(state, c->x_rows)

@@ -162,7 +162,7 @@ plant block_one_late san $back 's/left == i \&\& i < here/left == i + 1 \&\& i <
     dequantize-mxfp8-bf16 'dequantize_blocks/to_bf16' 'heap-buffer-overflow' 'in blocks_scale_bits'
 plant long_blocks_not_cut san $back \
     's/(behind < c.block ? (uint32_t)behind : c.block)/(uint32_t)behind/' \
-    dequantize-nvfp4-bf16 'dequantize_blocks/to_bf16' 'codes to bf16, blocks of'
+    dequantize-nvfp4-bf16 'dequantize_blocks/to_bf16' 'SEGV on unknown address' 'dequantize_any of'
 plant codes_past_the_end san $back 's/2 \* i < here/2 * i <= here/' \
     dequantize-mxfp8-f16 'dequantize_blocks/to_f16' 'heap-buffer-overflow' 'load_some_codes'
 plant amax_of_the_first_block san $fake 's/ \* g.blocks + amax_col/ * g.blocks/' \
@@ -227,7 +227,7 @@ plant scales_past_the_end san $experts \
     's/at.has_sf = t.is_masked || at.band < t.bands;/at.has_sf = 1;/' \
     experts-f16-mxfp4-none 'experts/packed*' 'heap-buffer-overflow'
 plant padding_not_written san $experts 's/if (at.has_sf \&\& !t.leaves) {/if (0) {/' \
-    experts-f32-nvfp4-none 'experts/masked' 'scales of f32 to nvfp4, none'
+    experts-f32-nvfp4-none 'experts/*' 'scales of f32 to nvfp4, none'
 plant scales_staged_without_barrier track $experts 's/^    fp4_ptx_barrier();$//' \
     experts-f16-mxfp4-none 'experts/masked' 'static shared memory, which' \
     'of experts_f16_mxfp4_none'
