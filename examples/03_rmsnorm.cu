@@ -13,9 +13,10 @@
  * is common to the row: it is not multiplied into the elements, but into the factor by which a
  * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many
  * rows in a tiled layout, which has those of other rows beside them, a CTA takes four such rows,
- * one after the other, and stores 16. Rows of more than 16384 columns are read again, from the
- * cache; of short rows a warp takes four at a time; where there are few rows, a thread has one
- * piece. (Not where `rounded` is asked for: one kernel takes them all.)
+ * one after the other, and stores 16; the last rows have a CTA each. Rows of more than 16384
+ * columns are read again, from the cache; of short rows a warp takes four at a time; where there
+ * are few rows, a thread has one piece. (Not where `rounded` is asked for: one kernel takes them
+ * all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -117,7 +118,12 @@ enum {
 /* Elements from which on a CTA takes four rows of a tiled layout. Not in LayerNorm, which has no
    registers left, nor where a residual comes and goes for half as many scale bytes. */
 #if !defined(FOURS)
-#define FOURS (ADDS ? 1 << 29 : 1 << 27)
+#define FOURS (ADDS ? 1 << 27 : JOIN(LANES_, FORMAT, ) == 1 ? 1 << 25 : 1 << 27)
+#endif
+
+/* Elements at the end of such a matrix whose rows have a CTA each. */
+#if !defined(ALONE)
+#define ALONE (1 << 23)
 #endif
 #define HAS_FOUR (!CENTERS && !(ADDS && JOIN(LANES_, FORMAT, ) == 2))
 
@@ -508,15 +514,17 @@ static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c
     }
 }
 
-/* The four rows that are the CTA's. smem: twice that of a sum, which they take in turns, so that
-   there is a barrier between one's use and the next. */
-static __device__ __forceinline__ void norm_four(const norm_args &a, const kind c, float *smem)
+/* The four rows that are the CTA's, or, of the CTAs behind so many `fours`, the one. smem: twice
+   that of a sum, which they take in turns, so that there is a barrier between one's use and the
+   next. */
+static __device__ __forceinline__ void norm_four(const norm_args &a, const kind c, uint32_t fours,
+                                                 float *smem)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     kept k;
 
     fp4_pdl_wait();
-    k.row = fp4_row_of_four(a.layout, blockIdx.x);
+    k.row = fp4_row_of_four(a.layout, blockIdx.x, fours);
 #pragma unroll 1
     do {
         const uint32_t i = fp4_row_in_four(a.layout, k.row);
@@ -527,9 +535,9 @@ static __device__ __forceinline__ void norm_four(const norm_args &a, const kind 
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
         k.row += fp4_row_step_of_four(a.layout);
-    } while (fp4_row_in_four(a.layout, k.row) != 0);
+    } while (fp4_row_in_four(a.layout, k.row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words);
 }
 
 /* Any rows, y rounded or not. */
@@ -598,15 +606,17 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 
 /* What is asked for most: rows of one turn, with one scale or one a token, and nothing besides
    codes and scales. Threads are `most` at most; `each` pieces each, all of them as many if `full`.
-   The fastest know all of that. four: a CTA takes so many rows, of a tiled layout. */
+   The fastest know all of that. four: CTAs take so many rows, of a tiled layout; those behind
+   `fours` of them one. */
 #define NORM_KERNEL(name, most, threads, each, full, resident, token, four) \
-    static __global__ void __launch_bounds__(most, (resident) / (most)) name(const norm_args a) \
+    static __global__ void __launch_bounds__(most, (resident) / (most)) \
+        name(const norm_args a, uint32_t fours) \
     { \
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY, 0}; \
         if (four) { \
-            norm_four(a, c, smem); \
+            norm_four(a, c, fours, smem); \
         } else { \
             norm_cta(a, c, threads, smem, 32); \
         } \
@@ -761,14 +771,14 @@ static const void *kernel_of(const norm_args *a, int is_short, int is_few)
  */
 static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t stream)
 {
-    uint32_t threads = fp4_row_threads(a->cols);
+    uint32_t threads = fp4_row_threads(a->cols), fours = 0;
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
     const int is_short = !a->rounded && pieces <= 32;
     const int is_few = !a->rounded && !is_short && a->rows <= FEW_ROWS && a->rows * pieces <= FEW &&
                        pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
-    void *arguments[] = {(void *)a, &threads};
+    void *arguments[] = {(void *)a, is_few ? &threads : &fours}; /* norm_any and such: one */
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -788,7 +798,8 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     } else if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + threads - 1) / threads * threads));
     } else if (is_four(a)) {
-        config.gridDim = dim3((unsigned)(padded / FP4_ROW_FOUR));
+        fours = fp4_row_fours(padded, ALONE / a->cols);
+        config.gridDim.x -= 3 * fours;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);
 }

@@ -10,8 +10,8 @@
  * elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
  * until the amax of the row is known; the amaxes of its blocks it has found on the way. Of many
  * rows in a tiled layout a CTA takes four whose scale bytes are neighbours in memory, one after the
- * other; of 2048 or 4096 columns side by side. Rows of more than 16384 columns are read again, from
- * the cache. Where there are few rows, a thread has one piece.
+ * other, and of the last rows one; four of 2048 or 4096 columns side by side. Rows of more than
+ * 16384 columns are read again, from the cache. Where there are few rows, a thread has one piece.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -61,6 +61,11 @@ enum {
 #if !defined(FOURS)
 #define FOURS (1 << 26)
 #define BESIDE (1 << 25)
+#endif
+
+/* Elements at the end of a matrix with four rows in turn whose rows have a CTA each. */
+#if !defined(ALONE)
+#define ALONE (1 << 23)
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -234,7 +239,7 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
     }
 }
 
-static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c)
+static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c, uint32_t)
 {
     __shared__ float smem[32];
     kept k;
@@ -248,15 +253,16 @@ static __device__ __forceinline__ void token_one_row(const token_args &a, const 
     }
 }
 
-/* Four rows, one after the other. */
-static __device__ __forceinline__ void token_four_rows(const token_args &a, const kind c)
+/* Four rows, one after the other; in the CTAs behind so many `fours` one. */
+static __device__ __forceinline__ void token_four_rows(const token_args &a, const kind c,
+                                                       uint32_t fours)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     __shared__ float smem[2][32];
     kept k;
 
     fp4_pdl_wait();
-    k.row = fp4_row_of_four(a.layout, blockIdx.x);
+    k.row = fp4_row_of_four(a.layout, blockIdx.x, fours);
 #pragma unroll 1
     do {
         const uint32_t i = fp4_row_in_four(a.layout, k.row);
@@ -266,13 +272,13 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
         k.row += fp4_row_step_of_four(a.layout);
-    } while (fp4_row_in_four(a.layout, k.row) != 0);
+    } while (fp4_row_in_four(a.layout, k.row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words);
 }
 
 /* Four rows side by side: the CTA has a row of threads for each. */
-static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c)
+static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c, uint32_t)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     __shared__ float smem[FP4_ROW_FOUR][32];
@@ -281,21 +287,22 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
 
     fp4_pdl_wait();
     c.beside = 1;
-    k.row = fp4_row_of_four(a.layout, blockIdx.x) + i * fp4_row_step_of_four(a.layout);
+    k.row = fp4_row_of_four(a.layout, blockIdx.x, gridDim.x) + i * fp4_row_step_of_four(a.layout);
     token_row(&k, a, c, smem[i], words[i]);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, c.cut, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, gridDim.x, c.cut, LANES, words);
 }
 
 /* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA, one
    after the other or, if they are short, side by side; any rows; few rows, a piece a thread. It is
    latency that counts for these: each constant is code less between launch and store. */
 #define TOKEN_KERNEL(name, most, resident, threads, each, full, one, plain, rows) \
-    static __global__ void __launch_bounds__(most, resident / most) name(const token_args a) \
+    static __global__ void __launch_bounds__(most, resident / most) \
+        name(const token_args a, uint32_t fours) \
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const kind c = {{threads, each, pieces, full, one}, plain, 0}; \
-        rows(a, c); \
+        rows(a, c, fours); \
     }
 
 TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 1, 1, 0, token_one_row)
@@ -377,7 +384,8 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     const size_t pieces = a->cols / 16;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
-    void *arguments[] = {(void *)a};
+    uint32_t fours = 0;
+    void *arguments[] = {(void *)a, &fours};
     const uint32_t threads = fp4_row_threads_any_order(a->cols);
     const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
     const int four = is_few ? FOUR_NOT : four_of(a);
@@ -397,9 +405,12 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.numAttrs = pdl ? 1 : 0;
     if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else if (four != FOUR_NOT) {
+    } else if (four == FOUR_BESIDE) {
         config.gridDim.x /= FP4_ROW_FOUR;
-        config.blockDim.y = four == FOUR_BESIDE ? FP4_ROW_FOUR : 1;
+        config.blockDim.y = FP4_ROW_FOUR;
+    } else if (four == FOUR_IN_TURN) {
+        fours = fp4_row_fours(config.gridDim.x, ALONE / a->cols);
+        config.gridDim.x -= 3 * fours;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few, four), arguments);
 }

@@ -95,3 +95,17 @@ Test(row, the_elements_of_the_last_piece_do_not_matter)
         CHECK_EQ(fp4_row_threads(cols), fp4_row_threads(whole), "%zu columns", cols);
     }
 }
+
+/* Each row once: those of the fours, then those that have a CTA each. */
+Test(row, fours_and_the_rows_behind_them_are_all_rows)
+{
+    for (size_t padded = 0; padded <= 1024; padded += 8) {
+        for (size_t alone = 0; alone <= 1100; alone += 50) {
+            const size_t fours = fp4_row_fours(padded, alone), behind = padded - 4 * fours;
+            CHECK(4 * fours <= padded, "%zu rows, %zu alone", padded, alone);
+            CHECK(behind % 128 == 0 || fours == 0, "%zu rows, %zu alone", padded, alone);
+            CHECK(alone < padded ? behind == alone / 128 * 128 : behind == padded,
+                  "%zu rows, %zu alone: %zu behind", padded, alone, behind);
+        }
+    }
+}

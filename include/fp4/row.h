@@ -22,6 +22,7 @@
 #define FP4_ROW_PIECE 16    /* elements of a piece */
 #define FP4_ROW_THREADS 256 /* of a CTA, at most */
 #define FP4_ROW_EACH 4      /* pieces of a thread that it can keep */
+#define FP4_ROW_FOUR 4      /* rows whose scale bytes are neighbours in a tiled layout */
 #define FP4_ROW_KEPT (FP4_ROW_PIECE * FP4_ROW_THREADS * FP4_ROW_EACH) /* columns that a CTA can */
 
 /**
@@ -65,6 +66,19 @@ FP4_HD uint32_t fp4_row_full_each(size_t cols)
     const size_t pieces = cols / FP4_ROW_PIECE, threads = fp4_row_threads(cols);
     return pieces % threads == 0 && pieces / threads <= FP4_ROW_EACH ? (uint32_t)(pieces / threads)
                                                                      : 0;
+}
+
+/**
+ * Of a matrix in a tiled layout whose rows CTAs take by fours, but for up to `alone` at the end,
+ * which have one each: the CTAs of four rows. Where there are any, the rows at the end are whole
+ * tiles, so that none is left out.
+ *
+ * shape    rows_padded: fp4_sf_rows_padded, less than 2^32. CTAs in all: rows_padded - 3 * fours.
+ */
+FP4_HD uint32_t fp4_row_fours(size_t rows_padded, size_t alone)
+{
+    const size_t ones = alone < rows_padded ? alone / 128 * 128 : rows_padded;
+    return (uint32_t)((rows_padded - ones) / FP4_ROW_FOUR);
 }
 
 #endif /* FP4_ROW_H */

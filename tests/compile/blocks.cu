@@ -431,11 +431,13 @@ KERNEL row_columns(uint32_t pieces, uint32_t *cols)
     cols[thread()] = fp4_row_has_sf_word(cut, 0, 1) ? fp4_row_sf_col(cut, 0, 1) : ~0u;
 }
 
-KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t pieces, uint32_t bytes)
+KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t alone, uint32_t pieces,
+                 uint32_t bytes)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     const fp4_row_cut cut = {blockDim.x, 4, pieces, 0, 1};
-    uint32_t row = fp4_row_of_four(layout, blockIdx.x);
+    const uint32_t fours = fp4_row_fours(rows, alone);
+    uint32_t row = fp4_row_of_four(layout, blockIdx.x, fours);
 
     do {
         uint32_t *of = words[fp4_row_in_four(layout, row)];
@@ -445,9 +447,9 @@ KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t pieces,
             fp4_row_keep_padding(of, cut, 1);
         }
         row += fp4_row_step_of_four(layout);
-    } while (fp4_row_in_four(layout, row) != 0);
+    } while (fp4_row_in_four(layout, row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(layout, sf, blockIdx.x, cut, 1, words);
+    fp4_row_store_four(layout, sf, blockIdx.x, fours, cut, 1, words);
 }
 
 KERNEL store_sf_words(fp4_layout layout, uint8_t *sf, uint32_t sf_cols, const uint32_t *words)

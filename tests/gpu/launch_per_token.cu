@@ -5,9 +5,10 @@
 #define NO_MAIN
 #define FEW few     /* pieces */
 #define FOURS fours /* elements */
+#define ALONE alone
 #define BESIDE beside
 
-static unsigned long long few, fours, beside;
+static unsigned long long few, fours, beside, alone;
 
 #include "../../examples/05_per_token.cu"
 
@@ -20,6 +21,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
 
     few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
+    alone = args->four_rows == 3 ? 128 * args->cols : 0;
     beside = args->four_rows == 2 ? 1 : ~0ull;
     a.x = args->x;
     a.rows = args->rows;

@@ -5,8 +5,9 @@
 #define NO_MAIN
 #define FEW few     /* pieces */
 #define FOURS fours /* elements */
+#define ALONE alone
 
-static unsigned long long few, fours;
+static unsigned long long few, fours, alone;
 
 #include "../../examples/03_rmsnorm.cu"
 
@@ -19,6 +20,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, NORM)(const launch_fused_args
 
     few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
+    alone = args->four_rows == 3 ? 128 * args->cols : 0;
     a.x = args->x;
     a.weight = args->weight;
     a.bias = args->bias;

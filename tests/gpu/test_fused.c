@@ -78,7 +78,8 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
 
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
-   token; in tiled layouts with four rows a CTA or one, by turns; gate and up interleaved, too. */
+   token; in tiled layouts with one row a CTA or four, all of them or but for the last rows, by
+   turns; gate and up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};
@@ -97,8 +98,9 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                 if (u->op == FUSED_token && !per_token) {
                     continue;
                 }
-                c.four_rows =
-                    !is_reduced ? ((int)i + layout + per_token) % 3 : is_wide || at / 3 % 2;
+                c.four_rows = !is_reduced ? ((int)i + layout + per_token) % 4
+                              : is_wide   ? 1
+                                          : at / 3 % 2 * (1 + 2 * ((int)i % 2));
                 if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
                     c = fused_case_of(u, FP4_LAYOUT_8X4, 5, cols[i]);
                     c.few = 0;

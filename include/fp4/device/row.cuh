@@ -149,16 +149,19 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
  * where one of a single row stores 4 of each 32 that memory moves.
  *
  *     for each of the four: keep_sf of all turns;  barrier;  store_four
+ *
+ * A CTA of four rows in turn is long at work: when no more are to be started, those that are
+ * half-way have memory to themselves and cannot fill it. So the last rows have a CTA each, which is
+ * one of those behind the first `fours` = fp4_row_fours(rows_padded, alone) (row.h).
  */
-enum {
-    FP4_ROW_FOUR = 4,
-    FP4_ROW_WORDS = FP4_ROW_KEPT / 64 /* of a row that can be kept: blocks of 16 */
-};
+enum { FP4_ROW_WORDS = FP4_ROW_KEPT / 64 }; /* of a row that can be kept: blocks of 16 */
 
-/** The first row of four; groups 0 to fp4_sf_rows_padded / 4 - 1 of a tiled layout have all. */
-FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t group)
+/** The first row of a CTA of four, or the only one of a CTA behind these. */
+FP4_D uint32_t fp4_row_of_four(fp4_layout layout, uint32_t cta, uint32_t fours)
 {
-    return layout == FP4_LAYOUT_128X4 ? group / 32 * 128 + group % 32 : group * FP4_ROW_FOUR;
+    return cta >= fours                 ? 3 * fours + cta
+           : layout == FP4_LAYOUT_128X4 ? cta / 32 * 128 + cta % 32
+                                        : cta * FP4_ROW_FOUR;
 }
 
 /** Which of its four a row is: what a loop over them need not keep beside the row. */
@@ -200,20 +203,28 @@ FP4_D void fp4_row_keep_padding(uint32_t *words, fp4_row_cut c, uint32_t lanes)
 }
 
 /**
- * Stores the words of four rows, padding included.
+ * Stores the words of the CTA's four rows, or of its only one, padding included.
  *
- * shape    a tiled layout; sf 16-byte aligned.
+ * shape    a tiled layout; sf 16-byte aligned. words: of each row those where
+ *          fp4_row_in_four says.
  * threads  all of the CTA call, after a barrier.
  */
-FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t group, fp4_row_cut c,
-                              uint32_t lanes, uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS])
+FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t cta, uint32_t fours,
+                              fp4_row_cut c, uint32_t lanes,
+                              uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS])
 {
     const uint32_t sf_cols = c.pieces / lanes, step = (uint32_t)fp4_sf_word_step(layout);
+    const uint32_t row = fp4_row_of_four(layout, cta, fours), i = fp4_row_in_four(layout, row);
     uint32_t w;
 
-    sf += fp4_sf_offset(layout, fp4_row_of_four(layout, group), 0, sf_cols);
+    sf += fp4_sf_offset(layout, row, 0, sf_cols);
     for (w = threadIdx.y * c.threads + threadIdx.x; 4 * w < sf_cols; w += blockDim.y * c.threads) {
-        fp4_ptx_store16(sf + (size_t)w * step, words[0][w], words[1][w], words[2][w], words[3][w]);
+        uint8_t *at = sf + (size_t)w * step;
+        if (cta < fours) {
+            fp4_ptx_store16(at, words[0][w], words[1][w], words[2][w], words[3][w]);
+        } else {
+            fp4_ptx_store4(at, words[i][w]);
+        }
     }
 }
 
