@@ -12,8 +12,8 @@
  * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row
  * after the other, loading the next one's piece as soon as one is done with; else it is computed,
  * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
- * row: they are kept in registers, 4 pieces a thread. Where there are few rows, a thread has one
- * piece, computed.
+ * row: they are kept in registers, 4 pieces a thread, and the threads of a row wait for each other
+ * alone. Where there are few rows, a thread has one piece, computed.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -47,9 +47,6 @@
 #define HAS_TABLE_bf16 1
 #define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
-#define TOKEN_f32 1 /* CTAs, with a scale a token */
-#define TOKEN_f16 1
-#define TOKEN_bf16 2
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -110,9 +107,10 @@ enum {
     CTAS_INTERLEAVED = STAYS          ? 1
                        : ELEMENT == 4 ? 2
                                       : 4 - 2 * HEAVY,
-    /* with a scale a token, CTAs of up to 256 threads, 4 pieces a thread */
+    /* with a scale a token, 4 pieces a thread: with a table a CTA that stays, without CTAs of up to
+       256 threads */
     KEPT = FP4_ROW_EACH,
-    CTAS_TOKEN = HEAVY ? 1 : JOIN(TOKEN_, INPUT, ),
+    THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */
     MOST_COLS = 65535 * 2048,         /* MOST_TURNS of few rows, and of others, are more */
@@ -415,10 +413,23 @@ static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, c
     k->turn = turn;
 }
 
-/* The amax of the row, NaN left out. The last turn is kept. */
+/* The amax of a row around its NaNs: each warp looks at all of it. */
+static __device__ __forceinline__ float amax_around_nans(const gated_args &a, const kind c,
+                                                         uint32_t row)
+{
+    float amax = 0.0f;
+
+#pragma unroll 1
+    for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
+        amax = fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, load_piece(a, c, row, piece), 1)));
+    }
+    return fp4_warp_max(amax);
+}
+
+/* The amax of the CTA's row, NaN left out. The last turn is kept. */
 static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, const kind c)
 {
-    __shared__ float smem[2][32];
+    __shared__ float smem[32];
     float amax = 0.0f;
 
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
@@ -429,17 +440,25 @@ static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, c
         }
     }
     fp4_pdl_trigger();
-    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
-    if (fp4_is_nan(amax)) { /* once more, around the NaNs */
-        amax = 0.0f;
-#pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < c.cut.pieces; piece += c.cut.threads) {
-            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, blockIdx.x, piece), 1);
-            amax = fp4_ptx_max(amax, fp4_amax_x16(y));
-        }
-        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
+    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem);
+    return fp4_is_nan(amax) ? amax_around_nans(a, c, blockIdx.x) : amax;
+}
+
+/* The second-level scale of a row, which is stored. */
+static __device__ __forceinline__ float token_global(const gated_args &a, uint32_t row, float amax,
+                                                     float base_dec)
+{
+    const float enc = fp4_nvfp4_token_enc(amax, base_dec);
+
+    if (threadIdx.x == 0) {
+        a.token_dec[row] = fp4_nvfp4_token_dec(amax, enc);
     }
-    return amax;
+    return enc;
+}
+
+static __device__ __forceinline__ float base_of(const gated_args &a)
+{
+    return a.global_device == NULL ? a.global : *a.global_device;
 }
 
 /* The CTA's row, its second-level scale that of its amax. */
@@ -453,12 +472,9 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         fp4_row_store_padding(a.layout, a.sf, row, c.cut, LANES);
         return;
     }
-    const float base_dec = a.global_device == NULL ? a.global : *a.global_device;
-    const float amax = row_amax(&k, a, c), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
+    const float base_dec = base_of(a), amax = row_amax(&k, a, c);
+    const float global_enc = token_global(a, row, amax, base_dec);
 
-    if (threadIdx.x == 0) {
-        a.token_dec[row] = fp4_nvfp4_token_dec(amax, global_enc);
-    }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         rest left = {0, 0};
         if (fp4_row_turns(c.cut) > 1 && k.turn != turn) {
@@ -472,6 +488,73 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         finish_turn(a, c, row, turn, global_enc, &left);
     }
 }
+
+#if HAS_TABLE
+/* A row of a team of the CTA's threads, its pieces loaded. As one is done with, its like of the
+   next row is loaded. */
+static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, const kind c,
+                                                           uint32_t row, uint32_t next,
+                                                           float base_dec, float *smem,
+                                                           operands o[KEPT])
+{
+    kept k;
+    float amax = 0.0f;
+    rest left = {0, 0};
+
+#pragma unroll
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        k.y[j] = value_of(a, c, o[j], 0);
+        k.amax[j] = block_amax(k.y[j]);
+        amax = fp4_max_nan_(amax, k.amax[j]);
+    }
+    amax = fp4_team_max_or_nan(amax, c.cut.threads, smem);
+    if (fp4_is_nan(amax)) {
+        amax = amax_around_nans(a, c, row);
+    }
+    const float global_enc = token_global(a, row, amax, base_dec);
+#pragma unroll
+    for (uint32_t j = 0; j < c.cut.each; j++) {
+        const uint32_t piece = fp4_row_piece(c.cut, 0, j);
+        quantize_piece(a, c, row, piece, j, k.y[j], k.amax[j], global_enc, &left);
+        o[j] = load_piece(a, c, next, piece);
+    }
+    finish_turn(a, c, row, 0, global_enc, &left);
+}
+
+/* The rows of the CTA's teams, which take one each at a time and do not wait for each other. smem:
+   one for every other row, so that there is a barrier between one's use and the next. */
+static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
+{
+    __shared__ float table[FP4_BF16_TABLE];
+    __shared__ float smem[2][THREADS / 32][32];
+    const uint32_t rows = (uint32_t)fp4_sf_rows_padded(a.layout, a.rows);
+    const uint32_t step = gridDim.x * blockDim.y;
+    uint32_t row = blockIdx.x * blockDim.y + threadIdx.y;
+    operands o[KEPT];
+
+    fp4_pdl_wait();
+#pragma unroll
+    for (uint32_t j = 0; j < c.cut.each; j++) { /* on their way while the table is made */
+        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, 0, j));
+    }
+    const float base_dec = base_of(a);
+    MAKE_TABLE(table, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
+    fp4_ptx_barrier();
+    c.table = table;
+    for (uint32_t i = 0; row < rows; row += step, i ^= 1) {
+        if (row + step >= rows) {
+            fp4_pdl_trigger();
+        }
+        if (row < a.rows) {
+            gated_token_of_team(a, c, row, row + step, base_dec, smem[i][threadIdx.y], o);
+        } else {
+            pad_row(a, c, row);
+        }
+    }
+}
+#else
+#define gated_tokens gated_token
+#endif
 
 /* The kernels: gate and up in two parts of the row, or interleaved; with a scale a token, rows of
    one turn, any; y rounded first or not. The fastest know that all threads have their pieces
@@ -492,8 +575,8 @@ GATED_KERNEL(interleaved_full, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 1, 0
 GATED_KERNEL(interleaved_any, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 0, 0, 1, 0, STAYS)
 GATED_KERNEL(gated_rounded, gated_rows, THREADS, 1, EACH, 0, 0, ASK, 1, STAYS)
 #if HAS_GLOBAL
-GATED_KERNEL(token_full, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 1, 1, 0, 0, 0)
-GATED_KERNEL(token_one, gated_token, FP4_ROW_THREADS, CTAS_TOKEN, KEPT, 0, 1, ASK, 0, 0)
+GATED_KERNEL(token_full, gated_tokens, THREADS_TOKEN, 1, KEPT, 1, 1, 0, 0, STAYS)
+GATED_KERNEL(token_one, gated_tokens, THREADS_TOKEN, 1, KEPT, 0, 1, ASK, 0, STAYS)
 GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 0, 0)
 GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1, 0)
 #endif
@@ -653,6 +736,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
                        (!is_token || pieces <= MOST);
     const uint32_t across = threads_of(a, is_few), each = is_few ? 1 : EACH;
     size_t ctas = rows, turns = 1, high = 1;
+    const int stays = STAYS && !is_few && !(is_token && (a->rounded || a->cols > FP4_ROW_KEPT));
     const void *kernel;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
@@ -669,7 +753,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     if (!is_token) {
         turns = (pieces + across * each - 1) / (across * each);
     }
-    if (STAYS && !is_few && !is_token) {
+    if (stays) {
         high = THREADS / across;
         error =
             equal_shares(kernel, across * (uint32_t)high, (rows + high - 1) / high, turns, &ctas);

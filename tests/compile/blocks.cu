@@ -244,7 +244,7 @@ ACTIVATIONS(gelu_tanh)
 
 KERNEL reductions(const float *x, float *out)
 {
-    __shared__ float smem[6][32];
+    __shared__ float smem[7][32];
     const float v = x[thread()];
 
     out[0] = fp4_group_max(v, 4);
@@ -261,6 +261,7 @@ KERNEL reductions(const float *x, float *out)
     out[11] = fp4_amax_or_nan_bf16x16(fp4_load_u32x8(x));
     out[12] = fp4_amax_or_nan_f16x16(fp4_load_u32x8(x));
     out[13] = fp4_amax_of_numbers_x16(fp4_load_f32x16(x));
+    out[14] = fp4_team_max_or_nan(v, blockDim.x, smem[6]);
 }
 
 /* ------------------------------------------------------------ quantize, store */

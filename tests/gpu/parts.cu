@@ -707,12 +707,14 @@ static cudaError_t reduce_lanes(parts_reducer how, int width, const float *x, si
 
 static __global__ void cta_kernel(const float *x, float *out)
 {
-    __shared__ float smem[3][32];
+    __shared__ float smem[3][32], of_team[32][32];
     const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
     const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
     const size_t i = (size_t)blockIdx.x * threads + thread, n = (size_t)gridDim.x * threads;
     const float v = x[i], magnitude = fp4_ptx_abs(v);
     const int is_flat = blockDim.x == threads;
+    const int has_teams =
+        blockDim.x % 32 == 0 && blockDim.z == 1 && (blockDim.y <= 15 || blockDim.x == 32);
 
     out[CTA_SUM * n + i] = fp4_cta_sum(v, smem[0]);
     out[CTA_MAX * n + i] = fp4_cta_max(v, smem[1]);
@@ -722,6 +724,8 @@ static __global__ void cta_kernel(const float *x, float *out)
     out[CTA_MAX_OF * n + i] = is_flat ? fp4_cta_max_of(v, threads, smem[1]) : 0.0f;
     out[CTA_MAX_OR_NAN_OF * n + i] =
         is_flat ? fp4_cta_max_or_nan_of(magnitude, threads, smem[2]) : 0.0f;
+    out[TEAM_MAX_OR_NAN * n + i] =
+        has_teams ? fp4_team_max_or_nan(magnitude, blockDim.x, of_team[threadIdx.y]) : 0.0f;
 }
 
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)

@@ -115,6 +115,7 @@ typedef enum parts_cta {
     CTA_SUM_OF,     /* the same by the functions that are told the number of threads */
     CTA_MAX_OF,
     CTA_MAX_OR_NAN_OF,
+    TEAM_MAX_OR_NAN, /* of the threads of one y */
     PARTS_CTA
 } parts_cta;
 

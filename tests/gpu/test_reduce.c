@@ -292,6 +292,12 @@ GPU_TEST(reduce, any_lane_of_a_warp)
 
 /* ---------------------------------------------------------------- CTAs */
 
+/* Whether the CTA is of teams; with barriers of their own there are 15. */
+static int has_teams(const unsigned cta[3])
+{
+    return cta[0] % LANES == 0 && cta[2] == 1 && (cta[1] <= 15 || cta[0] == LANES);
+}
+
 static float cta_result(parts_cta what, const float *x, const float *magnitudes, size_t threads)
 {
     switch (what) {
@@ -336,13 +342,15 @@ static void reduce_shape(const unsigned cta[3], int with_nan)
     for (size_t i = 0; i < n; i++) {
         magnitudes[i] = fabsf(x[i]);
     }
-    for (size_t i = 0; i < PARTS_CTA * n; i += threads) {
+    for (size_t i = 0; i < PARTS_CTA * n;) {
         const parts_cta result = (parts_cta)(i / n);
-        const float value = result >= CTA_SUM_OF && !is_flat
-                                ? 0.0f
-                                : cta_result(result, x + i % n, magnitudes + i % n, threads);
-        for (size_t k = 0; k < threads; k++) {
-            expected[i + k] = value;
+        const int is_there =
+            result == TEAM_MAX_OR_NAN ? has_teams(cta) : result < CTA_SUM_OF || is_flat;
+        const size_t together = result == TEAM_MAX_OR_NAN ? cta[0] : threads;
+        const float value =
+            is_there ? cta_result(result, x + i % n, magnitudes + i % n, together) : 0.0f;
+        for (size_t k = 0; k < together; k++) {
+            expected[i++] = value;
         }
     }
     in = gpu_buffer_of(x, n * sizeof(float), 0);
@@ -358,10 +366,11 @@ static void reduce_shape(const unsigned cta[3], int with_nan)
     free(expected);
 }
 
-GPU_TEST(reduce, ctas_of_every_number_of_warps)
+GPU_TEST(reduce, ctas_of_every_number_of_warps_and_their_teams)
 {
-    static const unsigned shapes[][3] = {{8, 4, 1},   {16, 2, 3},  {4, 4, 64},
-                                         {32, 32, 1}, {2, 16, 32}, {1, 1, 64}};
+    static const unsigned shapes[][3] = {{8, 4, 1},   {16, 2, 3},  {4, 4, 64},  {32, 32, 1},
+                                         {2, 16, 32}, {1, 1, 64},  {64, 15, 1}, {96, 5, 1},
+                                         {256, 4, 1}, {32, 16, 1}, {64, 16, 1}};
 
     for (unsigned warps = 1; warps <= 32; warps++) {
         const unsigned cta[3] = {32 * warps, 1, 1};

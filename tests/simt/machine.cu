@@ -72,6 +72,24 @@ static __global__ void reversed_by_syncwarp(const uint32_t *in, uint32_t *out)
     out[me()] = shared[me() ^ 31];
 }
 
+/* A quarter of the CTA, and the rest. */
+static __global__ void reversed_by_parts(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint32_t shared[MOST];
+    const unsigned quarter = blockDim.x / 4;
+    const int is_rest = me() >= quarter;
+    const unsigned first = is_rest ? quarter : 0, threads = is_rest ? 3 * quarter : quarter;
+    uint32_t x = in[me()];
+
+    for (int turn = 0; turn < (is_rest ? 3 : 1); turn++) {
+        shared[me()] = x;
+        fp4_ptx_barrier_of(1 + (unsigned)is_rest, threads);
+        x = shared[2 * first + threads - 1 - me()];
+        fp4_ptx_barrier_of(1 + (unsigned)is_rest, threads);
+    }
+    out[me()] = x;
+}
+
 static __global__ void reversed_dynamic(const uint32_t *in, uint32_t *out)
 {
     uint32_t *shared = (uint32_t *)simt_dynamic_shared();
@@ -177,6 +195,32 @@ static __global__ void barriers_that_differ(const uint32_t *in, uint32_t *out)
     out[me()] = 0;
 }
 
+static __global__ void parts_that_differ(const uint32_t *in, uint32_t *out)
+{
+    fp4_ptx_barrier_of(1, in[me()] < 32 ? 64 : 32);
+    out[me()] = 0;
+}
+
+static __global__ void part_without_number(const uint32_t *, uint32_t *out)
+{
+    fp4_ptx_barrier_of(0, 32);
+    out[me()] = 0;
+}
+
+static __global__ void part_of_a_warp(const uint32_t *, uint32_t *out)
+{
+    fp4_ptx_barrier_of(1, 16);
+    out[me()] = 0;
+}
+
+static __global__ void part_that_never_comes(const uint32_t *in, uint32_t *out)
+{
+    if (in[me()] < 32) {
+        fp4_ptx_barrier_of(1, 64);
+    }
+    out[me()] = 0;
+}
+
 static __global__ void spins(const uint32_t *in, uint32_t *out)
 {
     const volatile uint32_t *flag = in;
@@ -208,6 +252,25 @@ static __global__ void no_second_barrier(const uint32_t *in, uint32_t *out)
 
     shared[me()] = in[me()];
     __syncthreads();
+    out[me()] = shared[blockDim.x - 1 - me()];
+    shared[me()] = 0;
+}
+
+static __global__ void barrier_of_another(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint32_t shared[MOST];
+
+    shared[me()] = in[me()];
+    fp4_ptx_barrier_of(1 + me() / 32, 32);
+    out[me()] = shared[blockDim.x - 1 - me()];
+}
+
+static __global__ void no_second_of_parts(const uint32_t *in, uint32_t *out)
+{
+    __shared__ uint32_t shared[MOST];
+
+    shared[me()] = in[me()];
+    fp4_ptx_barrier_of(1, blockDim.x);
     out[me()] = shared[blockDim.x - 1 - me()];
     shared[me()] = 0;
 }
@@ -297,6 +360,7 @@ extern "C" cudaError_t machine_run(machine_case what, unsigned threads, const ui
         NAMED(reversed),
         NAMED(reversed_by_syncwarp),
         NAMED(reversed_dynamic),
+        NAMED(reversed_by_parts),
         NAMED(reversed_by_copies),
         NAMED(read_before_a_copy),
         NAMED(lane_has_exited),
@@ -309,10 +373,16 @@ extern "C" cudaError_t machine_run(machine_case what, unsigned threads, const ui
         NAMED(operations_that_differ),
         NAMED(source_outside_mask),
         NAMED(barriers_that_differ),
+        NAMED(parts_that_differ),
+        NAMED(part_without_number),
+        NAMED(part_of_a_warp),
+        NAMED(part_that_never_comes),
         NAMED(spins),
         NAMED(copy_under_way),
         NAMED(no_barrier),
         NAMED(no_second_barrier),
+        NAMED(barrier_of_another),
+        NAMED(no_second_of_parts),
         NAMED(unwritten_shared),
         NAMED(shared_past_the_end),
         NAMED(write_past_the_end),

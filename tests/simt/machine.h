@@ -17,6 +17,7 @@ typedef enum machine_case {
     REVERSED,             /* through shared memory, with a barrier */
     REVERSED_BY_SYNCWARP, /* the same, of each warp */
     REVERSED_DYNAMIC,     /* the same through dynamic shared memory */
+    REVERSED_BY_PARTS,    /* the same, a quarter of the CTA and the rest, which does so thrice */
     REVERSED_BY_COPIES,   /* the same, copied there */
     READ_BEFORE_A_COPY,   /* and looked at too early */
 
@@ -31,12 +32,18 @@ typedef enum machine_case {
     OPERATIONS_THAT_DIFFER,
     SOURCE_OUTSIDE_MASK,
     BARRIERS_THAT_DIFFER,
+    PARTS_THAT_DIFFER,   /* in their number of threads */
+    PART_WITHOUT_NUMBER, /* that is one of a part */
+    PART_OF_A_WARP,
+    PART_THAT_NEVER_COMES,
     SPINS,
     COPY_UNDER_WAY, /* at the end */
 
     /* wrong in memory */
     NO_BARRIER,          /* between a write and the read */
     NO_SECOND_BARRIER,   /* between the read and the next write */
+    BARRIER_OF_ANOTHER,  /* part, between a write and the read */
+    NO_SECOND_OF_PARTS,  /* between the reads of a part and the next write */
     UNWRITTEN_SHARED,    /* the last word is read, which nobody has written */
     SHARED_PAST_THE_END, /* a word behind the array */
     WRITES_PAST_THE_END, /* of the output */

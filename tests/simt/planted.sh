@@ -139,6 +139,14 @@ plant rows_beside_of_one_maximum track examples/05_per_token.cu \
     's/smem\[i\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
     'static shared memory, which' 'simt: in kernel beside_' 'reduce.cuh:'
+plant teams_of_one_maximum track examples/04_silu_mul.cu \
+    's/smem\[i\]\[threadIdx.y\], o/smem[i][0], o/' \
+    silu_mul-bf16-nvfp4-silu 'launch_gated/silu_of_bf16' \
+    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
+plant team_that_takes_its_last_maximum track examples/04_silu_mul.cu \
+    's/smem\[i\]\[threadIdx.y\], o/smem[0][threadIdx.y], o/' \
+    silu_mul-bf16-nvfp4-silu 'launch_gated/silu_of_bf16' \
+    'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
 plant four_rows_without_barrier track examples/05_per_token.cu \
     '/while (fp4_row_in_four/{n;s/fp4_ptx_barrier();//}' \
     per_token-bf16-nvfp4 'launch_token/bf16' \

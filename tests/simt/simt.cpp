@@ -14,7 +14,9 @@
  *                       operation, at another line, with another mask, at a barrier, or is no
  *                       thread of the CTA; a shuffle that reads a lane outside of the mask
  *     barriers          threads of a CTA at barriers of different lines; threads that wait forever.
- *                       Threads that have exited count as arrived, as they do from sm_70 on
+ *                       Threads that have exited count as arrived, as they do from sm_70 on. At
+ *                       those of a part of the CTA: a number that is none, no whole warps, others
+ *                       there for another number of threads
  *     copies            to shared memory that a thread has not waited for when it ends
  *     launches          of a function that is not known; a grid that does not end within
  *                       FP4_SIMT_SECONDS (120)
@@ -59,7 +61,7 @@
 #define NO_ASAN __attribute__((noinline))
 #endif
 
-enum { LANES = 32, MOST_THREADS = 1024, MOST_COPIES = 64, STACK = 1 << 18 };
+enum { LANES = 32, MOST_THREADS = 1024, MOST_COPIES = 64, STACK = 1 << 18, BARRIERS = 16 };
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -67,7 +69,15 @@ simt_place simt_here;
 
 /* ------------------------------------------------------------------------------ state */
 
-typedef enum thread_state { NOT_STARTED, RUNNING, READY, AT_WARP, AT_BARRIER, EXITED } thread_state;
+typedef enum thread_state {
+    NOT_STARTED,
+    RUNNING,
+    READY,
+    AT_WARP,
+    AT_BARRIER,
+    AT_PART,
+    EXITED
+} thread_state;
 
 typedef struct simt_fiber {
     void *jump[5]; /* __builtin_setjmp's */
@@ -87,6 +97,7 @@ typedef struct simt_thread {
     uint32_t mask, value, operand, width, result;
     const char *file; /* where it waits */
     int line;
+    uint32_t part, part_threads; /* AT_PART: the barrier's number, and of threads */
     uint32_t warp_epoch;
     int has_waited; /* fp4_pdl_wait */
     uint32_t copies;
@@ -105,6 +116,8 @@ static struct {
     uint32_t at;                  /* place in it */
     uint32_t current;             /* the thread that runs */
     int progress;                 /* made in this turn through all threads */
+    /* the last opening of a part's barrier at which two warps were, of simt_here.openings */
+    uint32_t met[MOST_THREADS / LANES][MOST_THREADS / LANES];
 } cta;
 
 extern "C" {
@@ -425,10 +438,16 @@ static void fail_stuck(void)
     for (uint32_t i = 0; i < cta.threads; i++) {
         const simt_thread *t = &cta.thread[i];
         cta.current = i;
-        if (t->state == AT_BARRIER) {
+        if (t->state == AT_BARRIER || t->state == AT_PART) {
             uint32_t k = 0;
-            while (cta.thread[k].state != AT_WARP) {
+            while (k < cta.threads &&
+                   (k == i || cta.thread[k].state == EXITED ||
+                    (cta.thread[k].state == t->state && cta.thread[k].part == t->part))) {
                 k++;
+            }
+            if (k == cta.threads) {
+                simt_fail("the barrier at %s:%d waits for threads that have exited", t->file,
+                          t->line);
             }
             simt_fail("the barrier at %s:%d waits for thread %s, which waits at %s:%d", t->file,
                       t->line, simt_thread_text(k), cta.thread[k].file, cta.thread[k].line);
@@ -452,8 +471,9 @@ static void run_cta(void)
     for (uint32_t i = 0; i < cta.threads; i++) {
         cta.order[i] = i;
     }
+    memset(cta.met, 0, sizeof cta.met);
     cta.exited = cta.at_barrier = 0;
-    simt_here.epoch = 0;
+    simt_here.epoch = simt_here.openings = 0;
     poison_shared(cta.kernel->shared, cta.kernel->shared_end);
     poison_shared(dynamic_shared, dynamic_shared + simt_here.dynamic_bytes);
     while (cta.exited < cta.threads) {
@@ -489,6 +509,69 @@ extern "C" void simt_barrier(const char *file, int line)
     wait_here();
 }
 
+/* Opens a part's barrier where all its threads have come to it. */
+static void open_part(uint32_t part, uint32_t threads)
+{
+    uint32_t warps[MOST_THREADS], n = 0;
+
+    for (uint32_t i = 0; i < cta.threads; i++) {
+        if (cta.thread[i].state == AT_PART && cta.thread[i].part == part) {
+            warps[n++] = i / LANES;
+        }
+    }
+    if (n < threads) {
+        return;
+    }
+    simt_here.openings++;
+    for (uint32_t i = 0; i < n; i += LANES) { /* whole warps, in ascending order */
+        for (uint32_t k = 0; k < n; k += LANES) {
+            cta.met[warps[i]][warps[k]] = simt_here.openings;
+        }
+    }
+    for (uint32_t i = 0; i < cta.threads; i++) {
+        if (cta.thread[i].state == AT_PART && cta.thread[i].part == part) {
+            cta.thread[i].state = READY;
+        }
+    }
+}
+
+extern "C" void simt_barrier_of(uint32_t part, uint32_t threads, const char *file, int line)
+{
+    simt_thread *t = &cta.thread[cta.current];
+
+    expect_nobody_waits("which waits at a barrier");
+    if (part == 0 || part >= BARRIERS) {
+        simt_fail("barrier number %u at %s:%d: there are 1 to %d", part, file, line, BARRIERS - 1);
+    }
+    if (threads == 0 || threads % LANES != 0 || threads > cta.threads) {
+        simt_fail("the barrier at %s:%d is of %u threads: no whole warps of the CTA", file, line,
+                  threads);
+    }
+    for (uint32_t i = 0; i < cta.threads; i++) {
+        const simt_thread *other = &cta.thread[i];
+        if (other->state == AT_PART && other->part == part &&
+            (other->part_threads != threads || other->line != line ||
+             strcmp(other->file, file) != 0)) {
+            simt_fail("at barrier number %u, of %u threads, at %s:%d, but thread %s is there at "
+                      "%s:%d, of %u",
+                      part, threads, file, line, simt_thread_text(i), other->file, other->line,
+                      other->part_threads);
+        }
+    }
+    t->state = AT_PART;
+    t->part = part;
+    t->part_threads = threads;
+    t->file = file;
+    t->line = line;
+    open_part(part, threads);
+    wait_here();
+}
+
+extern "C" int simt_met_since(uint32_t warp, uint32_t openings)
+{
+    return cta.met[warp][simt_here.thread / LANES] > openings;
+}
+
 /* What is wrong between the current thread and a lane that its mask names. */
 static void check_lane(const simt_thread *t, uint32_t lane)
 {
@@ -501,7 +584,7 @@ static void check_lane(const simt_thread *t, uint32_t lane)
     if (other->state == EXITED) {
         fail_for(cta.current, "which has exited", lane);
     }
-    if (other->state == AT_BARRIER) {
+    if (other->state == AT_BARRIER || other->state == AT_PART) {
         fail_for(cta.current, "which waits at a barrier", lane);
     }
     if (other->state == AT_WARP && other->mask != t->mask) {

@@ -67,6 +67,9 @@ uint32_t simt_warp(simt_warp_operation operation, uint32_t mask, uint32_t value,
 /** A barrier for all threads of the CTA that have not exited. */
 void simt_barrier(const char *file, int line);
 
+/** One for a part of the CTA: so many threads, whole warps, which come to number `part`, 1 to 15. */
+void simt_barrier_of(uint32_t part, uint32_t threads, const char *file, int line);
+
 /** A copy to shared memory that is under way: 4 or 8 bytes, and where it was asked for. */
 typedef struct simt_copy {
     void *to;
@@ -105,6 +108,7 @@ typedef struct simt_place {
     uint32_t thread;           /* number in the CTA */
     uint32_t epoch;            /* barriers that the CTA has passed */
     uint32_t warp_epoch;       /* __syncwarps that the thread has passed */
+    uint32_t openings;         /* of barriers of parts of the CTA */
     int may_touch;             /* global memory: it has waited, or need not */
     const uint8_t *dynamic;    /* dynamic shared memory */
     size_t dynamic_bytes;
@@ -113,6 +117,10 @@ typedef struct simt_place {
 } simt_place;
 
 extern simt_place simt_here;
+
+/** Whether the thread that runs and a warp of its CTA have come together at a part's barrier since
+    there were so many openings. */
+int simt_met_since(uint32_t warp, uint32_t openings);
 
 /** The dimensions' thread of this number, for messages. The text is overwritten by the next call
     but one. */

@@ -10,15 +10,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { THREADS = 64, TEXT = 16384 };
+enum { THREADS = 64, MOST = 128, TEXT = 16384 };
 
 /* Runs a case; in[i] = i. */
 static void run(machine_case what, unsigned threads, uint32_t *got)
 {
-    uint32_t in[THREADS];
+    uint32_t in[MOST];
     gpu_buffer in_buffer, out_buffer;
 
-    for (uint32_t i = 0; i < THREADS; i++) {
+    for (uint32_t i = 0; i < MOST; i++) {
         in[i] = i;
     }
     in_buffer = gpu_buffer_of(in, threads * sizeof in[0], 0);
@@ -131,6 +131,16 @@ GPU_TEST(machine, threads_meet_at_barriers)
     }
 }
 
+GPU_TEST(machine, parts_of_a_cta_meet_at_barriers_of_their_own)
+{
+    uint32_t got[MOST];
+
+    run(REVERSED_BY_PARTS, MOST, got);
+    for (uint32_t i = 0; i < MOST; i++) {
+        CHECK_EQ(got[i], (i < MOST / 4 ? MOST / 4 : MOST / 4 + MOST) - 1 - i, "thread %u", i);
+    }
+}
+
 GPU_TEST(machine, copies_are_there_when_they_were_waited_for)
 {
     uint32_t got[THREADS];
@@ -163,6 +173,10 @@ GPU_TEST(machine, warps_that_do_not_come_together)
 GPU_TEST(machine, ctas_that_do_not_come_together)
 {
     expect_failure(BARRIERS_THAT_DIFFER, THREADS, "is at the one at tests/simt/machine.cu");
+    expect_failure(PARTS_THAT_DIFFER, THREADS, "at barrier number 1, of ");
+    expect_failure(PART_WITHOUT_NUMBER, THREADS, "barrier number 0 at tests/simt/machine.cu");
+    expect_failure(PART_OF_A_WARP, THREADS, "is of 16 threads: no whole warps of the CTA");
+    expect_failure(PART_THAT_NEVER_COMES, THREADS, "waits for threads that have exited");
     setenv("FP4_SIMT_SECONDS", "1", 1);
     expect_failure(SPINS, THREADS, "does not end");
 }
@@ -191,6 +205,8 @@ GPU_TEST(machine, accesses_that_are_tracked)
         snprintf(text, sizeof text, "%d", seed);
         setenv("FP4_SIMT_SEED", text, 1);
         expect_failure(NO_SECOND_BARRIER, THREADS, "with no barrier between");
+        expect_failure(BARRIER_OF_ANOTHER, THREADS, "with no barrier between");
+        expect_failure(NO_SECOND_OF_PARTS, THREADS, "barrier between");
         expect_failure(UNWRITTEN_SHARED, THREADS,
                        "of static shared memory, which no thread of the CTA has written");
         expect_failure(WRITES_PAST_THE_END, THREADS,

@@ -189,13 +189,14 @@ static void device_access(const uint8_t *at, size_t bytes, int is_write)
 
 /* One access to a byte of shared memory. */
 typedef struct shared_access {
-    uint32_t thread, epoch, warp_epoch;
+    uint32_t thread, epoch, warp_epoch, openings;
 } shared_access;
 
 typedef struct shared_byte {
     uint64_t launch, cta; /* of which this is known */
     int is_written, is_read;
     int is_read_by_more, is_read_by_warps; /* since the last barrier that orders those reads */
+    uint32_t readers;                      /* their warps, a bit each */
     shared_access written, read;           /* the last of each */
 } shared_byte;
 
@@ -206,7 +207,19 @@ static int is_unordered(const shared_access *before)
     const simt_place *here = &simt_here;
 
     return before->thread != here->thread && before->epoch == here->epoch &&
-           (before->thread / 32 != here->thread / 32 || before->warp_epoch == here->warp_epoch);
+           (before->thread / 32 != here->thread / 32 || before->warp_epoch == here->warp_epoch) &&
+           !simt_met_since(before->thread / 32, before->openings);
+}
+
+/* Whether all warps that have read have since met this thread's at barriers of parts. */
+static int has_met_readers(const shared_byte *b)
+{
+    for (uint32_t warp = 0; warp < 32; warp++) {
+        if ((b->readers >> warp & 1u) != 0 && !simt_met_since(warp, b->read.openings)) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* A write comes now: whether one of several reads, the last of which is known, may come at a time
@@ -215,7 +228,7 @@ static int is_read_meanwhile(const shared_byte *b)
 {
     const simt_place *here = &simt_here;
 
-    return b->is_read_by_more && b->read.epoch == here->epoch &&
+    return b->is_read_by_more && b->read.epoch == here->epoch && !has_met_readers(b) &&
            (b->is_read_by_warps || b->read.thread / 32 != here->thread / 32 ||
             b->read.warp_epoch == here->warp_epoch);
 }
@@ -227,17 +240,20 @@ static void add_read(shared_byte *b, shared_access now)
     if (!b->is_read || b->read.epoch != now.epoch ||
         (is_same_warp && !b->is_read_by_warps && b->read.warp_epoch != now.warp_epoch)) {
         b->is_read_by_more = b->is_read_by_warps = 0; /* all before are behind a barrier */
+        b->readers = 0;
     } else {
         b->is_read_by_more |= b->read.thread != now.thread;
         b->is_read_by_warps |= !is_same_warp;
     }
     b->is_read = 1;
+    b->readers |= 1u << now.thread / 32;
     b->read = now;
 }
 
 static void shared_byte_access(size_t at, const char *kind, int is_write)
 {
-    const shared_access now = {simt_here.thread, simt_here.epoch, simt_here.warp_epoch};
+    const shared_access now = {simt_here.thread, simt_here.epoch, simt_here.warp_epoch,
+                               simt_here.openings};
     shared_byte *b = &shared_bytes[at];
 
     if (b->launch != simt_here.launch || b->cta != simt_here.cta) {
@@ -263,6 +279,7 @@ static void shared_byte_access(size_t at, const char *kind, int is_write)
     if (is_write) {
         b->is_written = 1;
         b->is_read = b->is_read_by_more = b->is_read_by_warps = 0;
+        b->readers = 0;
         b->written = now;
     } else {
         add_read(b, now);

@@ -506,6 +506,13 @@ FP4_D void fp4_ptx_barrier(void)
     __syncthreads();
 }
 
+/** A barrier for a part of the CTA: so many threads, whole warps, which name it by a number of
+    their own, 1 to 15. The others do not wait. */
+FP4_D void fp4_ptx_barrier_of(uint32_t part, uint32_t threads)
+{
+    asm volatile("barrier.sync %0, %1;" : : "r"(part), "r"(threads) : "memory");
+}
+
 /**
  * Programmatic dependent launch: waits until the grids this one depends on have completed and their
  * writes are visible. Before the first access to what they write. Does nothing below sm_90, where

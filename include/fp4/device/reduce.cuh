@@ -7,11 +7,14 @@
  *     warp         all 32 lanes of the warp     all lanes      none (warp shuffles)
  *     cta          all threads of the CTA,      all threads    one; none where the CTA is one warp
  *                  whole warps
+ *     team         all threads of one           all threads    one of the team's own; none where
+ *                  threadIdx.y, whole warps                    it is one warp
  *     grid         one thread of each CTA       one of them    none (atomic operations)
  *
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
  * to contribute still call, with 0. cta functions take 32 floats of shared memory, which no other
- * call may have used since the last barrier: two calls in a row take 32 each. max and amax ignore
+ * call may have used since the last barrier: two calls in a row take 32 each; so do teams, each
+ * with its own, of a CTA that has up to 15 of them, or of one warp each. max and amax ignore
  * NaN unless they say _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own
  * elements in ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over
  * the warps in the same way, their number rounded up to a power of two; the order depends on
@@ -244,8 +247,10 @@ FP4_D int fp4_warps_as_lanes_(uint32_t threads)
 }
 
 /* Each warp's x, already the same in all its lanes, to the lanes of every warp: lane l of each
-   `lanes` lanes gets warp l's, or 0 where there is no such warp. thread: this one's number. */
-FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem)
+   `lanes` lanes gets warp l's, or 0 where there is no such warp. thread: this one's number; team:
+   0, or that of its team, which has these threads. */
+FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
+                            uint32_t team)
 {
     const uint32_t from = thread % (uint32_t)lanes;
 
@@ -255,27 +260,32 @@ FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lane
     if (thread % 32 == 0) {
         smem[thread / 32] = x;
     }
-    fp4_ptx_barrier();
+    if (team == 0) {
+        fp4_ptx_barrier();
+    } else {
+        fp4_ptx_barrier_of(team, threads);
+    }
     return from < threads / 32 ? smem[from] : 0.0f;
 }
 
 FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem), lanes);
+    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem, 0), lanes);
 }
 
-FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem)
+FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem,
+                                uint32_t team)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     x = fp4_group_max_or_nan(x, 32);
-    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem), lanes);
+    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team), lanes);
 }
 
 FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem), lanes);
+    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0), lanes);
 }
 
 /** The largest x >= 0 of the CTA; smem: 32 floats. */
@@ -287,7 +297,7 @@ FP4_D float fp4_cta_max(float x, float *smem)
 /** The largest magnitude of the CTA, or NaN where one is NaN; smem: 32 floats. */
 FP4_D float fp4_cta_max_or_nan(float x, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem);
+    return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem, 0);
 }
 
 /** The sum of the CTA; smem: 32 floats. */
@@ -307,12 +317,19 @@ FP4_D float fp4_cta_max_of(float x, uint32_t threads, float *smem)
 
 FP4_D float fp4_cta_max_or_nan_of(float x, uint32_t threads, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem);
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, 0);
 }
 
 FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
 {
     return fp4_cta_sum_(x, threadIdx.x, threads, smem);
+}
+
+/** The same of a team, whose `threads` threads have one threadIdx.y. Teams do not wait for each
+    other. */
+FP4_D float fp4_team_max_or_nan(float x, uint32_t threads, float *smem)
+{
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, threadIdx.y + 1);
 }
 
 /* ------------------------------------------------------------ the grid */

@@ -409,6 +409,11 @@ FP4_D void fp4_ptx_barrier(SIMT_LINE)
     simt_barrier(file, line);
 }
 
+FP4_D void fp4_ptx_barrier_of(uint32_t part, uint32_t threads, SIMT_LINE)
+{
+    simt_barrier_of(part, threads, file, line);
+}
+
 /* Does nothing below sm_90: a kernel that a target there runs is never launched so. */
 FP4_D void fp4_pdl_wait(void)
 {
