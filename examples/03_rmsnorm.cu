@@ -93,7 +93,6 @@ enum {
     LANES = JOIN(LANES_, FORMAT, ),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
-    EARLY = !CENTERS && !ADDS, /* see kind; a sum is late itself */
     /* threads of a multiprocessor, measured on sm_90, as many as do not spill (of RMSNorm to NVFP4,
        with four rows a CTA, a word): of most kernels; of that for 2048 columns; of those that do
        not know their number of threads, or have more to keep; of those with a scale a token.
@@ -104,8 +103,8 @@ enum {
     RESIDENT_2048 = RESIDENT > 640 ? 640 : RESIDENT,
     RESIDENT_ANY = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 512,
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
-                     : EARLY                         ? 640
-                                                     : 512,
+                     : CENTERS                       ? 512
+                                                     : 640,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512
 };
@@ -126,6 +125,9 @@ enum {
 #define ALONE (1 << 23)
 #endif
 #define HAS_FOUR (!CENTERS && !(ADDS && JOIN(LANES_, FORMAT, ) == 2))
+
+/* Whether a kernel is early (see kind): not where a sum is late itself, unless it is kept anyway. */
+#define EARLY(token) (!CENTERS && (!ADDS || (token) == 1))
 
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE_CODES fp4_store_e4m3x16
@@ -186,9 +188,10 @@ typedef struct kind {
 enum { ASK = 2 };
 
 /* What the row says of itself: mean and rstd normalize its elements; mul is what the values that
-   are quantized have still to be multiplied by. */
+   are quantized have still to be multiplied by; amax, theirs or NaN, where it was found together
+   with the sum. */
 typedef struct row_factors {
-    float mean, rstd, mul, global_enc;
+    float mean, rstd, mul, global_enc, amax;
 } row_factors;
 
 /* What a thread keeps of a row: the pieces of one turn; the weight where that is one piece, so that
@@ -304,12 +307,10 @@ static __device__ __forceinline__ void keep_turn(kept *k, const norm_args &a, co
     }
 }
 
-/* The mean over the row from this thread's sum. If the count is a power of two, multiplying by its
+/* The mean over the row from its sum. If the count is a power of two, multiplying by its
    reciprocal, whose exponent is the other's negative, rounds as the division. */
-static __device__ __forceinline__ float mean_of(float sum, const kind c, uint32_t threads,
-                                                float *smem)
+static __device__ __forceinline__ float mean_of(float all, const kind c)
 {
-    const float all = fp4_row_sum(sum, c.cut, threads, smem);
     const uint32_t cols = c.cut.pieces * 16;
     const float count = (float)cols;
 
@@ -325,13 +326,19 @@ static __device__ __forceinline__ float given_global(const norm_args &a)
     return a.global_is_dec && a.token_dec == NULL ? fp4_nvfp4_global_enc_from_dec(given) : given;
 }
 
-/* Mean, and 1/rms or 1/standard deviation; the scale that is given. The first turn is there. smem:
-   for two sums. */
+/* Where what is quantized is there before the sum is known, so is its amax. */
+static __device__ __forceinline__ int has_amax(const kind c)
+{
+    return c.early && c.token == 1;
+}
+
+/* Mean, and 1/rms or 1/standard deviation; the scale that is given; the amax, if it is there. The
+   first turn is. smem: for two sums, or one and a maximum. */
 static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args &a, const kind c,
                                                         uint32_t threads, float *smem,
                                                         uint32_t smem_each)
 {
-    row_factors f = {0.0f, 0.0f, 1.0f, 1.0f};
+    row_factors f = {0.0f, 0.0f, 1.0f, 1.0f, 0.0f};
     float sum = 0.0f;
 
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
@@ -344,6 +351,9 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
             sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
             if (c.early && fp4_row_has_any(c.cut, turn, j)) {
                 keep_value(k, a, c, j, f);
+                if (fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
+                    f.amax = fp4_max_nan_(f.amax, k->amax[j]);
+                }
             }
         }
     }
@@ -352,7 +362,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
         f.global_enc = given_global(a);
     }
     if (CENTERS) {
-        f.mean = mean_of(sum, c, threads, smem);
+        f.mean = mean_of(fp4_row_sum(sum, c.cut, threads, smem), c);
         sum = 0.0f;
         for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
             keep_turn(k, a, c, turn);
@@ -366,7 +376,12 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
         }
         smem += smem_each;
     }
-    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, c, threads, smem), a.eps));
+    if (has_amax(c)) {
+        sum = fp4_row_sum_and_max_or_nan(sum, &f.amax, c.cut, threads, smem, smem + smem_each);
+    } else {
+        sum = fp4_row_sum(sum, c.cut, threads, smem);
+    }
+    f.rstd = fp4_rsqrt_rn(fp4_add_rn(mean_of(sum, c), a.eps));
     f.mul = c.product ? f.rstd : 1.0f;
     return f;
 }
@@ -375,10 +390,10 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
 static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, const kind c,
                                                  const row_factors &f)
 {
-    __shared__ float smem[2][32];
-    float amax = 0.0f;
+    __shared__ float smem[32];
+    float amax = f.amax;
 
-    for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
+    for (uint32_t turn = 0; !has_amax(c) && turn < fp4_row_turns(c.cut); turn++) {
         keep_turn(k, a, c, turn);
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
@@ -391,14 +406,16 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
             }
         }
     }
-    amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem[0]);
-    if (fp4_is_nan(amax)) { /* once more, around the NaNs */
+    if (!has_amax(c)) {
+        amax = fp4_cta_max_or_nan_of(amax, c.cut.threads, smem);
+    }
+    if (fp4_is_nan(amax)) { /* once more, around the NaNs: each warp all of the row */
         amax = 0.0f;
 #pragma unroll 1
-        for (uint32_t p = threadIdx.x; p < c.cut.pieces; p += c.cut.threads) {
-            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, p, f)));
+        for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
+            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, piece, f)));
         }
-        amax = fp4_cta_max_of(amax, c.cut.threads, smem[1]);
+        amax = fp4_warp_max(amax);
     }
     amax = fp4_mul_rn(amax, f.mul);
     return fp4_is_nan(amax) ? 0.0f : amax;
@@ -564,7 +581,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     { \
         __shared__ float smem[2 * (most + 32)]; \
         const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
-        const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY, 0}; \
+        const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY(token), 0}; \
         norm_cta(a, c, threads, smem, most + 32); \
     }
 
@@ -583,7 +600,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     norm_short(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY, 0};
+    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY(ASK), 0};
     kept k[EACH];
 
     fp4_pdl_wait();
@@ -614,7 +631,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     { \
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY, 0}; \
+        const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY(token), 0}; \
         if (four) { \
             norm_four(a, c, fours, smem); \
         } else { \

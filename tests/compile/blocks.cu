@@ -426,6 +426,17 @@ KERNEL modelopt_mxfp8(const float *x, uint8_t *q, uint8_t *sf)
 ROWS(row_by_fours, 4)
 ROWS(row_by_ones, 1)
 
+KERNEL row_sum_and_max(uint32_t cols, const float *x, float *out)
+{
+    __shared__ float smem[256 + 32], smem_max[32];
+    const fp4_row_cut cut = {blockDim.x, 1, cols / 16, 0, 1};
+    float max = fp4_ptx_abs(x[thread()]);
+
+    out[0] =
+        fp4_row_sum_and_max_or_nan(x[thread()], &max, cut, fp4_row_threads(cols), smem, smem_max);
+    out[1] = max;
+}
+
 KERNEL row_columns(uint32_t pieces, uint32_t *cols)
 {
     const fp4_row_cut cut = {blockDim.x, 4, pieces, 0};

@@ -67,7 +67,7 @@ uint32_t simt_warp(simt_warp_operation operation, uint32_t mask, uint32_t value,
 /** A barrier for all threads of the CTA that have not exited. */
 void simt_barrier(const char *file, int line);
 
-/** One for a part of the CTA: so many threads, whole warps, which come to number `part`, 1 to 15. */
+/** One for a part of the CTA: so many threads, whole warps, that come to number `part`, 1 to 15. */
 void simt_barrier_of(uint32_t part, uint32_t threads, const char *file, int line);
 
 /** A copy to shared memory that is under way: 4 or 8 bytes, and where it was asked for. */

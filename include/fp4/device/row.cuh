@@ -9,7 +9,7 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * fp4_row_sum also for CTAs of more rows of threads, whole warps each, that work on a row each.
+ * sums also for CTAs of more rows of threads, whole warps each, that work on a row each.
  * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
@@ -85,6 +85,29 @@ FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
     }
     fp4_ptx_barrier();
     return fp4_group_sum(from < threads / 32 ? of_warp[from] : 0.0f, lanes);
+}
+
+/**
+ * The same, and the largest magnitude of the row, or NaN where one is NaN, from each thread's in
+ * *max, without a barrier more.
+ *
+ * shape    smem_max: 32 floats.
+ */
+FP4_D float fp4_row_sum_and_max_or_nan(float sum, float *max, fp4_row_cut c, uint32_t threads,
+                                       float *smem, float *smem_max)
+{
+    const int lanes = fp4_warps_as_lanes_(c.threads);
+    const uint32_t from = threadIdx.x % (uint32_t)lanes;
+
+    *max = fp4_group_max_or_nan(*max, 32);
+    if (lanes > 1 && threadIdx.x % 32 == 0) {
+        smem_max[threadIdx.x / 32] = *max;
+    }
+    sum = fp4_row_sum(sum, c, threads, smem);
+    if (lanes > 1) {
+        *max = fp4_group_max_or_nan(from < c.threads / 32 ? smem_max[from] : 0.0f, lanes);
+    }
+    return sum;
 }
 
 /**
