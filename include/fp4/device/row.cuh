@@ -9,7 +9,7 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * sums also for CTAs of more rows of threads, whole warps each, that work on a row each.
+ * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each.
  * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
