@@ -115,7 +115,7 @@ enum {
 /* Elements from which on a CTA takes four rows of a tiled layout. Not in LayerNorm, which has no
    registers left, nor where a residual comes and goes for half as many scale bytes. */
 #if !defined(FOURS)
-#define FOURS (ADDS ? 1 << 27 : JOIN(LANES_, FORMAT, ) == 1 ? 1 << 25 : 1 << 27)
+#define FOURS (ADDS ? 1 << 27 : JOIN(LANES_, FORMAT, ) == 1 ? 1 << 25 : 1 << 26)
 #endif
 
 /* Elements at the end of such a matrix whose rows have a CTA each. */
@@ -539,20 +539,18 @@ static __device__ __forceinline__ void norm_four(const norm_args &a, const kind 
     kept k;
 
     fp4_pdl_wait();
-    k.row = fp4_row_of_four(a.layout, blockIdx.x, fours);
 #pragma unroll 1
-    do {
-        const uint32_t i = fp4_row_in_four(a.layout, k.row);
+    for (uint32_t i = 0; i < (blockIdx.x < fours ? FP4_ROW_FOUR : 1); i++) {
+        k.row = fp4_row_of_four(a.layout, blockIdx.x, fours) + i * fp4_row_step_of_four(a.layout);
         if (k.row < a.rows) {
             load_turn(&k, a, c, 0, 1);
             norm_row(&k, a, c, c.cut.threads, smem + i % 2 * 32, 32, words[i]);
         } else {
             fp4_row_keep_padding(words[i], c.cut, LANES);
         }
-        k.row += fp4_row_step_of_four(a.layout);
-    } while (fp4_row_in_four(a.layout, k.row) != 0 && blockIdx.x < fours);
+    }
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words, 0);
 }
 
 /* Any rows, y rounded or not. */

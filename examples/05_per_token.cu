@@ -274,7 +274,9 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
         k.row += fp4_row_step_of_four(a.layout);
     } while (fp4_row_in_four(a.layout, k.row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words);
+    k.row = fp4_row_of_four(a.layout, blockIdx.x, fours);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, fours, c.cut, LANES, words,
+                       fp4_row_in_four(a.layout, k.row));
 }
 
 /* Four rows side by side: the CTA has a row of threads for each. */
@@ -290,7 +292,7 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
     k.row = fp4_row_of_four(a.layout, blockIdx.x, gridDim.x) + i * fp4_row_step_of_four(a.layout);
     token_row(&k, a, c, smem[i], words[i]);
     fp4_ptx_barrier();
-    fp4_row_store_four(a.layout, a.sf, blockIdx.x, gridDim.x, c.cut, LANES, words);
+    fp4_row_store_four(a.layout, a.sf, blockIdx.x, gridDim.x, c.cut, LANES, words, 0);
 }
 
 /* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA, one

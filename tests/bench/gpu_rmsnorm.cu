@@ -1,6 +1,6 @@
 /*
  * gpu_rmsnorm.cu - examples/03_rmsnorm.cu as the benchmark launches it; INPUT, FORMAT, NORM by -D.
- * RMSNorm to NVFP4 also with a scale for each token.
+ * To NVFP4 also with a scale for each token, but for LayerNorm.
  */
 #define NO_MAIN
 #include "../../examples/03_rmsnorm.cu"
@@ -50,14 +50,15 @@ static bench_kernel bench_entry(fp4_layout layout, int per_token)
     const traffic_inputs inputs = bench_is_norm("add_rmsnorm") ? TRAFFIC_RESIDUAL : TRAFFIC_ONE;
     bench_kernel k = {};
 
-    k.name = per_token ? "03_rmsnorm rmsnorm per token" : "03_rmsnorm " BENCH_TEXT(NORM);
+    k.name =
+        per_token ? "03_rmsnorm " BENCH_TEXT(NORM) " per token" : "03_rmsnorm " BENCH_TEXT(NORM);
     k.input = BENCH_TEXT(INPUT);
     k.format = BENCH_TEXT(FORMAT);
     k.traffic = bench_fused(k.input, k.format, layout, inputs);
     k.weights = bench_is_norm("layernorm") ? 2 : 1;
     if (!per_token) {
         k.launch = bench_norm;
-    } else if (bench_is_norm("rmsnorm") && k.traffic.block == 16) {
+    } else if (!bench_is_norm("layernorm") && k.traffic.block == 16) {
         k.launch = bench_per_token;
     }
     return k;

@@ -461,7 +461,7 @@ KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t alone, 
         row += fp4_row_step_of_four(layout);
     } while (fp4_row_in_four(layout, row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(layout, sf, blockIdx.x, fours, cut, 1, words);
+    fp4_row_store_four(layout, sf, blockIdx.x, fours, cut, 1, words, 0);
 }
 
 KERNEL store_sf_words(fp4_layout layout, uint8_t *sf, uint32_t sf_cols, const uint32_t *words)

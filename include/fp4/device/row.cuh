@@ -228,25 +228,23 @@ FP4_D void fp4_row_keep_padding(uint32_t *words, fp4_row_cut c, uint32_t lanes)
 /**
  * Stores the words of the CTA's four rows, or of its only one, padding included.
  *
- * shape    a tiled layout; sf 16-byte aligned. words: of each row those where
- *          fp4_row_in_four says.
+ * shape    a tiled layout; sf 16-byte aligned. words: of four rows, in their order, or words[only].
  * threads  all of the CTA call, after a barrier.
  */
 FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t cta, uint32_t fours,
                               fp4_row_cut c, uint32_t lanes,
-                              uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS])
+                              uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS], uint32_t only)
 {
     const uint32_t sf_cols = c.pieces / lanes, step = (uint32_t)fp4_sf_word_step(layout);
-    const uint32_t row = fp4_row_of_four(layout, cta, fours), i = fp4_row_in_four(layout, row);
     uint32_t w;
 
-    sf += fp4_sf_offset(layout, row, 0, sf_cols);
+    sf += fp4_sf_offset(layout, fp4_row_of_four(layout, cta, fours), 0, sf_cols);
     for (w = threadIdx.y * c.threads + threadIdx.x; 4 * w < sf_cols; w += blockDim.y * c.threads) {
         uint8_t *at = sf + (size_t)w * step;
         if (cta < fours) {
             fp4_ptx_store16(at, words[0][w], words[1][w], words[2][w], words[3][w]);
         } else {
-            fp4_ptx_store4(at, words[i][w]);
+            fp4_ptx_store4(at, words[only][w]);
         }
     }
 }
