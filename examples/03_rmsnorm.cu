@@ -9,14 +9,15 @@
  * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of
  * 16 elements, a stride of all threads apart, and keeps them in registers across the barrier of the
  * sum: in RMSNorm the products with the weight, made while other pieces are on their way; with a
- * residual, or the mean to subtract, the elements as they are in memory. RMSNorm's factor, 1/rms,
- * is common to the row: it is not multiplied into the elements, but into the factor by which a
- * block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many
- * rows in a tiled layout, which has those of other rows beside them, a CTA takes four such rows,
- * one after the other, and stores 16; the last rows have a CTA each. Rows of more than 16384
- * columns are read again, from the cache; of short rows a warp takes four at a time; where there
- * are few rows, a thread has one piece. (Not where `rounded` is asked for: one kernel takes them
- * all.)
+ * residual, or the mean to subtract, the elements as they are in memory. With a scale a token the
+ * products are kept, those with a residual too, and the largest comes with the sum. RMSNorm's
+ * factor, 1/rms, is common to the row: it is not multiplied into the elements, but into the factor
+ * by which a block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a
+ * time; of many rows in a tiled layout, which has those of other rows beside them, a CTA takes four
+ * such rows, one after the other, and stores 16; the last rows have a CTA each. (FOURS says where.)
+ * Rows of more than 16384 columns are read again, from the cache; of short rows a warp takes four
+ * at a time; where there are few rows, a thread has one piece. (Not where `rounded` is asked for:
+ * one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -112,8 +113,9 @@ enum {
 #define FEW (1 << 17)
 #endif
 
-/* Elements from which on a CTA takes four rows of a tiled layout. Not in LayerNorm, which has no
-   registers left, nor where a residual comes and goes for half as many scale bytes. */
+/* Elements from which on a CTA takes four rows of a tiled layout. Not with a scale a token, nor in
+   LayerNorm, which has no registers left, nor where a residual comes and goes for half as many
+   scale bytes (HAS_FOUR). */
 #if !defined(FOURS)
 #define FOURS (ADDS ? 1 << 27 : JOIN(LANES_, FORMAT, ) == 1 ? 1 << 25 : 1 << 26)
 #endif
@@ -124,7 +126,8 @@ enum {
 #endif
 #define HAS_FOUR (!CENTERS && !(ADDS && JOIN(LANES_, FORMAT, ) == 2))
 
-/* Whether a kernel is early (see kind): not where a sum is late itself, unless all is kept. */
+/* Whether a kernel is early (see kind): not with a residual, whose sums come late, unless a scale
+   a token has the products kept anyway. */
 #define EARLY(token) (!CENTERS && (!ADDS || (token) == 1))
 
 #if JOIN(CODES_, FORMAT, ) == 16
@@ -539,7 +542,7 @@ static __device__ __forceinline__ void norm_four(const norm_args &a, const kind 
     kept k;
 
     fp4_pdl_wait();
-#pragma unroll 1
+#pragma unroll 1 /* counted: by the row's number, as in 05, other words spill */
     for (uint32_t i = 0; i < (blockIdx.x < fours ? FP4_ROW_FOUR : 1); i++) {
         k.row = fp4_row_of_four(a.layout, blockIdx.x, fours) + i * fp4_row_step_of_four(a.layout);
         if (k.row < a.rows) {

@@ -107,8 +107,8 @@ enum {
     CTAS_INTERLEAVED = STAYS          ? 1
                        : ELEMENT == 4 ? 2
                                       : 4 - 2 * HEAVY,
-    /* with a scale a token, 4 pieces a thread: with a table a CTA that stays, without CTAs of up to
-       256 threads */
+    /* with a scale a token, 4 pieces a thread: with a table a CTA that stays; without, or rounded,
+       or of more than 16384 columns, which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
     THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */

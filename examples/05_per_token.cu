@@ -263,7 +263,7 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
 
     fp4_pdl_wait();
     k.row = fp4_row_of_four(a.layout, blockIdx.x, fours);
-#pragma unroll 1
+#pragma unroll 1 /* by the row's number: counted, as in 03, words spill */
     do {
         const uint32_t i = fp4_row_in_four(a.layout, k.row);
         if (k.row < a.rows) {

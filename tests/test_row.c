@@ -96,7 +96,7 @@ Test(row, the_elements_of_the_last_piece_do_not_matter)
     }
 }
 
-/* Each row once: those of the fours, then those that have a CTA each. */
+/* As many rows as there are: those of the fours, then whole tiles that have a CTA a row. */
 Test(row, fours_and_the_rows_behind_them_are_all_rows)
 {
     for (size_t padded = 0; padded <= 1024; padded += 8) {

@@ -443,12 +443,12 @@ KERNEL row_columns(uint32_t pieces, uint32_t *cols)
     cols[thread()] = fp4_row_has_sf_word(cut, 0, 1) ? fp4_row_sf_col(cut, 0, 1) : ~0u;
 }
 
-KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t alone, uint32_t pieces,
-                 uint32_t bytes)
+KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t padded, uint32_t alone,
+                 uint32_t pieces, uint32_t bytes)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     const fp4_row_cut cut = {blockDim.x, 4, pieces, 0, 1};
-    const uint32_t fours = fp4_row_fours(rows, alone);
+    const uint32_t fours = fp4_row_fours(padded, alone);
     uint32_t row = fp4_row_of_four(layout, blockIdx.x, fours);
 
     do {
@@ -461,7 +461,8 @@ KERNEL four_rows(fp4_layout layout, uint8_t *sf, uint32_t rows, uint32_t alone, 
         row += fp4_row_step_of_four(layout);
     } while (fp4_row_in_four(layout, row) != 0 && blockIdx.x < fours);
     fp4_ptx_barrier();
-    fp4_row_store_four(layout, sf, blockIdx.x, fours, cut, 1, words, 0);
+    row = fp4_row_of_four(layout, blockIdx.x, fours);
+    fp4_row_store_four(layout, sf, blockIdx.x, fours, cut, 1, words, fp4_row_in_four(layout, row));
 }
 
 KERNEL store_sf_words(fp4_layout layout, uint8_t *sf, uint32_t sf_cols, const uint32_t *words)

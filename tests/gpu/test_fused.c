@@ -79,7 +79,7 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
    token; in tiled layouts with one row a CTA or four, all of them or but for the last rows, by
-   turns; gate and up interleaved, too. */
+   turns (reduced: not all of them but where rows are wide); gate and up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};
@@ -90,6 +90,7 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
 
     for (size_t i = 0; i < shapes; i++) {
         const int is_wide = is_reduced && cols[i] > 8192;
+        const int is_third = fused_is_gated(u) && i == 2; /* a team has three rows */
         for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
                 fused_case c =
@@ -98,11 +99,9 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                 if (u->op == FUSED_token && !per_token) {
                     continue;
                 }
-                c.four_rows = !is_reduced ? ((int)i + layout + per_token) % 4
-                              : is_wide   ? 1
-                                          : at / 3 % 2 * (1 + 2 * ((int)i % 2));
+                c.four_rows = is_reduced ? at / 3 % 2 * 3 : ((int)i + layout + per_token) % 4;
                 if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
-                    c = fused_case_of(u, FP4_LAYOUT_8X4, 5, cols[i]);
+                    c = fused_case_of(u, FP4_LAYOUT_8X4, is_third ? 13 : 5, cols[i]);
                     c.few = 0;
                     c.shifts = i == 1 ? host_random(state) & 0xfffffu : 0;
                 }

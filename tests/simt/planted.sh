@@ -102,10 +102,10 @@ norm=examples/03_rmsnorm.cu
 reduce=include/fp4/device/reduce.cuh
 store=include/fp4/device/store.cuh
 
-plant sum_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
+plant sum_without_barrier track $reduce 's/^ *fp4_ptx_barrier();//' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
     'static shared memory, which' 'of rmsnorm_f32_nvfp4_rmsnorm' 'reduce.cuh:'
-plant amax_without_barrier track $reduce 's/^    fp4_ptx_barrier();//' \
+plant amax_without_barrier track $reduce 's/^ *fp4_ptx_barrier();//' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
     'static shared memory, which' 'of per_token_bf16_nvfp4' 'reduce.cuh:'
 plant sum_of_reversed_elements san $reduce \
@@ -139,6 +139,14 @@ plant rows_beside_of_one_maximum track examples/05_per_token.cu \
     's/smem\[i\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
     'static shared memory, which' 'simt: in kernel beside_' 'reduce.cuh:'
+plant maximum_where_the_sum_is track $norm \
+    's/threads, smem, smem + smem_each);/threads, smem, smem);/' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
+    'static shared memory, which' 'simt: in kernel ' 'row.cuh:'
+plant row_behind_the_fours san include/fp4/device/row.cuh \
+    's/3 \* fours + cta/3 * fours + cta + 1/' \
+    rmsnorm-bf16-mxfp4-rmsnorm 'launch_norm/rmsnorm_of_bf16' \
+    'heap-buffer-overflow' 'simt: in kernel four_'
 plant teams_of_one_maximum track examples/04_silu_mul.cu \
     's/smem\[i\]\[threadIdx.y\], o/smem[i][0], o/' \
     silu_mul-bf16-nvfp4-silu 'launch_gated/silu_of_bf16' \

@@ -16,7 +16,8 @@
  *     barriers          threads of a CTA at barriers of different lines; threads that wait forever.
  *                       Threads that have exited count as arrived, as they do from sm_70 on. At
  *                       those of a part of the CTA: a number that is none, no whole warps, others
- *                       there for another number of threads
+ *                       there at another line or for another number of threads; nobody has arrived
+ *                       who does not come
  *     copies            to shared memory that a thread has not waited for when it ends
  *     launches          of a function that is not known; a grid that does not end within
  *                       FP4_SIMT_SECONDS (120)
@@ -442,7 +443,8 @@ static void fail_stuck(void)
             uint32_t k = 0;
             while (k < cta.threads &&
                    (k == i || cta.thread[k].state == EXITED ||
-                    (cta.thread[k].state == t->state && cta.thread[k].part == t->part))) {
+                    (cta.thread[k].state == t->state &&
+                     (t->state == AT_BARRIER || cta.thread[k].part == t->part)))) {
                 k++;
             }
             if (k == cta.threads) {

@@ -325,8 +325,8 @@ FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
     return fp4_cta_sum_(x, threadIdx.x, threads, smem);
 }
 
-/** The same of a team, whose `threads` threads have one threadIdx.y. Teams do not wait for each
-    other. */
+/** The largest magnitude of a team, or NaN where one is NaN, in a CTA of threads x teams threads:
+    those of one threadIdx.y. Teams do not wait for each other. */
 FP4_D float fp4_team_max_or_nan(float x, uint32_t threads, float *smem)
 {
     return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, threadIdx.y + 1);

@@ -228,7 +228,8 @@ FP4_D void fp4_row_keep_padding(uint32_t *words, fp4_row_cut c, uint32_t lanes)
 /**
  * Stores the words of the CTA's four rows, or of its only one, padding included.
  *
- * shape    a tiled layout; sf 16-byte aligned. words: of four rows, in their order, or words[only].
+ * shape    a tiled layout; sf 16-byte aligned. cta, fours: as of fp4_row_of_four. words: of four
+ *          rows, in their order; of a CTA's only row words[only].
  * threads  all of the CTA call, after a barrier.
  */
 FP4_D void fp4_row_store_four(fp4_layout layout, uint8_t *sf, uint32_t cta, uint32_t fours,
