@@ -511,7 +511,8 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
     if (fp4_is_nan(amax)) {
         amax = amax_around_nans(a, c, row);
     }
-    const float global_enc = token_global(a, row, amax, base_dec);
+    /* loaded again but on sm_90: elsewhere it would take the register of a word that spills */
+    const float global_enc = token_global(a, row, amax, FP4_ARCH == 900 ? base_dec : base_of(a));
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, 0, j);
