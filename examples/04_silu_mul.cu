@@ -343,9 +343,15 @@ static __device__ __forceinline__ void pad_row(const gated_args &a, const kind c
     }
 }
 
+/* The second-level scale that is given; with a scale a token the base of these. */
+static __device__ __forceinline__ float given_global(const gated_args &a)
+{
+    return HAS_GLOBAL && a.global_device != NULL ? *a.global_device : a.global;
+}
+
 static __device__ __forceinline__ float enc_of(const gated_args &a)
 {
-    const float given = HAS_GLOBAL && a.global_device != NULL ? *a.global_device : a.global;
+    const float given = given_global(a);
     return a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
 }
 
@@ -456,11 +462,6 @@ static __device__ __forceinline__ float token_global(const gated_args &a, uint32
     return enc;
 }
 
-static __device__ __forceinline__ float base_of(const gated_args &a)
-{
-    return a.global_device == NULL ? a.global : *a.global_device;
-}
-
 /* The CTA's row, its second-level scale that of its amax. */
 static __device__ __forceinline__ void gated_token(const gated_args &a, const kind c)
 {
@@ -472,7 +473,7 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         fp4_row_store_padding(a.layout, a.sf, row, c.cut, LANES);
         return;
     }
-    const float base_dec = base_of(a), amax = row_amax(&k, a, c);
+    const float base_dec = given_global(a), amax = row_amax(&k, a, c);
     const float global_enc = token_global(a, row, amax, base_dec);
 
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
@@ -512,7 +513,8 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
         amax = amax_around_nans(a, c, row);
     }
     /* loaded again but on sm_90: elsewhere it would take the register of a word that spills */
-    const float global_enc = token_global(a, row, amax, FP4_ARCH == 900 ? base_dec : base_of(a));
+    const float global_enc =
+        token_global(a, row, amax, FP4_ARCH == 900 ? base_dec : given_global(a));
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, 0, j);
@@ -538,7 +540,7 @@ static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
     for (uint32_t j = 0; j < c.cut.each; j++) { /* on their way while the table is made */
         o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, 0, j));
     }
-    const float base_dec = base_of(a);
+    const float base_dec = given_global(a);
     MAKE_TABLE(table, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
     fp4_ptx_barrier();
     c.table = table;

@@ -79,7 +79,7 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
    4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
    token; in tiled layouts with one row a CTA or four, all of them or but for the last rows, by
-   turns (reduced: not all of them but where rows are wide); gate and up interleaved, too. */
+   turns (reduced: all of them only where rows are wide); gate and up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};

@@ -16,8 +16,8 @@
  *     barriers          threads of a CTA at barriers of different lines; threads that wait forever.
  *                       Threads that have exited count as arrived, as they do from sm_70 on. At
  *                       those of a part of the CTA: a number that is none, no whole warps, others
- *                       there at another line or for another number of threads; nobody has arrived
- *                       who does not come
+ *                       there at another line or for another number of threads. There who has
+ *                       exited has not arrived
  *     copies            to shared memory that a thread has not waited for when it ends
  *     launches          of a function that is not known; a grid that does not end within
  *                       FP4_SIMT_SECONDS (120)
