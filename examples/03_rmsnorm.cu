@@ -352,7 +352,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
             sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
             if (c.early && fp4_row_has_any(c.cut, turn, j)) {
                 keep_value(k, a, c, j, f);
-                if (fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
+                if (has_amax(c) && fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
                     f.amax = fp4_max_nan_(f.amax, k->amax[j]);
                 }
             }

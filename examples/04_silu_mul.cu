@@ -201,28 +201,31 @@ static __device__ __forceinline__ operands load_piece(const gated_args &a, const
     return o;
 }
 
-/* The activation of a piece's gates, of any; or (a constant) out of the table, if it has them all;
-   or else of gates within +-87, beyond which a NaN is left. */
-static __device__ __forceinline__ fp4_f32x16 activate(const kind c, raw gate, const int of_any)
+/* The activation of a piece's gates, of any; or (a constant) out of the table, if it has those of
+   all lanes whose piece is there, with the others left to be something finite; or else of gates
+   within +-87, beyond which a NaN is left. */
+static __device__ __forceinline__ fp4_f32x16 activate(const kind c, raw gate, int is_there,
+                                                      const int of_any)
 {
 #if HAS_TABLE
-    if (!of_any && c.table != NULL && !fp4_ptx_any(0xffffffffu, !fp4_bf16_table_has_x16(gate))) {
+    if (!of_any && c.table != NULL &&
+        !fp4_ptx_any(0xffffffffu, is_there && !fp4_bf16_table_has_x16(gate))) {
         return fp4_bf16_table_x16(c.table, gate);
     }
 #endif
     return of_any ? ACTIVATE_ANY(WIDEN(gate)) : ACTIVATE(WIDEN(gate), GATE_AMAX(gate));
 }
 
-/* y of a piece. All lanes of a warp call. */
+/* y of a piece; zeros of one that is not there. All lanes of a warp call. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
-                                                      const int of_any)
+                                                      uint32_t piece, const int of_any)
 {
     fp4_f32x16 y;
 
     if (is_interleaved(a, c)) {
         DEINTERLEAVE(&o.gate, &o.up);
     }
-    y = fp4_mul_x16(activate(c, o.gate, of_any), WIDEN(o.up));
+    y = fp4_mul_x16(activate(c, o.gate, fp4_row_has(c.cut, piece), of_any), WIDEN(o.up));
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
 
@@ -270,7 +273,7 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
-            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece), 1);
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece), piece, 1);
             const part p = ANY(y, 1.0f, global_enc);
             if (fp4_row_has(c.cut, piece)) {
                 store_piece(a, c, row, piece, y, p);
@@ -323,7 +326,7 @@ static __device__ __forceinline__ void gated_turn(const gated_args &a, const kin
             fp4_pdl_trigger();
         }
         if (has_any) {
-            y = value_of(a, c, o[j % 2], 0);
+            y = value_of(a, c, o[j % 2], piece, 0);
         }
         if (c.stays) {
             o[j] = load_piece(a, c, next, piece);
@@ -413,7 +416,7 @@ static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, c
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-        k->y[j] = value_of(a, c, load_piece(a, c, blockIdx.x, piece), 0);
+        k->y[j] = value_of(a, c, load_piece(a, c, blockIdx.x, piece), piece, 0);
         k->amax[j] = block_amax(k->y[j]);
     }
     k->turn = turn;
@@ -427,7 +430,8 @@ static __device__ __forceinline__ float amax_around_nans(const gated_args &a, co
 
 #pragma unroll 1
     for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
-        amax = fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, load_piece(a, c, row, piece), 1)));
+        amax =
+            fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, load_piece(a, c, row, piece), piece, 1)));
     }
     return fp4_warp_max(amax);
 }
@@ -504,7 +508,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
 
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
-        k.y[j] = value_of(a, c, o[j], 0);
+        k.y[j] = value_of(a, c, o[j], fp4_row_piece(c.cut, 0, j), 0);
         k.amax[j] = block_amax(k.y[j]);
         amax = fp4_max_nan_(amax, k.amax[j]);
     }

@@ -246,26 +246,37 @@ FP4_D int fp4_warps_as_lanes_(uint32_t threads)
                            : (int)threads / 32;
 }
 
-/* Each warp's x, already the same in all its lanes, to the lanes of every warp: lane l of each
-   `lanes` lanes gets warp l's, or 0 where there is no such warp. thread: this one's number; team:
-   0, or that of its team, which has these threads. */
-FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
-                            uint32_t team)
+/* Each warp leaves its x, already the same in all its lanes, for all warps. thread: this one's
+   number. */
+FP4_D void fp4_cta_leave_(float x, uint32_t thread, float *smem)
 {
-    const uint32_t from = thread % (uint32_t)lanes;
-
-    if (lanes == 1) {
-        return x;
-    }
     if (thread % 32 == 0) {
         smem[thread / 32] = x;
     }
+}
+
+/* Behind a barrier: lane l of each `lanes` lanes gets what warp l has left, or 0 where there is no
+   such warp. */
+FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const float *smem)
+{
+    const uint32_t from = thread % (uint32_t)lanes;
+    return from < threads / 32 ? smem[from] : 0.0f;
+}
+
+/* Both, with the barrier. team: 0, or the number of the thread's team, which has these threads. */
+FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
+                            uint32_t team)
+{
+    if (lanes == 1) {
+        return x;
+    }
+    fp4_cta_leave_(x, thread, smem);
     if (team == 0) {
         fp4_ptx_barrier();
     } else {
         fp4_ptx_barrier_of(team, threads);
     }
-    return from < threads / 32 ? smem[from] : 0.0f;
+    return fp4_cta_left_(thread, threads, lanes, smem);
 }
 
 FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem)

@@ -63,7 +63,6 @@ FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
 FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    const uint32_t from = threadIdx.x % (uint32_t)lanes;
     float *of_warp = smem + c.threads;
     uint32_t i;
 
@@ -78,13 +77,10 @@ FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
             const uint32_t at = threadIdx.x + i * threads;
             sum = fp4_add_rn(sum, at < c.threads ? smem[at] : 0.0f);
         }
-        sum = fp4_warp_sum(sum);
-        if (threadIdx.x % 32 == 0) {
-            of_warp[threadIdx.x / 32] = sum;
-        }
+        fp4_cta_leave_(fp4_warp_sum(sum), threadIdx.x, of_warp);
     }
     fp4_ptx_barrier();
-    return fp4_group_sum(from < threads / 32 ? of_warp[from] : 0.0f, lanes);
+    return fp4_group_sum(fp4_cta_left_(threadIdx.x, threads, lanes, of_warp), lanes);
 }
 
 /**
@@ -97,15 +93,14 @@ FP4_D float fp4_row_sum_and_max_or_nan(float sum, float *max, fp4_row_cut c, uin
                                        float *smem, float *smem_max)
 {
     const int lanes = fp4_warps_as_lanes_(c.threads);
-    const uint32_t from = threadIdx.x % (uint32_t)lanes;
 
     *max = fp4_group_max_or_nan(*max, 32);
-    if (lanes > 1 && threadIdx.x % 32 == 0) {
-        smem_max[threadIdx.x / 32] = *max;
+    if (lanes > 1) {
+        fp4_cta_leave_(*max, threadIdx.x, smem_max);
     }
     sum = fp4_row_sum(sum, c, threads, smem);
     if (lanes > 1) {
-        *max = fp4_group_max_or_nan(from < c.threads / 32 ? smem_max[from] : 0.0f, lanes);
+        *max = fp4_group_max_or_nan(fp4_cta_left_(threadIdx.x, c.threads, lanes, smem_max), lanes);
     }
     return sum;
 }
