@@ -6,8 +6,9 @@
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
  * --rows      in place of the shapes' own; up to 512 are a small shape.
- * --cols      likewise: a power of two from 2048 to 16384; or 8160, for what reads codes with
- *             linear scales, of blocks of 20, 24 and 48 too.
+ * --cols      likewise: a multiple of 128 from 1024 to 16384. If it is no power of two, of what
+ *             becomes codes from row-major x, and without padding rows: rows % 128 == 0. Or 8160,
+ *             for what reads codes with linear scales, of blocks of 20, 24 and 48 too.
  *
  *     gpu_bench --only "03_rmsnorm rmsnorm bf16" --rows 65536 --cols 8192
  *
@@ -69,7 +70,7 @@ enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, inst
 static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
 static const size_t RESIDUAL_POOL = (size_t)2 << 30;
 static const size_t Y_POOL = (size_t)4 << 30, AMAX_POOL = (size_t)512 << 20;
-static const size_t MOST_ROWS = 65536, LEAST_COLS = 2048, MOST_COLS = 16384, ODD_COLS = 8160;
+static const size_t MOST_ROWS = 65536, LEAST_COLS = 1024, MOST_COLS = 16384, ODD_COLS = 8160;
 static const size_t FLUSH = (size_t)256 << 20;
 
 static void must(cudaError_t error, const char *what)
@@ -296,17 +297,26 @@ static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
     return 1e-3 * (double)(s.x + 2 * s.residual + s.amax + s.q + sf + s.y);
 }
 
+/* Whether what becomes codes is measured beside a run of as many bytes, in whatever order the layout
+   has them: rows that are no power of two, without padding. */
+static bool is_run(const bench_traffic *t, size_t rows, size_t cols)
+{
+    return (cols & (cols - 1)) != 0 && t->way == TRAFFIC_TO_CODES && !t->colmajor &&
+           cols % (4 * (size_t)t->block) == 0 &&
+           sizes_of(t, rows, cols).sf == rows * cols / (size_t)t->block;
+}
+
 /* Whether columns are what the same-traffic kernels take and whole blocks, and whether there is
    memory for them. */
 static bool is_possible(const bench_traffic *t, size_t rows, size_t cols)
 {
     const bool from_codes = t->way == TRAFFIC_FROM_CODES;
+    const bool any_row = (from_codes && t->layout == FP4_LAYOUT_LINEAR) || is_run(t, rows, cols);
     const sizes s = sizes_of(t, rows, cols);
 
-    return ((cols & (cols - 1)) == 0 || (from_codes && t->layout == FP4_LAYOUT_LINEAR)) &&
-           (!from_codes || cols % (size_t)t->block == 0) && s.x <= X_POOL &&
-           s.residual <= RESIDUAL_POOL && s.amax <= AMAX_POOL && s.q <= Q_POOL && s.sf <= SF_POOL &&
-           s.y <= Y_POOL;
+    return ((cols & (cols - 1)) == 0 || any_row) && (!from_codes || cols % (size_t)t->block == 0) &&
+           s.x <= X_POOL && s.residual <= RESIDUAL_POOL && s.amax <= AMAX_POOL && s.q <= Q_POOL &&
+           s.sf <= SF_POOL && s.y <= Y_POOL;
 }
 
 /* The part of a pool whose turn it is; NULL where nothing is wanted. */
@@ -597,11 +607,14 @@ static std::vector<contender *> pointers(std::vector<contender> &all)
     return result;
 }
 
-/* With padding rows where the shape itself has none; of whole rows more than what kernels for few
+/* With padding rows where the shape itself has none, and they are written; of whole rows more than what kernels for few
    rows take. */
-static size_t check_rows(const bench_traffic *t, size_t rows)
+static size_t check_rows(const bench_traffic *t, size_t rows, size_t cols)
 {
-    return rows <= SMALL ? rows : t->whole_rows ? 460 : t->colmajor ? 208 : 204;
+    if (rows <= SMALL) {
+        return rows;
+    }
+    return is_run(t, rows, cols) ? 640 : t->whole_rows ? 460 : t->colmajor ? 208 : 204;
 }
 
 /* The fastest same-traffic kernels of a shape, found once for each kind of traffic; of those of
@@ -627,7 +640,7 @@ static std::vector<traffic_variant> finalists(pools *p, const bench_traffic *t, 
     for (int i = 0, count = traffic_variants(t, rows, cols, list); i < count; i++) {
         contender c = make_contender(t, NULL);
         c.variant = list[i];
-        check(p, &c, check_rows(t, rows), cols);
+        check(p, &c, check_rows(t, rows, cols), cols);
         if (!c.refused && rows <= SMALL) {
             add_graphs(p, &c, rows, cols, 1, TRIAL_GRAPH);
         }
@@ -676,7 +689,7 @@ static comparison compare(pools *p, const std::vector<const bench_kernel *> &ker
 
     for (const bench_kernel *kernel : kernels) {
         contender c = make_contender(t, kernel);
-        check(p, &c, kernel->only_large ? 8192 : check_rows(t, rows), cols);
+        check(p, &c, kernel->only_large ? 8192 : check_rows(t, rows, cols), cols);
         all.push_back(c);
     }
     for (const traffic_variant &variant : finalists(p, t, rows, cols)) {
@@ -1065,7 +1078,7 @@ static bool read_options(options *o, int argc, char **argv)
         } else if (strcmp(argv[i], "--cols") == 0 && has_value) {
             o->cols = strtoul(argv[++i], NULL, 10);
             if (o->cols != ODD_COLS &&
-                (o->cols < LEAST_COLS || o->cols > MOST_COLS || (o->cols & (o->cols - 1)) != 0)) {
+                (o->cols < LEAST_COLS || o->cols > MOST_COLS || o->cols % 128 != 0)) {
                 return false;
             }
         } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {
@@ -1085,8 +1098,8 @@ int main(int argc, char **argv)
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: gpu_bench [--markdown FILE] [--only TEXT] [--rows 1..%zu] "
-                "[--cols 2048|4096|8160|8192|16384] [large | small]\n",
-                MOST_ROWS);
+                "[--cols %zu, %zu..%zu by 128] [large | small]\n",
+                MOST_ROWS, ODD_COLS, LEAST_COLS, MOST_COLS);
         return 2;
     }
     p = make_pools();

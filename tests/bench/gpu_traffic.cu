@@ -14,6 +14,7 @@
  */
 #include "gpu_bench.h"
 
+#include <fp4/divisor.h>
 #include <fp4/layout.h>
 
 #include <cstdio>
@@ -25,7 +26,8 @@ typedef struct traffic_args {
     const float *scalars[2];
     size_t pieces;         /* of codes */
     uint32_t rows;         /* of x; others of the scale buffer are padding */
-    uint32_t row_log2;     /* pieces in a row */
+    uint32_t row_log2;     /* pieces in a row, if that is a power of two */
+    fp4_divisor row;       /* any number of them; only runs */
     uint32_t tile_log2;    /* pieces in a row of a tile */
     uint32_t share_log2;   /* pieces that share a scale byte */
     uint32_t pair;         /* 1: a piece has two scale bytes */
@@ -89,7 +91,10 @@ template <uint32_t IN, traffic_inputs INPUTS> struct piece {
 template <uint32_t IN, traffic_inputs INPUTS, int HINT>
 static __device__ piece<IN, INPUTS> load_piece(const traffic_args &a, size_t i)
 {
-    const size_t before = INPUTS == TRAFFIC_GATED ? i >> a.row_log2 << a.row_log2 : 0;
+    const size_t before = INPUTS != TRAFFIC_GATED ? 0
+                          : a.row.by == 1u << a.row_log2
+                              ? i >> a.row_log2 << a.row_log2
+                              : (size_t)fp4_divide((uint32_t)i, a.row) * a.row.by;
     piece<IN, INPUTS> w;
 
     w.x = load_words<IN, HINT>(a.x + (before + i) * IN);
@@ -551,7 +556,7 @@ static size_t tile_pieces(const bench_traffic *t, const traffic_variant *v, size
     const size_t blocks = in_row * (size_t)v->elements / (size_t)t->block;
 
     if (v->kind == TRAFFIC_RUN) {
-        return cols / (size_t)v->elements;
+        return cols % (size_t)v->elements == 0 ? cols / (size_t)v->elements : 0;
     }
     return in_row * (size_t)v->elements <= cols && blocks >= 4 ? in_row : 0;
 }
@@ -566,6 +571,10 @@ static bool is_worth_trying(const bench_traffic *t, const traffic_variant *v, si
     if (kernel_of(t, v) == NULL || tile_pieces(t, v, cols) == 0 || v->elements > 2 * t->block ||
         (small && v->hints == 1) || loaded > 256 + 256 * (t->inputs == TRAFFIC_ONE)) {
         return false;
+    }
+    if ((cols & (cols - 1)) != 0) { /* as many bytes in a row, wherever a layout has them */
+        return v->kind == TRAFFIC_RUN && !t->colmajor && v->run == 2 && !v->across &&
+               (small || v->threads >= 128);
     }
     if (v->kind == TRAFFIC_ROWS) { /* parts of rows with one byte at a time: scatter and run */
         return t->whole_rows && (!v->across || (t->layout == FP4_LAYOUT_128X4 && v->scales == 4)) &&
@@ -668,6 +677,7 @@ cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, con
     a.pieces = b->rows * b->cols / (size_t)v->elements;
     a.rows = (uint32_t)b->rows;
     a.row_log2 = log2_of(b->cols / (size_t)v->elements);
+    a.row = fp4_divisor_of((uint32_t)(b->cols / (size_t)v->elements));
     a.tile_log2 = log2_of(in_row);
     a.share_log2 = v->elements < t->block ? log2_of((size_t)(t->block / v->elements)) : 0;
     a.pair = v->elements > t->block;
