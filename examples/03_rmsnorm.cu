@@ -96,17 +96,19 @@ enum {
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor, measured on sm_90, where a few words that spill (in LayerNorm to
        MXFP4 and MXFP8, and with four rows a CTA) cost less than a CTA fewer: of most kernels; of
-       that for 2048 columns; of those that do not know their number of threads, or have more to
-       keep; of those with a scale a token. Elsewhere a CTA may have all registers. */
+       those for rows that a warp keeps; of those with a scale a token. Elsewhere a CTA may have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : JOIN(RESIDENT_, FORMAT, ),
-    RESIDENT_2048 = RESIDENT > 640 ? 640 : RESIDENT,
-    RESIDENT_ANY = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 512,
+    RESIDENT_WARP = RESIDENT > 640 ? 640 : RESIDENT,
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                      : CENTERS                       ? 512
                                                      : 640,
-    MOST = 512, /* threads of a CTA, a piece each */
+    WARP_ROWS = ADDS || CENTERS ? 1 : 4, /* of a CTA, each of which a warp can keep */
+    MOST = 512,                          /* threads of a CTA, a piece each */
     FEW_ROWS = 512
 };
+
+#define RESIDENT_OF(threads, token) \
+    ((token) ? RESIDENT_TOKEN : (threads) == 32 ? RESIDENT_WARP : RESIDENT)
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
@@ -210,16 +212,16 @@ static __device__ __forceinline__ size_t in_bytes(uint32_t piece)
     return (size_t)piece * (16 * ELEMENT);
 }
 
-/* A piece of what is normalized; zeros behind the end of the row. The residual is added the first
+/* A piece of what is normalized; zeros where the row has none. The residual is added the first
    time; after that the sum is read. */
-static __device__ __forceinline__ raw load_piece(const norm_args &a, const kind c, size_t row,
-                                                 uint32_t piece, const int is_first)
+static __device__ __forceinline__ raw load_piece(const norm_args &a, size_t row, uint32_t piece,
+                                                 int has, const int is_first)
 {
     const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT + in_bytes(piece);
     uint8_t *sum = (uint8_t *)a.residual + row * a.residual_stride * ELEMENT + in_bytes(piece);
     raw v = raw();
 
-    if (fp4_row_has(c.cut, piece)) {
+    if (has) {
         v = LOAD(ADDS && !is_first ? sum : x);
         if (ADDS && is_first) {
             v = NARROW(fp4_add_x16(WIDEN(v), WIDEN(LOAD(sum))));
@@ -229,15 +231,14 @@ static __device__ __forceinline__ raw load_piece(const norm_args &a, const kind 
     return v;
 }
 
-static __device__ __forceinline__ raw load_weight(const void *weight, const kind c, uint32_t piece)
+static __device__ __forceinline__ raw load_weight(const void *weight, uint32_t piece, int has)
 {
-    const uint32_t at = fp4_row_has(c.cut, piece) ? piece : 0;
-    return LOAD((const uint8_t *)weight + in_bytes(at));
+    return LOAD((const uint8_t *)weight + in_bytes(has ? piece : 0));
 }
 
 /* What is quantized of a piece, but for the factor mul. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const kind c, raw v,
-                                                      raw weight, uint32_t piece,
+                                                      raw weight, uint32_t piece, int has,
                                                       const row_factors &f)
 {
     const fp4_f32x16 x = WIDEN(v), w = WIDEN(weight);
@@ -248,7 +249,7 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const norm_args &a, const 
     }
     if (CENTERS) {
         y = fp4_scale_x16(fp4_shift_x16(x, -f.mean), f.rstd);
-        y = fp4_fma_x16(y, w, WIDEN(load_weight(a.bias, c, piece)));
+        y = fp4_fma_x16(y, w, WIDEN(load_weight(a.bias, piece, has)));
     } else {
         y = fp4_mul_x16(fp4_scale_x16(x, f.rstd), w);
     }
@@ -261,8 +262,9 @@ static __device__ __forceinline__ fp4_f32x16 kept_value(const norm_args &a, cons
                                                         const row_factors &f)
 {
     const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
-    const raw w = c.cut.each == 1 ? k.w : load_weight(a.weight, c, piece);
-    return value_of(a, c, k.v[j], w, piece, f);
+    const int has = fp4_row_has(c.cut, k.turn, j);
+    const raw w = c.cut.each == 1 ? k.w : load_weight(a.weight, piece, has);
+    return value_of(a, c, k.v[j], w, piece, has, f);
 }
 
 static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
@@ -279,22 +281,23 @@ static __device__ __forceinline__ void keep_value(kept *k, const norm_args &a, c
 
 /* The same of a piece that is not kept. */
 static __device__ __forceinline__ fp4_f32x16 loaded_value(const norm_args &a, const kind c,
-                                                          size_t row, uint32_t piece,
+                                                          size_t row, uint32_t piece, int has,
                                                           const row_factors &f)
 {
-    return value_of(a, c, load_piece(a, c, row, piece, 0), load_weight(a.weight, c, piece), piece,
-                    f);
+    return value_of(a, c, load_piece(a, row, piece, has, 0), load_weight(a.weight, piece, has),
+                    piece, has, f);
 }
 
 static __device__ __forceinline__ void load_turn(kept *k, const norm_args &a, const kind c,
                                                  uint32_t turn, const int is_first)
 {
     if (c.cut.each == 1) {
-        k->w = load_weight(a.weight, c, fp4_row_piece(c.cut, turn, 0));
+        k->w = load_weight(a.weight, fp4_row_piece(c.cut, turn, 0), fp4_row_has(c.cut, turn, 0));
     }
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
-        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c.cut, turn, j), is_first);
+        k->v[j] = load_piece(a, k->row, fp4_row_piece(c.cut, turn, j), fp4_row_has(c.cut, turn, j),
+                             is_first);
     }
     k->turn = turn;
 }
@@ -352,7 +355,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
             sum = fp4_add_rn(sum, CENTERS ? fp4_sum_x16(x, 0.0f) : fp4_sumsq_x16(x, 0.0f));
             if (c.early && fp4_row_has_any(c.cut, turn, j)) {
                 keep_value(k, a, c, j, f);
-                if (has_amax(c) && fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
+                if (has_amax(c) && fp4_row_has(c.cut, turn, j)) {
                     f.amax = fp4_max_nan_(f.amax, k->amax[j]);
                 }
             }
@@ -369,7 +372,7 @@ static __device__ __forceinline__ row_factors normalize(kept *k, const norm_args
             keep_turn(k, a, c, turn);
 #pragma unroll
             for (uint32_t j = 0; j < c.cut.each; j++) {
-                if (fp4_row_has(c.cut, fp4_row_piece(c.cut, turn, j))) {
+                if (fp4_row_has(c.cut, turn, j)) {
                     const fp4_f32x16 x = fp4_shift_x16(WIDEN(k->v[j]), -f.mean);
                     sum = fp4_add_rn(sum, fp4_sumsq_x16(x, 0.0f));
                 }
@@ -398,12 +401,11 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
         keep_turn(k, a, c, turn);
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
-            const uint32_t piece = fp4_row_piece(c.cut, turn, j);
             if (fp4_row_has_any(c.cut, turn, j)) {
                 if (!c.early) {
                     keep_value(k, a, c, j, f);
                 }
-                amax = fp4_row_has(c.cut, piece) ? fp4_max_nan_(amax, k->amax[j]) : amax;
+                amax = fp4_row_has(c.cut, turn, j) ? fp4_max_nan_(amax, k->amax[j]) : amax;
             }
         }
     }
@@ -414,7 +416,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const norm_args &a, co
         amax = 0.0f;
 #pragma unroll 1
         for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
-            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, piece, f)));
+            amax = fp4_ptx_max(amax, fp4_amax_x16(loaded_value(a, c, k->row, piece, 1, f)));
         }
         amax = fp4_warp_max(amax);
     }
@@ -449,8 +451,9 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const part p = ANY(loaded_value(a, c, k.row, piece, f), f.mul, f.global_enc);
-            if (fp4_row_has(c.cut, piece)) {
+            const int has = fp4_row_has(c.cut, k.turn, j);
+            const part p = ANY(loaded_value(a, c, k.row, piece, has, f), f.mul, f.global_enc);
+            if (has) {
                 STORE_CODES(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
@@ -476,7 +479,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
             const float amax = is_there ? k.amax[j] : block_amax(t);
             uint32_t needs_care;
             const part p = KNOWN(t, amax, f.mul, f.global_enc, &needs_care);
-            if (fp4_row_has(c.cut, piece)) {
+            if (fp4_row_has(c.cut, k.turn, j)) {
                 STORE_CODES(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
@@ -516,18 +519,18 @@ static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, con
     }
 }
 
-/* The row that is the CTA's. threads: those of row.h, whose order of sums it is; smem: for two. */
-static __device__ __forceinline__ void norm_cta(const norm_args &a, const kind c, uint32_t threads,
-                                                float *smem, uint32_t smem_each)
+/* A row of a CTA. threads: those of row.h, whose order of sums it is; smem: for two. */
+static __device__ __forceinline__ void norm_one(const norm_args &a, const kind c, uint32_t row,
+                                                uint32_t threads, float *smem, uint32_t smem_each)
 {
     kept k;
 
     fp4_pdl_wait();
-    k.row = blockIdx.x;
+    k.row = row;
     if (k.row < a.rows) {
         load_turn(&k, a, c, 0, 1);
         norm_row(&k, a, c, threads, smem, smem_each, NULL);
-    } else {
+    } else if (k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
 }
@@ -562,7 +565,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, 0, 0, 1};
-    norm_cta(a, c, c.cut.threads, smem, 32);
+    norm_one(a, c, blockIdx.x, c.cut.threads, smem, 32);
 }
 
 static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
@@ -570,7 +573,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, !CENTERS, 0, 0};
-    norm_cta(a, c, c.cut.threads, smem, 32);
+    norm_one(a, c, blockIdx.x, c.cut.threads, smem, 32);
 }
 
 /* Few rows: a piece a thread, `all` of the CTA, of which row.h has `threads`. It is latency that
@@ -581,7 +584,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
         __shared__ float smem[2 * (most + 32)]; \
         const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
         const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY(token), 0}; \
-        norm_cta(a, c, threads, smem, most + 32); \
+        norm_one(a, c, blockIdx.x, threads, smem, most + 32); \
     }
 
 FEW_KERNEL(few_4096, 256, 64, 256, 1, 0)
@@ -620,54 +623,47 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     }
 }
 
-/* What is asked for most: rows of one turn, with one scale or one a token, and nothing besides
-   codes and scales. Threads are `most` at most; `each` pieces each, all of them as many if `full`.
-   The fastest know all of that. four: CTAs take so many rows, of a tiled layout; those behind
-   `fours` of them one. */
-#define NORM_KERNEL(name, most, threads, each, full, resident, token, four) \
-    static __global__ void __launch_bounds__(most, (resident) / (most)) \
-        name(const norm_args a, uint32_t fours) \
+/* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes and
+   scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how many
+   threads there are, and that all have their pieces but for the last; or, for four widths that
+   gain by it (`full`), that too. beside: rows of a CTA, more than one of those that a warp can
+   keep, which would be more CTAs than can be started in the time. four: it has four rows of a tiled
+   layout in turn; those behind `fours` have one. */
+#define NORM_KERNEL(each, threads, name, full, token, four, beside) \
+    static __global__ void __launch_bounds__(threads *beside, \
+                                             RESIDENT_OF(threads, token) / (threads * beside)) \
+        name##_##each##x##threads(const norm_args a, uint32_t fours) \
     { \
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full, 1}, 1, token, !CENTERS, EARLY(token), 0}; \
+        const uint32_t sure = full ? each : each - 1; \
+        const kind c = {{threads, each, pieces, sure, 1}, 1, token, !CENTERS, EARLY(token), 0}; \
         if (four) { \
             norm_four(a, c, fours, smem); \
         } else { \
-            norm_cta(a, c, threads, smem, 32); \
+            norm_one(a, c, beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y, threads, \
+                     smem, 32); \
         } \
     }
+#define NORM_CUT(each, threads, name, full, token, four) \
+    NORM_KERNEL(each, threads, name, full, token, four, (threads == 32 && !four ? WARP_ROWS : 1))
+#define NORM_KERNELS(name, token, four) \
+    FP4_ROW_CUTS(NORM_CUT, name, 0, token, four) \
+    NORM_CUT(4, 32, name##_full, 1, token, four) \
+    NORM_CUT(4, 64, name##_full, 1, token, four) \
+    NORM_CUT(4, 128, name##_full, 1, token, four) \
+    NORM_CUT(4, 256, name##_full, 1, token, four)
+#define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
 
-NORM_KERNEL(norm_2048, 32, 32, 4, 1, RESIDENT_2048, 0, 0)
-NORM_KERNEL(norm_4096, 64, 64, 4, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_8192, 128, 128, 4, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_16384, 256, 256, 4, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0, 0)
-NORM_KERNEL(norm_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0, 0)
-NORM_KERNEL(norm_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0, 0)
+NORM_KERNELS(norm, 0, 0)
+static const void *const norm_of[] = {FP4_ROW_CUTS(ENTRY, norm)};
 #if HAS_FOUR
-NORM_KERNEL(four_2048, 32, 32, 4, 1, RESIDENT_2048, 0, 1)
-NORM_KERNEL(four_4096, 64, 64, 4, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_8192, 128, 128, 4, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_16384, 256, 256, 4, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 0, 1)
-NORM_KERNEL(four_full_3, 256, blockDim.x, 3, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_full_2, 256, blockDim.x, 2, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_full_1, 256, blockDim.x, 1, 1, RESIDENT, 0, 1)
-NORM_KERNEL(four_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 0, 1)
+NORM_KERNELS(four, 0, 1)
+static const void *const four_of[] = {FP4_ROW_CUTS(ENTRY, four)};
 #endif
 #if HAS_GLOBAL
-NORM_KERNEL(token_2048, 32, 32, 4, 1, RESIDENT_TOKEN, 1, 0)
-NORM_KERNEL(token_4096, 64, 64, 4, 1, RESIDENT_TOKEN, 1, 0)
-NORM_KERNEL(token_8192, 128, 128, 4, 1, RESIDENT_TOKEN, 1, 0)
-NORM_KERNEL(token_16384, 256, 256, 4, 1, RESIDENT_TOKEN, 1, 0)
-NORM_KERNEL(token_full_4, 256, blockDim.x, 4, 1, RESIDENT_ANY, 1, 0)
-NORM_KERNEL(token_full_3, 256, blockDim.x, 3, 1, RESIDENT_ANY, 1, 0)
-NORM_KERNEL(token_full_2, 256, blockDim.x, 2, 1, RESIDENT_ANY, 1, 0)
-NORM_KERNEL(token_full_1, 256, blockDim.x, 1, 1, RESIDENT_ANY, 1, 0)
-NORM_KERNEL(token_ragged, 256, blockDim.x, 4, 0, RESIDENT_ANY, 1, 0)
+NORM_KERNELS(token, 1, 0)
+static const void *const token_of[] = {FP4_ROW_CUTS(ENTRY, token)};
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -704,21 +700,18 @@ static int is_bad(const norm_args *a)
            !(a->eps > 0.0f && a->eps <= FP4_F32_MAX) || is_bad_global(a); /* numbers */
 }
 
-#define ONE_TURN(kernel, cols, each) \
-    (cols == 2048    ? (const void *)kernel##_2048 \
-     : cols == 4096  ? (const void *)kernel##_4096 \
-     : cols == 8192  ? (const void *)kernel##_8192 \
-     : cols == 16384 ? (const void *)kernel##_16384 \
-     : each == 4     ? (const void *)kernel##_full_4 \
-     : each == 3     ? (const void *)kernel##_full_3 \
-     : each == 2     ? (const void *)kernel##_full_2 \
-     : each == 1     ? (const void *)kernel##_full_1 \
-                     : (const void *)kernel##_ragged)
+#define ONE_TURN(kernel, cols) \
+    (cols == 2048    ? (const void *)kernel##_full_4x32 \
+     : cols == 4096  ? (const void *)kernel##_full_4x64 \
+     : cols == 8192  ? (const void *)kernel##_full_4x128 \
+     : cols == 16384 ? (const void *)kernel##_full_4x256 \
+                     : kernel##_of[fp4_row_cut_number(cols)])
 
 /* Only norm_any has all of it. */
 static int is_any(const norm_args *a)
 {
-    return a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL || (size_t)a->sf % 4 != 0;
+    return a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL ||
+           (size_t)a->sf % 4 != 0 || a->cols % (4 * BLOCK) != 0;
 }
 
 /* For kernels of four rows a CTA, of a tiled layout. */
@@ -736,7 +729,7 @@ static int is_four(const norm_args *a)
 
 static const void *kernel_of_few(const norm_args *a)
 {
-    if (is_any(a) || fp4_row_full_each(a->cols) == 0) {
+    if (is_any(a) || a->cols % 512 != 0) {
         return (const void *)few_any;
     }
 #if HAS_GLOBAL
@@ -749,8 +742,6 @@ static const void *kernel_of_few(const norm_args *a)
 
 static const void *kernel_of(const norm_args *a, int is_short, int is_few)
 {
-    const uint32_t each = fp4_row_full_each(a->cols);
-
     if (a->rounded) {
         return (const void *)norm_rounded;
     }
@@ -765,15 +756,15 @@ static const void *kernel_of(const norm_args *a, int is_short, int is_few)
     }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return ONE_TURN(token, a->cols, each);
+        return ONE_TURN(token, a->cols);
     }
 #endif
 #if HAS_FOUR
     if (is_four(a)) {
-        return ONE_TURN(four, a->cols, each);
+        return ONE_TURN(four, a->cols);
     }
 #endif
-    return ONE_TURN(norm, a->cols, each);
+    return ONE_TURN(norm, a->cols);
 }
 
 /**
@@ -812,10 +803,13 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     if (is_short) {
         config.gridDim = dim3((unsigned)((padded + EACH - 1) / EACH));
     } else if (is_few) {
-        config.blockDim = dim3((unsigned)((pieces + threads - 1) / threads * threads));
+        config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     } else if (is_four(a)) {
         fours = fp4_row_fours(padded, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
+    } else if (!a->rounded && !is_any(a)) {
+        config.blockDim.y = threads == 32 ? WARP_ROWS : 1;
+        config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);
 }

@@ -185,16 +185,16 @@ typedef struct operands {
     raw gate, up;
 } operands;
 
-/* Those of a piece; zeros behind the end of the row, and of rows that there are not, which only a
-   CTA that stays may ask for. */
+/* Those of a piece; zeros if the row has none such, and of rows that there are not, which only a CTA
+   that stays may ask for. */
 static __device__ __forceinline__ operands load_piece(const gated_args &a, const kind c,
-                                                      uint32_t row, uint32_t piece)
+                                                      uint32_t row, uint32_t piece, int has)
 {
     const uint8_t *x = (const uint8_t *)a.x + (size_t)row * a.x_stride * ELEMENT;
     const size_t at = (size_t)piece * (16 * ELEMENT);
     operands o = {raw(), raw()};
 
-    if ((!c.stays || row < a.rows) && fp4_row_has(c.cut, piece)) {
+    if ((!c.stays || row < a.rows) && has) {
         o.gate = LOAD(x + (is_interleaved(a, c) ? 2 * at : at));
         o.up = LOAD(x + (is_interleaved(a, c) ? 2 * at + 16 * ELEMENT : at + a.cols * ELEMENT));
     }
@@ -218,14 +218,14 @@ static __device__ __forceinline__ fp4_f32x16 activate(const kind c, raw gate, in
 
 /* y of a piece; zeros of one that is not there. All lanes of a warp call. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
-                                                      uint32_t piece, const int of_any)
+                                                      int has, const int of_any)
 {
     fp4_f32x16 y;
 
     if (is_interleaved(a, c)) {
         DEINTERLEAVE(&o.gate, &o.up);
     }
-    y = fp4_mul_x16(activate(c, o.gate, fp4_row_has(c.cut, piece), of_any), WIDEN(o.up));
+    y = fp4_mul_x16(activate(c, o.gate, has, of_any), WIDEN(o.up));
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
 
@@ -250,14 +250,14 @@ static __device__ __forceinline__ void store_piece(const gated_args &a, const ki
 }
 
 static __device__ __forceinline__ void quantize_piece(const gated_args &a, const kind c,
-                                                      uint32_t row, uint32_t piece, uint32_t j,
-                                                      fp4_f32x16 y, float amax, float global_enc,
-                                                      rest *left)
+                                                      uint32_t row, uint32_t piece, int has,
+                                                      uint32_t j, fp4_f32x16 y, float amax,
+                                                      float global_enc, rest *left)
 {
     uint32_t needs_care;
     const part p = KNOWN(y, amax, 1.0f, global_enc, &needs_care);
 
-    if (fp4_row_has(c.cut, piece)) {
+    if (has) {
         store_piece(a, c, row, piece, y, p);
         left->bytes |= (uint32_t)p.sf << 8 * j;
         left->care |= needs_care << j;
@@ -273,9 +273,10 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
-            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece), piece, 1);
+            const int has = fp4_row_has(c.cut, turn, j);
+            const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece, has), has, 1);
             const part p = ANY(y, 1.0f, global_enc);
-            if (fp4_row_has(c.cut, piece)) {
+            if (has) {
                 store_piece(a, c, row, piece, y, p);
                 left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
@@ -302,7 +303,8 @@ static __device__ __forceinline__ void load_two(operands o[2], const gated_args 
 {
 #pragma unroll
     for (uint32_t j = 0; j < 2 && two + j < c.cut.each; j++) {
-        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, turn, two + j));
+        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, turn, two + j),
+                          fp4_row_has(c.cut, turn, two + j));
     }
 }
 
@@ -317,7 +319,8 @@ static __device__ __forceinline__ void gated_turn(const gated_args &a, const kin
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-        const int has_any = fp4_row_has_any(c.cut, turn, j); /* the CTA has work */
+        const int has = fp4_row_has(c.cut, turn, j);
+        const int has_any = fp4_row_has_any(c.cut, turn, j); /* the warp has work */
         fp4_f32x16 y = fp4_f32x16();
         if (j > 0 && j % 2 == 0) {
             load_two(o, a, c, row, turn, j);
@@ -326,13 +329,13 @@ static __device__ __forceinline__ void gated_turn(const gated_args &a, const kin
             fp4_pdl_trigger();
         }
         if (has_any) {
-            y = value_of(a, c, o[j % 2], piece, 0);
+            y = value_of(a, c, o[j % 2], has, 0);
         }
         if (c.stays) {
-            o[j] = load_piece(a, c, next, piece);
+            o[j] = load_piece(a, c, next, piece, has);
         }
         if (has_any) {
-            quantize_piece(a, c, row, piece, j, y, block_amax(y), global_enc, &left);
+            quantize_piece(a, c, row, piece, has, j, y, block_amax(y), global_enc, &left);
         }
     }
     finish_turn(a, c, row, turn, global_enc, &left);
@@ -416,7 +419,8 @@ static __device__ __forceinline__ void load_turn(kept *k, const gated_args &a, c
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, turn, j);
-        k->y[j] = value_of(a, c, load_piece(a, c, blockIdx.x, piece), piece, 0);
+        const int has = fp4_row_has(c.cut, turn, j);
+        k->y[j] = value_of(a, c, load_piece(a, c, blockIdx.x, piece, has), has, 0);
         k->amax[j] = block_amax(k->y[j]);
     }
     k->turn = turn;
@@ -431,7 +435,7 @@ static __device__ __forceinline__ float amax_around_nans(const gated_args &a, co
 #pragma unroll 1
     for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
         amax =
-            fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, load_piece(a, c, row, piece), piece, 1)));
+            fp4_ptx_max(amax, fp4_amax_x16(value_of(a, c, load_piece(a, c, row, piece, 1), 1, 1)));
     }
     return fp4_warp_max(amax);
 }
@@ -487,8 +491,8 @@ static __device__ __forceinline__ void gated_token(const gated_args &a, const ki
         }
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
-            quantize_piece(a, c, row, fp4_row_piece(c.cut, turn, j), j, k.y[j], k.amax[j],
-                           global_enc, &left);
+            quantize_piece(a, c, row, fp4_row_piece(c.cut, turn, j), fp4_row_has(c.cut, turn, j), j,
+                           k.y[j], k.amax[j], global_enc, &left);
         }
         finish_turn(a, c, row, turn, global_enc, &left);
     }
@@ -508,7 +512,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
 
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
-        k.y[j] = value_of(a, c, o[j], fp4_row_piece(c.cut, 0, j), 0);
+        k.y[j] = value_of(a, c, o[j], fp4_row_has(c.cut, 0, j), 0);
         k.amax[j] = block_amax(k.y[j]);
         amax = fp4_max_nan_(amax, k.amax[j]);
     }
@@ -522,8 +526,9 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, 0, j);
-        quantize_piece(a, c, row, piece, j, k.y[j], k.amax[j], global_enc, &left);
-        o[j] = load_piece(a, c, next, piece);
+        const int has = fp4_row_has(c.cut, 0, j);
+        quantize_piece(a, c, row, piece, has, j, k.y[j], k.amax[j], global_enc, &left);
+        o[j] = load_piece(a, c, next, piece, has);
     }
     finish_turn(a, c, row, 0, global_enc, &left);
 }
@@ -542,7 +547,7 @@ static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
     fp4_pdl_wait();
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) { /* on their way while the table is made */
-        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, 0, j));
+        o[j] = load_piece(a, c, row, fp4_row_piece(c.cut, 0, j), fp4_row_has(c.cut, 0, j));
     }
     const float base_dec = given_global(a);
     MAKE_TABLE(table, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
@@ -564,25 +569,29 @@ static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
 #endif
 
 /* The kernels: gate and up in two parts of the row, or interleaved; with a scale a token, rows of
-   one turn, any; y rounded first or not. The fastest know that all threads have their pieces
-   (`full`). Elsewhere than on sm_90 a CTA may have all registers. */
-#define GATED_KERNEL(name, work, threads, ctas, each, full, one, interleaved, rounded, stays) \
+   one turn, any; y rounded first or not. The fastest know that all threads have their pieces, or
+   all but the last of a turn (sure: so many of them). Elsewhere than on sm_90 a CTA may have all
+   registers. */
+#define GATED_KERNEL(name, work, threads, ctas, each, sure, one, interleaved, rounded, stays) \
     static __global__ void __launch_bounds__(threads, FP4_ARCH == 900 ? ctas : 1) \
         name(const gated_args a) \
     { \
         const uint32_t pieces = (uint32_t)(a.cols / 16); \
         const kind c = { \
-            {blockDim.x, each, pieces, full, one}, 0, interleaved, rounded, stays, NULL}; \
+            {blockDim.x, each, pieces, sure, one}, 0, interleaved, rounded, stays, NULL}; \
         work(a, c); \
     }
 
-GATED_KERNEL(split_full, gated_rows, THREADS, CTAS, EACH, 1, 0, 0, 0, STAYS)
+GATED_KERNEL(split_full, gated_rows, THREADS, CTAS, EACH, EACH, 0, 0, 0, STAYS)
+GATED_KERNEL(split_last, gated_rows, THREADS, CTAS, EACH, EACH - 1, 0, 0, 0, STAYS)
 GATED_KERNEL(split_any, gated_rows, THREADS, CTAS, EACH, 0, 0, 0, 0, STAYS)
-GATED_KERNEL(interleaved_full, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 1, 0, 1, 0, STAYS)
+GATED_KERNEL(interleaved_full, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, EACH, 0, 1, 0, STAYS)
 GATED_KERNEL(interleaved_any, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 0, 0, 1, 0, STAYS)
 GATED_KERNEL(gated_rounded, gated_rows, THREADS, 1, EACH, 0, 0, ASK, 1, STAYS)
 #if HAS_GLOBAL
-GATED_KERNEL(token_full, gated_tokens, THREADS_TOKEN, 1, KEPT, 1, 1, 0, 0, STAYS)
+GATED_KERNEL(token_full, gated_tokens, THREADS_TOKEN, 1, KEPT, KEPT, 1, 0, 0, STAYS)
+GATED_KERNEL(token_4, gated_tokens, THREADS_TOKEN, 1, KEPT, KEPT - 1, 1, ASK, 0, STAYS)
+GATED_KERNEL(token_3, gated_tokens, THREADS_TOKEN, 1, 3, 2, 1, ASK, 0, STAYS)
 GATED_KERNEL(token_one, gated_tokens, THREADS_TOKEN, 1, KEPT, 0, 1, ASK, 0, STAYS)
 GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 0, 0)
 GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1, 0)
@@ -635,28 +644,46 @@ static int is_bad(const gated_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
+/* Turns of so many threads that a row takes. */
+static size_t turns_of(size_t pieces, uint32_t threads)
+{
+    return (pieces + EACH * threads - 1) / (EACH * threads);
+}
+
+/* Whether all threads have all their pieces of all turns but for the last. What some lack is worked
+   on for nothing, which is faster than to ask; where there is no table, only if it is little. */
+static int is_last(size_t pieces, uint32_t threads)
+{
+    return (pieces + threads - 1) / threads % EACH == 0 &&
+           (STAYS || 8 * pieces >= 7 * turns_of(pieces, threads) * EACH * threads);
+}
+
 /* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row;
-   else up to TURN_THREADS, of these so many as are all busy, if there is such a number, or so many
-   that the turns are about equal. */
+   else up to TURN_THREADS, of these so many as leave the fewest without work, in their turns and,
+   where a CTA takes as many rows as it has room for, in the CTA. */
 static uint32_t threads_of(const gated_args *a, int is_few)
 {
     const size_t pieces = a->cols / 16;
-    size_t turns;
-    uint32_t threads;
+    uint32_t best = TURN_THREADS, threads;
+    double most = 0.0;
 
     if (is_few) {
         return pieces < MOST ? (uint32_t)(pieces + 31) / 32 * 32 : (uint32_t)MOST;
     }
     if (a->token_dec != NULL) {
-        return fp4_row_threads_any_order(a->cols);
+        return fp4_row_threads(a->cols);
     }
     for (threads = TURN_THREADS; threads > 0; threads -= 32) {
-        if (pieces % (EACH * threads) == 0 && pieces / (EACH * threads) <= MOST_TURNS) {
-            return threads;
+        const size_t turns = turns_of(pieces, threads);
+        const double work = (double)pieces / (double)(turns * EACH * threads);
+        const double busy = STAYS ? (double)(THREADS / threads * threads) / THREADS : 1.0;
+        const double share = is_last(pieces, threads) ? work * busy : work * busy * 0.5;
+        if (turns <= MOST_TURNS && share > most) {
+            most = share;
+            best = threads;
         }
     }
-    turns = (pieces + EACH * TURN_THREADS - 1) / (EACH * TURN_THREADS);
-    return (uint32_t)((pieces + 32 * EACH * turns - 1) / (32 * EACH * turns) * 32);
+    return best;
 }
 
 #define FEW_OF(kernel, cols) \
@@ -677,30 +704,46 @@ static const void *kernel_of_few(const gated_args *a)
     return is_plain ? FEW_OF(few, a->cols) : (const void *)few_any;
 }
 
+/* With a scale a token. */
+static const void *kernel_of_token(const gated_args *a, int is_whole)
+{
+#if HAS_GLOBAL
+    const uint32_t each = is_whole ? fp4_row_each(a->cols) : 0;
+    const int is_full = a->cols % (16 * KEPT * fp4_row_threads(a->cols)) == 0;
+
+    return a->rounded                                ? (const void *)token_rounded
+           : a->cols > FP4_ROW_KEPT                  ? (const void *)token_any
+           : each == 4 && is_full && !a->interleaved ? (const void *)token_full
+           : each == 4                               ? (const void *)token_4
+           : each == 3                               ? (const void *)token_3
+                                                     : (const void *)token_one;
+#else
+    return NULL;
+#endif
+}
+
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 {
-    const uint32_t each = a->token_dec != NULL ? KEPT : EACH;
-    const int is_full = a->cols % (16 * each * threads) == 0 && (size_t)a->sf % 4 == 0 &&
-                        (size_t)a->sf_linear % 4 == 0;
+    const size_t pieces = a->cols / 16;
+    const int is_whole =
+        ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0 && a->cols % (4 * BLOCK) == 0;
+    const int is_full = is_whole && pieces % (EACH * threads) == 0;
 
     if (is_few) {
         return kernel_of_few(a);
     }
-#if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return a->rounded                   ? (const void *)token_rounded
-               : a->cols > FP4_ROW_KEPT     ? (const void *)token_any
-               : is_full && !a->interleaved ? (const void *)token_full
-                                            : (const void *)token_one;
+        return kernel_of_token(a, is_whole);
     }
-#endif
     if (a->rounded) {
         return (const void *)gated_rounded;
     }
     if (a->interleaved) {
         return is_full ? (const void *)interleaved_full : (const void *)interleaved_any;
     }
-    return is_full ? (const void *)split_full : (const void *)split_any;
+    return is_full                                ? (const void *)split_full
+           : is_whole && is_last(pieces, threads) ? (const void *)split_last
+                                                  : (const void *)split_any;
 }
 
 /* CTAs for each of so many turns: no more than the device has room for, but one; each with as many

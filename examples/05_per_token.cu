@@ -45,11 +45,15 @@ enum {
     EACH = FP4_ROW_EACH,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512,
+    MOST_BESIDE = 64, /* threads of a row, up to which four are taken side by side */
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
-    RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows a CTA */
-    RESIDENT_4096 = LANES > 1 || RESIDENT < 768 ? RESIDENT : 1024 /* four of 4096 side by side */
+    RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows in turn */
+    RESIDENT_256 = LANES > 1 || RESIDENT < 768 ? RESIDENT : 1024  /* four of 64 threads each */
 };
+
+#define RESIDENT_OF_FOUR(threads) \
+    (threads > MOST_BESIDE ? RESIDENT_FOUR : threads == 64 ? RESIDENT_256 : RESIDENT)
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
@@ -110,10 +114,10 @@ typedef struct kept {
 
 /* A piece; zeros behind the end of the row, and of a row that there is not. */
 static __device__ __forceinline__ raw load_piece(const token_args &a, const kind c, uint32_t row,
-                                                 uint32_t piece)
+                                                 uint32_t piece, int has)
 {
     const uint8_t *x = (const uint8_t *)a.x + row * a.x_stride * ELEMENT;
-    const int is_there = fp4_row_has(c.cut, piece) && (!c.beside || row < a.rows);
+    const int is_there = has && (!c.beside || row < a.rows);
     return is_there ? LOAD(x + (size_t)piece * (16 * ELEMENT)) : raw();
 }
 
@@ -122,7 +126,8 @@ static __device__ __forceinline__ void load_turn(kept *k, const token_args &a, c
 {
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
-        k->v[j] = load_piece(a, c, k->row, fp4_row_piece(c.cut, turn, j));
+        k->v[j] =
+            load_piece(a, c, k->row, fp4_row_piece(c.cut, turn, j), fp4_row_has(c.cut, turn, j));
     }
 #pragma unroll
     for (uint32_t j = 0; j < c.cut.each; j++) {
@@ -151,7 +156,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const token_args &a, c
         amax = 0.0f;
 #pragma unroll 1
         for (uint32_t piece = threadIdx.x % 32; piece < c.cut.pieces; piece += 32) {
-            amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, k->row, piece))));
+            amax = fp4_ptx_max(amax, fp4_amax_x16(WIDEN(load_piece(a, c, k->row, piece, 1))));
         }
         amax = fp4_warp_max(amax);
     }
@@ -173,9 +178,10 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind 
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const fp4_part2 p = fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, k.row, piece)),
-                                                           LANES, 1.0f, global_enc);
-            if (fp4_row_has(c.cut, piece)) {
+            const int has = fp4_row_has(c.cut, k.turn, j);
+            const fp4_part2 p = fp4_nvfp4_quantize_any_x16(
+                WIDEN(load_piece(a, c, k.row, piece, has)), LANES, 1.0f, global_enc);
+            if (has) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
@@ -197,7 +203,7 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
             uint32_t needs_care;
             const fp4_part2 p = fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f,
                                                              global_enc, &needs_care);
-            if (fp4_row_has(c.cut, piece)) {
+            if (fp4_row_has(c.cut, k.turn, j)) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
@@ -239,16 +245,17 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
     }
 }
 
-static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c, uint32_t)
+static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c,
+                                                     uint32_t row)
 {
     __shared__ float smem[32];
     kept k;
 
     fp4_pdl_wait();
-    k.row = blockIdx.x;
+    k.row = row;
     if (k.row < a.rows) {
         token_row(&k, a, c, smem, NULL);
-    } else {
+    } else if (k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
 }
@@ -280,7 +287,7 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
 }
 
 /* Four rows side by side: the CTA has a row of threads for each. */
-static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c, uint32_t)
+static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     __shared__ float smem[FP4_ROW_FOUR][32];
@@ -295,29 +302,52 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
     fp4_row_store_four(a.layout, a.sf, blockIdx.x, gridDim.x, c.cut, LANES, words, 0);
 }
 
-/* The kernels: rows of one turn, whose threads all have 4 pieces or not; four of them a CTA, one
-   after the other or, if they are short, side by side; any rows; few rows, a piece a thread. It is
-   latency that counts for these: each constant is code less between launch and store. */
-#define TOKEN_KERNEL(name, most, resident, threads, each, full, one, plain, rows) \
-    static __global__ void __launch_bounds__(most, resident / most) \
-        name(const token_args a, uint32_t fours) \
+/* The kernels. Any rows; few rows, a piece a thread: it is latency that counts for these, and each
+   constant is code less between launch and store. */
+#define TOKEN_KERNEL(name, most, threads, each, full, one, plain) \
+    static __global__ void __launch_bounds__(most, 1) name(const token_args a, uint32_t) \
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full, one}, plain, 0}; \
-        rows(a, c, fours); \
+        const kind c = {{threads, each, pieces, full ? each : 0, one}, plain, 0}; \
+        token_one_row(a, c, blockIdx.x); \
     }
 
-TOKEN_KERNEL(token_full, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 1, 1, 0, token_one_row)
-TOKEN_KERNEL(token_one, FP4_ROW_THREADS, RESIDENT, blockDim.x, EACH, 0, 1, 0, token_one_row)
-TOKEN_KERNEL(four_full, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 1, 1, 1, token_four_rows)
-TOKEN_KERNEL(four_one, FP4_ROW_THREADS, RESIDENT_FOUR, blockDim.x, EACH, 0, 1, 1, token_four_rows)
-TOKEN_KERNEL(beside_2048, 128, RESIDENT, 32, EACH, 1, 1, 1, token_rows_beside)
-TOKEN_KERNEL(beside_4096, 256, RESIDENT_4096, 64, EACH, 1, 1, 1, token_rows_beside)
-TOKEN_KERNEL(token_any, FP4_ROW_THREADS, FP4_ROW_THREADS, blockDim.x, EACH, 0, 0, 0, token_one_row)
-TOKEN_KERNEL(few_4096, 256, 256, 256, 1, 1, 1, 1, token_one_row)
-TOKEN_KERNEL(few_8192, 512, 512, 512, 1, 1, 1, 1, token_one_row)
-TOKEN_KERNEL(few_full, MOST, MOST, blockDim.x, 1, 1, 1, 1, token_one_row)
-TOKEN_KERNEL(few_any, MOST, MOST, blockDim.x, 1, 0, 1, 0, token_one_row)
+TOKEN_KERNEL(token_any, FP4_ROW_THREADS, blockDim.x, EACH, 0, 0, 0)
+TOKEN_KERNEL(few_4096, 256, 256, 1, 1, 1, 1)
+TOKEN_KERNEL(few_8192, 512, 512, 1, 1, 1, 1)
+TOKEN_KERNEL(few_full, MOST, blockDim.x, 1, 1, 1, 1)
+TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
+
+/* Rows of one turn with their scale bytes in whole words. A kernel for each way to cut a row
+   (row.h): it knows how many threads there are, and that all have their pieces but for the last.
+   Of rows that a warp can keep a CTA takes a few, or there are more CTAs than can be started in the
+   time. four: of a tiled layout it takes four rows, side by side if they are short, else one after
+   the other. */
+#define CUT_KERNEL(each, threads, name, beside, resident, four) \
+    static __global__ void __launch_bounds__(threads *beside, resident / (threads * beside)) \
+        name##_##each##x##threads(const token_args a, uint32_t fours) \
+    { \
+        const uint32_t pieces = (uint32_t)(a.cols / 16); \
+        const kind c = {{threads, each, pieces, each - 1, 1}, four, 0}; \
+        if (!four) { \
+            token_one_row(a, c, beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y); \
+        } else if (beside > 1) { \
+            token_rows_beside(a, c); \
+        } else { \
+            token_four_rows(a, c, fours); \
+        } \
+    }
+#define ONE_ROW(each, threads, name) \
+    CUT_KERNEL(each, threads, name, (threads == 32 ? FP4_ROW_FOUR : 1), RESIDENT, 0)
+#define FOUR_ROWS(each, threads, name) \
+    CUT_KERNEL(each, threads, name, (threads <= MOST_BESIDE ? FP4_ROW_FOUR : 1), \
+               RESIDENT_OF_FOUR(threads), 1)
+#define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
+
+FP4_ROW_CUTS(ONE_ROW, one)
+FP4_ROW_CUTS(FOUR_ROWS, four)
+static const void *const one_of[] = {FP4_ROW_CUTS(ENTRY, one)};
+static const void *const four_rows_of[] = {FP4_ROW_CUTS(ENTRY, four)};
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -333,43 +363,31 @@ static int is_bad(const token_args *a)
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
-/* Whether a CTA takes four rows, and how. */
-enum { FOUR_NOT = 0, FOUR_IN_TURN, FOUR_BESIDE };
-
-static int four_of(const token_args *a)
+/* Only token_any has all of it. */
+static int is_any(const token_args *a)
 {
-    if (a->layout == FP4_LAYOUT_LINEAR || a->cols > FP4_ROW_KEPT || (size_t)a->sf % 16 != 0 ||
-        a->sf_linear != NULL) {
-        return FOUR_NOT;
-    }
-    if ((a->cols == 2048 || a->cols == 4096) && a->rows * a->cols >= BESIDE) {
-        return FOUR_BESIDE;
-    }
-    return a->rows * a->cols >= FOURS ? FOUR_IN_TURN : FOUR_NOT;
+    return a->cols <= 512 || a->cols > FP4_ROW_KEPT || a->cols % (4 * BLOCK) != 0 ||
+           ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0;
 }
 
-static const void *kernel_of(const token_args *a, uint32_t threads, int is_few, int four)
+/* Whether a CTA takes four rows. */
+static int is_four(const token_args *a)
 {
-    const size_t pieces = a->cols / 16;
-    const int is_aligned = ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0;
-    const int is_full = is_aligned && pieces == (size_t)threads * EACH;
+    return a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 == 0 && a->sf_linear == NULL &&
+           !is_any(a) &&
+           a->rows * a->cols >= (fp4_row_threads(a->cols) <= MOST_BESIDE ? BESIDE : FOURS);
+}
 
+static const void *kernel_of(const token_args *a, int is_few)
+{
     if (is_few) {
-        return !is_aligned || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
-               : a->cols == 4096                                         ? (const void *)few_4096
-               : a->cols == 8192                                         ? (const void *)few_8192
-                                                                         : (const void *)few_full;
+        return is_any(a) || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
+               : a->cols == 4096                                       ? (const void *)few_4096
+               : a->cols == 8192                                       ? (const void *)few_8192
+                                                                       : (const void *)few_full;
     }
-    if (a->cols > FP4_ROW_KEPT) {
-        return (const void *)token_any;
-    }
-    if (four == FOUR_BESIDE) {
-        return a->cols == 2048 ? (const void *)beside_2048 : (const void *)beside_4096;
-    }
-    if (four == FOUR_IN_TURN) {
-        return is_full ? (const void *)four_full : (const void *)four_one;
-    }
-    return is_full ? (const void *)token_full : (const void *)token_one;
+    return is_any(a) ? (const void *)token_any
+                     : (is_four(a) ? four_rows_of : one_of)[fp4_row_cut_number(a->cols)];
 }
 
 /**
@@ -388,9 +406,8 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     cudaLaunchConfig_t config = {};
     uint32_t fours = 0;
     void *arguments[] = {(void *)a, &fours};
-    const uint32_t threads = fp4_row_threads_any_order(a->cols);
+    const uint32_t threads = fp4_row_threads(a->cols);
     const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
-    const int four = is_few ? FOUR_NOT : four_of(a);
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -407,14 +424,14 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.numAttrs = pdl ? 1 : 0;
     if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else if (four == FOUR_BESIDE) {
-        config.gridDim.x /= FP4_ROW_FOUR;
-        config.blockDim.y = FP4_ROW_FOUR;
-    } else if (four == FOUR_IN_TURN) {
+    } else if (is_four(a) && threads > MOST_BESIDE) {
         fours = fp4_row_fours(config.gridDim.x, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
+    } else if (is_four(a) || (!is_any(a) && threads == 32)) {
+        config.gridDim.x = (config.gridDim.x + FP4_ROW_FOUR - 1) / FP4_ROW_FOUR;
+        config.blockDim.y = FP4_ROW_FOUR;
     }
-    return cudaLaunchKernelExC(&config, kernel_of(a, threads, is_few, four), arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, is_few), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -8,8 +8,9 @@ Test(row, threads_are_those_of_the_table)
     static const struct {
         size_t cols;
         uint32_t threads, each;
-    } table[] = {{64, 32, 1},    {384, 32, 1},   {1536, 32, 3},  {2048, 32, 4},   {4096, 64, 4},
-                 {5120, 160, 2}, {7168, 224, 2}, {8192, 128, 4}, {16384, 256, 4}, {65536, 256, 16}};
+    } table[] = {{64, 32, 1},    {384, 32, 1},    {1536, 32, 3},   {2048, 32, 4},
+                 {2560, 64, 3},  {4096, 64, 4},   {5120, 96, 4},   {7168, 128, 4},
+                 {8192, 128, 4}, {16384, 256, 4}, {65536, 256, 16}};
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const uint32_t threads = fp4_row_threads(table[i].cols);
@@ -28,56 +29,52 @@ Test(row, threads_are_whole_warps_and_never_too_many)
     }
 }
 
-Test(row, up_to_16384_columns_a_thread_can_keep_its_pieces_with_the_fewest_places_empty)
+/* The fewest whole warps that have n pieces a thread, and whether all have their first n - 1. */
+static int is_cut(size_t pieces, size_t n, size_t *threads)
 {
-    for (size_t cols = 1; cols <= FP4_ROW_PIECE * FP4_ROW_THREADS * FP4_ROW_EACH; cols++) {
+    *threads = (pieces + 32 * n - 1) / (32 * n) * 32;
+    return (n - 1) * *threads < pieces && *threads <= FP4_ROW_THREADS;
+}
+
+Test(row, threads_have_the_most_pieces_of_which_they_lack_at_most_the_last)
+{
+    for (size_t cols = 1; cols <= FP4_ROW_KEPT; cols++) {
         const size_t pieces = (cols + FP4_ROW_PIECE - 1) / FP4_ROW_PIECE;
-        const uint32_t threads = fp4_row_threads(cols);
-        const size_t each = (pieces + threads - 1) / threads;
+        const size_t each = fp4_row_each(cols);
+        size_t threads;
         CHECK(each >= 1 && each <= FP4_ROW_EACH, "%zu columns: %zu pieces a thread", cols, each);
-        for (size_t n = 1; n <= FP4_ROW_EACH; n++) { /* any other cut, with warps as few as do */
-            for (size_t other = 32; other <= FP4_ROW_THREADS; other += 32) {
-                CHECK(other * n < pieces || threads * each < other * n ||
-                          (threads * each == other * n && each >= n),
-                      "%zu columns: %u threads of %zu, but %zu of %zu would do", cols, threads,
-                      each, other, n);
-            }
+        CHECK(is_cut(pieces, each, &threads), "%zu columns: %zu pieces a thread", cols, each);
+        CHECK_EQ(fp4_row_threads(cols), threads, "%zu columns", cols);
+        for (size_t more = each + 1; more <= FP4_ROW_EACH; more++) {
+            CHECK(!is_cut(pieces, more, &threads), "%zu columns: %zu a thread, but %zu would do",
+                  cols, each, more);
         }
     }
+    for (size_t cols = FP4_ROW_KEPT + 1; cols <= 70000; cols++) {
+        CHECK_EQ(fp4_row_each(cols), 0, "%zu columns", cols);
+    }
+    CHECK_EQ(fp4_row_each((size_t)-1), 0, "the most columns");
 }
 
-Test(row, full_means_that_no_place_is_empty_and_none_is_missing)
+/* The list in row.h, by the numbers of its entries, has each cut that there is once. */
+Test(row, cuts_are_those_of_the_list)
 {
-    static const size_t full[][2] = {{512, 1},  {1536, 3}, {2048, 4},  {2560, 1}, {4096, 4},
-                                     {5120, 2}, {7168, 2}, {16384, 4}, {2880, 0}, {65536, 0}};
+#define CUT(each, threads, unused) {each, threads},
+    static const uint32_t cuts[][2] = {FP4_ROW_CUTS(CUT, 0)};
+#undef CUT
+    const size_t n = sizeof cuts / sizeof cuts[0];
+    size_t found[sizeof cuts / sizeof cuts[0]] = {0};
 
-    for (size_t i = 0; i < sizeof full / sizeof full[0]; i++) {
-        CHECK_EQ(fp4_row_full_each(full[i][0]), full[i][1], "%zu columns", full[i][0]);
+    for (size_t cols = 513; cols <= FP4_ROW_KEPT; cols++) {
+        const uint32_t number = fp4_row_cut_number(cols);
+        CHECK(number < n, "%zu columns: number %u", cols, number);
+        CHECK_EQ(cuts[number % n][0], fp4_row_each(cols), "%zu columns", cols);
+        CHECK_EQ(cuts[number % n][1], fp4_row_threads(cols), "%zu columns", cols);
+        found[number % n]++;
     }
-    for (size_t cols = 0; cols <= 70000; cols += FP4_ROW_PIECE) {
-        const size_t each = fp4_row_full_each(cols), pieces = cols / FP4_ROW_PIECE;
-        const size_t places = each * fp4_row_threads(cols);
-        CHECK(each <= FP4_ROW_EACH && (each == 0 || places == pieces), "%zu columns", cols);
-        CHECK(each != 0 || cols == 0 || cols > FP4_ROW_KEPT || pieces % fp4_row_threads(cols) != 0,
-              "%zu columns are full", cols);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(found[i] > 0, "no row has cut %zu", i);
     }
-}
-
-Test(row, in_any_order_threads_are_as_few_as_can_keep_the_row)
-{
-    for (size_t cols = 0; cols <= 70000; cols++) {
-        const size_t threads = fp4_row_threads_any_order(cols);
-        const size_t keep = FP4_ROW_PIECE * FP4_ROW_EACH; /* columns of a thread */
-        CHECK(threads % 32 == 0 && threads >= 32 && threads <= FP4_ROW_THREADS, "%zu columns",
-              cols);
-        if (cols > FP4_ROW_KEPT) {
-            CHECK_EQ(threads, FP4_ROW_THREADS, "%zu columns", cols);
-        } else {
-            CHECK(threads * keep >= cols && (threads == 32 || (threads - 32) * keep < cols),
-                  "%zu columns: %zu threads", cols, threads);
-        }
-    }
-    CHECK_EQ(fp4_row_threads_any_order((size_t)-1), FP4_ROW_THREADS, "the most columns");
 }
 
 Test(row, longer_rows_have_all_the_threads)

@@ -10,9 +10,9 @@
  * else, never on the launch, the element type or the format: so does every rounding. (A kernel may
  * spread the pieces over more threads, or rows over fewer; it adds in this order all the same.)
  *
- *     columns               64   384  1536  2048  4096  5120  7168  8192  16384  65536
- *     threads               32    32    32    32    64   160   224   128    256    256
- *     pieces a thread        1     1     3     4     4     2     2     4      4     16
+ *     columns               64   384  1536  2048  2560  4096  5120  7168  8192  16384  65536
+ *     threads               32    32    32    32    64    64    96   128   128    256    256
+ *     pieces a thread        1     1     3     4     3     4     4     4     4      4     16
  */
 #ifndef FP4_ROW_H
 #define FP4_ROW_H
@@ -26,46 +26,60 @@
 #define FP4_ROW_KEPT (FP4_ROW_PIECE * FP4_ROW_THREADS * FP4_ROW_EACH) /* columns that a CTA can */
 
 /**
- * Threads of the CTA that works on a row of so many columns: whole warps, FP4_ROW_THREADS at most.
+ * Pieces of a thread of the CTA that works on a row of so many columns, if it can keep them, 1 to
+ * FP4_ROW_EACH; else 0.
  *
- * Of 4, 3, 2 and 1 pieces a thread that which leaves the fewest places empty; the more pieces where
- * that is the same, since a thread's loads are in flight together and the barrier costs the same.
+ * As many as there can be with all of them there for all threads but the last, which some may lack:
+ * a kernel then need not ask for the others, and works on all of them at once.
  */
+FP4_HD uint32_t fp4_row_each(size_t cols)
+{
+    const size_t pieces = cols / FP4_ROW_PIECE + (cols % FP4_ROW_PIECE != 0);
+    size_t each = FP4_ROW_EACH;
+
+    if (cols > FP4_ROW_KEPT) {
+        return 0;
+    }
+    while (each > 1 && pieces <= (each - 1) * ((pieces + 32 * each - 1) / (32 * each) * 32)) {
+        each--;
+    }
+    return (uint32_t)each;
+}
+
+/** Threads of that CTA: whole warps, FP4_ROW_THREADS at most. */
 FP4_HD uint32_t fp4_row_threads(size_t cols)
 {
-    const size_t pieces = (cols + FP4_ROW_PIECE - 1) / FP4_ROW_PIECE;
-    size_t threads = FP4_ROW_THREADS, places = (size_t)-1, each;
+    const size_t each = fp4_row_each(cols), of_warp = 32 * each * FP4_ROW_PIECE;
 
-    for (each = FP4_ROW_EACH; each > 0; each--) {
-        const size_t warps = (pieces + 32 * each - 1) / (32 * each);
-        if (32 * warps <= FP4_ROW_THREADS && 32 * warps * each < places) {
-            threads = 32 * warps;
-            places = threads * each;
-        }
+    if (each == 0) {
+        return FP4_ROW_THREADS;
     }
-    return (uint32_t)(threads > 0 ? threads : 32);
+    return cols == 0 ? 32 : 32 * (uint32_t)((cols + of_warp - 1) / of_warp);
 }
 
 /**
- * The same for kernels that sum nothing, only take a maximum or not even that: they are free to
- * give each thread as many pieces as it can keep.
+ * Expands X(each, threads, ...) for each of the ways that there are to cut a row of 513 to
+ * FP4_ROW_KEPT columns: for kernels that know theirs, and tables of them.
  */
-FP4_HD uint32_t fp4_row_threads_any_order(size_t cols)
-{
-    const size_t of_warp = 32 * FP4_ROW_EACH * FP4_ROW_PIECE;
-    const size_t warps = cols / of_warp + (cols % of_warp != 0);
-    return warps > FP4_ROW_THREADS / 32 ? FP4_ROW_THREADS : warps > 0 ? 32 * (uint32_t)warps : 32;
-}
+#define FP4_ROW_CUTS(X, ...) \
+    X(2, 32, __VA_ARGS__) \
+    X(3, 32, __VA_ARGS__) \
+    X(3, 64, __VA_ARGS__) \
+    X(3, 96, __VA_ARGS__) \
+    X(4, 32, __VA_ARGS__) \
+    X(4, 64, __VA_ARGS__) \
+    X(4, 96, __VA_ARGS__) \
+    X(4, 128, __VA_ARGS__) \
+    X(4, 160, __VA_ARGS__) \
+    X(4, 192, __VA_ARGS__) \
+    X(4, 224, __VA_ARGS__) \
+    X(4, 256, __VA_ARGS__)
 
-/**
- * Pieces that each of the threads of fp4_row_threads has, 1 to FP4_ROW_EACH, where all have as
- * many, as they do at most widths of models; else 0. cols: a multiple of 16.
- */
-FP4_HD uint32_t fp4_row_full_each(size_t cols)
+/** The place in that list of the cut of a row of 513 to FP4_ROW_KEPT columns. */
+FP4_HD uint32_t fp4_row_cut_number(size_t cols)
 {
-    const size_t pieces = cols / FP4_ROW_PIECE, threads = fp4_row_threads(cols);
-    return pieces % threads == 0 && pieces / threads <= FP4_ROW_EACH ? (uint32_t)(pieces / threads)
-                                                                     : 0;
+    const uint32_t each = fp4_row_each(cols), warps = fp4_row_threads(cols) / 32;
+    return each == 4 ? 3 + warps : each == 3 ? warps : 0;
 }
 
 /**

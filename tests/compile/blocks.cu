@@ -412,7 +412,7 @@ KERNEL modelopt_mxfp8(const float *x, uint8_t *q, uint8_t *sf)
             uint32_t bytes = 0; \
             for (uint32_t j = 0; j < number && fp4_row_has_any(cut, turn, j); j++) { \
                 const uint32_t piece = fp4_row_piece(cut, turn, j); \
-                if (fp4_row_has(cut, piece)) { \
+                if (fp4_row_has(cut, turn, j)) { \
                     const fp4_f32x16 v = fp4_load_f32x16(x + piece * 16); \
                     of_thread = fp4_add_rn(of_thread, fp4_sumsq_x16(v, 0.0f)); \
                     bytes |= 0x38u << (8 * j); \

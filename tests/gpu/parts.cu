@@ -786,8 +786,12 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
 {
     __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32];
     const size_t row = blockIdx.x;
-    const uint32_t places = blockDim.x * each;
-    const fp4_row_cut cut = {blockDim.x, each, pieces, pieces % places == 0, pieces <= places};
+    const uint32_t places = blockDim.x * each, numbers = (pieces + blockDim.x - 1) / blockDim.x;
+    const uint32_t sure = pieces % (4 * lanes) != 0 ? 0
+                          : pieces % places == 0    ? each
+                          : numbers % each == 0     ? each - 1
+                                                    : 0;
+    const fp4_row_cut cut = {blockDim.x, each, pieces, sure, pieces <= places};
     float sum = 0.0f;
 
     if (row >= rows) {
@@ -798,7 +802,7 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
         uint32_t word = 0;
         for (uint32_t j = 0; j < each && fp4_row_has_any(cut, turn, j); j++) {
             const uint32_t piece = fp4_row_piece(cut, turn, j);
-            if (fp4_row_has(cut, piece)) {
+            if (fp4_row_has(cut, turn, j)) {
                 const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, row * pieces + piece);
                 sum = fp4_add_rn(sum, fp4_sum_x16(v, 0.0f));
                 word |= (uint32_t)bytes[(row * pieces + piece) / lanes] << (8 * j);

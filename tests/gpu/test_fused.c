@@ -64,11 +64,14 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
 /* Rows of these lengths that a CTA takes side by side; some of the four are padding. */
 static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    for (int i = 0; i < 4 && u->op == FUSED_token; i++) {
-        fused_case c = fused_case_of(u, i < 2 ? FP4_LAYOUT_128X4 : FP4_LAYOUT_8X4, 37,
-                                     i % 2 == 0 ? 2048 : 4096);
+    static const size_t cols[] = {2048, 4096, 1024, 1536, 2560, 3584};
+
+    for (int i = 0; i < (gpu_is_reduced() ? 4 : 12) && u->op == FUSED_token; i++) {
+        const int is_128x4 = i / 2 % 2 == 0;
+        fused_case c = fused_case_of(u, is_128x4 ? FP4_LAYOUT_128X4 : FP4_LAYOUT_8X4, 37,
+                                     cols[gpu_is_reduced() ? i % 2 : i / 4 * 2 + i % 2]);
         if (gpu_is_reduced()) {
-            c.rows = i < 2 ? 34 : 5;
+            c.rows = is_128x4 ? 34 : 5;
         }
         c.few = 0;
         c.four_rows = 2;
@@ -76,13 +79,14 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
     }
 }
 
-/* Rows for which launchers have kernels that take no options: more than a few, of one turn, with 3,
-   4, 1 or 2 pieces a thread, or not all as many. In each layout, with one scale and with a scale a
+/* Rows for which launchers have kernels that take no options: more than a few, of one turn, of each
+   cut of row.h, with all pieces there or the last of some threads lacking. In each layout, with one scale and with a scale a
    token; in tiled layouts with one row a CTA or four, all of them or but for the last rows, by
    turns (reduced: all of them only where rows are wide); gate and up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 2560, 2880, 4096, 5120, 8192};
+    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 1024, 2560,  2880,
+                                  3584, 4096,  4608,  5120, 7168, 8192, 13312, 15360};
     const int is_reduced = gpu_is_reduced();
     const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 5 : 4;
     /* where tests are slow, one layout of a launcher, but each of a few of them */

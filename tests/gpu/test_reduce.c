@@ -505,11 +505,11 @@ static void expect_rows(fp4_layout layout, size_t pieces, size_t lanes, unsigned
    the sum knows. */
 GPU_TEST(reduce, rows_of_pieces)
 {
-    static const size_t pieces[] = {1,   2,   24,  32,   34,   96,   128, 130,
-                                    320, 448, 512, 1000, 1024, 1500, 2048};
+    static const size_t pieces[] = {1,   2,   24,  32,  34,   64,   96,   128, 130,
+                                    160, 320, 448, 512, 1000, 1024, 1500, 2048};
 
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        const unsigned full = fp4_row_full_each(pieces[i] * FP4_ROW_PIECE);
+        const unsigned each = fp4_row_each(pieces[i] * FP4_ROW_PIECE);
         for (size_t lanes = 1; lanes <= 2; lanes++) {
             for (int layout = FP4_LAYOUT_128X4; layout <= FP4_LAYOUT_LINEAR; layout++) {
                 if (pieces[i] % lanes == 0) {
@@ -518,8 +518,8 @@ GPU_TEST(reduce, rows_of_pieces)
                 if (pieces[i] % lanes == 0 && pieces[i] <= FP4_ROW_EACH * FP4_ROW_THREADS) {
                     expect_rows((fp4_layout)layout, pieces[i], lanes, 1);
                 }
-                if (pieces[i] % lanes == 0 && full > 1 && full < FP4_ROW_EACH) {
-                    expect_rows((fp4_layout)layout, pieces[i], lanes, full);
+                if (pieces[i] % lanes == 0 && each > 1 && each < FP4_ROW_EACH) {
+                    expect_rows((fp4_layout)layout, pieces[i], lanes, each);
                 }
             }
         }

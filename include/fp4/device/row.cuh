@@ -10,7 +10,7 @@
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
  * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each.
- * Constants, where the caller has them (threads, each, is_full, is_one), leave less to do.
+ * Constants, where the caller has them (threads, each, sure, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -19,11 +19,12 @@
 #include <fp4/device/store.cuh>
 #include <fp4/row.h>
 
-/** How a CTA cuts a row. is_full: the pieces are a multiple of threads * each, so that in each of
-    the turns there are nobody lacks one. is_one: one turn takes them all. */
+/** How a CTA cuts a row. sure: so many of a turn's pieces, the first, are there for all threads, in
+    all turns; if not 0, the scale bytes of a row are whole words of four too, which linear has
+    aligned. is_one: one turn takes all pieces. */
 typedef struct fp4_row_cut {
-    uint32_t threads, each, pieces;
-    int is_full, is_one;
+    uint32_t threads, each, pieces, sure;
+    int is_one;
 } fp4_row_cut;
 
 /** Turns it takes. */
@@ -39,15 +40,18 @@ FP4_D uint32_t fp4_row_piece(fp4_row_cut c, uint32_t turn, uint32_t j)
 }
 
 /** Whether the row has it. */
-FP4_D int fp4_row_has(fp4_row_cut c, uint32_t piece)
+FP4_D int fp4_row_has(fp4_row_cut c, uint32_t turn, uint32_t j)
 {
-    return c.is_full || piece < c.pieces;
+    return j < c.sure || fp4_row_piece(c, turn, j) < c.pieces;
 }
 
-/** Whether it has number j of the turn for any thread of the CTA. */
+/** Whether there is work for the warp in number j of the turn: the row has it for any of its
+    threads. Where all but the last are sure, there is in the last too: at once with the others it
+    costs less than to ask. */
 FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
 {
-    return c.is_full || (turn * c.each + j) * c.threads < c.pieces;
+    return j < c.sure || c.sure + 1 == c.each ||
+           fp4_row_piece(c, turn, j) - threadIdx.x % 32 < c.pieces;
 }
 
 /**
@@ -119,14 +123,14 @@ FP4_D uint32_t fp4_row_sf_col(fp4_row_cut c, uint32_t turn, uint32_t lanes)
 FP4_D int fp4_row_has_sf_word(fp4_row_cut c, uint32_t turn, uint32_t lanes)
 {
     return threadIdx.x % lanes == 0 && threadIdx.x / lanes % 4 < c.each &&
-           (c.is_full || fp4_row_sf_col(c, turn, lanes) < c.pieces / lanes);
+           (c.sure == c.each || fp4_row_sf_col(c, turn, lanes) < c.pieces / lanes);
 }
 
 /**
  * Stores the scale bytes of a turn: bits [8j, 8j+8) of `bytes` are those of piece number j, the
  * same in the `lanes` (1 or 2) lanes that share a block, and 0 where the row has no such piece.
  *
- * shape    sf: as fp4_store_sf_word has it; and linear 4-byte aligned if the cut is full.
+ * shape    sf: as fp4_store_sf_word has it, or whole words (c.sure).
  * threads  all 32 lanes of each warp call.
  */
 FP4_D void fp4_row_store_sf(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_cut c,
@@ -138,7 +142,7 @@ FP4_D void fp4_row_store_sf(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_
     if (!fp4_row_has_sf_word(c, turn, lanes)) {
         return;
     }
-    if (c.is_full) {
+    if (c.sure != 0) {
         fp4_ptx_store4(sf + fp4_sf_offset(layout, row, 0, sf_cols) +
                            sf_col / 4 * (uint32_t)fp4_sf_word_step(layout),
                        word);
