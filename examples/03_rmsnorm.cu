@@ -95,8 +95,9 @@ enum {
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor, measured on sm_90, where a few words that spill (in LayerNorm to
-       MXFP4 and MXFP8, and with four rows a CTA) cost less than a CTA fewer: of most kernels; of
-       those for rows that a warp keeps; of those with a scale a token. Elsewhere a CTA may have all registers. */
+       MXFP4 and MXFP8, with four rows a CTA, and where the last piece may be missing) cost less
+       than a CTA fewer: of most kernels; of those for rows that a warp keeps; of those with a scale
+       a token. Elsewhere a CTA may have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : JOIN(RESIDENT_, FORMAT, ),
     RESIDENT_WARP = RESIDENT > 640 ? 640 : RESIDENT,
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
@@ -623,9 +624,9 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     }
 }
 
-/* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes and
-   scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how many
-   threads there are, and that all have their pieces but for the last; or, for four widths that
+/* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes
+   and scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how
+   many threads there are, and that all have their pieces but for the last; or, for four widths that
    gain by it (`full`), that too. beside: rows of a CTA, more than one of those that a warp can
    keep, which would be more CTAs than can be started in the time. four: it has four rows of a tiled
    layout in turn; those behind `fours` have one. */

@@ -185,8 +185,8 @@ typedef struct operands {
     raw gate, up;
 } operands;
 
-/* Those of a piece; zeros if the row has none such, and of rows that there are not, which only a CTA
-   that stays may ask for. */
+/* Those of a piece; zeros if the row has none such, and of rows that there are not, which only a
+   CTA that stays may ask for. */
 static __device__ __forceinline__ operands load_piece(const gated_args &a, const kind c,
                                                       uint32_t row, uint32_t piece, int has)
 {
@@ -704,10 +704,10 @@ static const void *kernel_of_few(const gated_args *a)
     return is_plain ? FEW_OF(few, a->cols) : (const void *)few_any;
 }
 
+#if HAS_GLOBAL
 /* With a scale a token. */
 static const void *kernel_of_token(const gated_args *a, int is_whole)
 {
-#if HAS_GLOBAL
     const uint32_t each = is_whole ? fp4_row_each(a->cols) : 0;
     const int is_full = a->cols % (16 * KEPT * fp4_row_threads(a->cols)) == 0;
 
@@ -717,10 +717,8 @@ static const void *kernel_of_token(const gated_args *a, int is_whole)
            : each == 4                               ? (const void *)token_4
            : each == 3                               ? (const void *)token_3
                                                      : (const void *)token_one;
-#else
-    return NULL;
-#endif
 }
+#endif
 
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 {
@@ -732,9 +730,11 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
     if (is_few) {
         return kernel_of_few(a);
     }
+#if HAS_GLOBAL
     if (a->token_dec != NULL) {
         return kernel_of_token(a, is_whole);
     }
+#endif
     if (a->rounded) {
         return (const void *)gated_rounded;
     }

@@ -297,8 +297,8 @@ static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
     return 1e-3 * (double)(s.x + 2 * s.residual + s.amax + s.q + sf + s.y);
 }
 
-/* Whether what becomes codes is measured beside a run of as many bytes, in whatever order the layout
-   has them: rows that are no power of two, without padding. */
+/* Whether what becomes codes is measured beside a run of as many bytes, in whatever order the
+   layout has them: rows that are no power of two, without padding. */
 static bool is_run(const bench_traffic *t, size_t rows, size_t cols)
 {
     return (cols & (cols - 1)) != 0 && t->way == TRAFFIC_TO_CODES && !t->colmajor &&
@@ -607,8 +607,8 @@ static std::vector<contender *> pointers(std::vector<contender> &all)
     return result;
 }
 
-/* With padding rows where the shape itself has none, and they are written; of whole rows more than what kernels for few
-   rows take. */
+/* With padding rows where the shape itself has none and they are written; of whole rows more than
+   what kernels for few rows take. */
 static size_t check_rows(const bench_traffic *t, size_t rows, size_t cols)
 {
     if (rows <= SMALL) {

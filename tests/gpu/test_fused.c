@@ -80,9 +80,10 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
 }
 
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, of each
-   cut of row.h, with all pieces there or the last of some threads lacking. In each layout, with one scale and with a scale a
-   token; in tiled layouts with one row a CTA or four, all of them or but for the last rows, by
-   turns (reduced: all of them only where rows are wide); gate and up interleaved, too. */
+   cut of row.h, with all pieces there or the last of some threads lacking. In each layout, with one
+   scale and with a scale a token; in tiled layouts with one row a CTA or four, all of them or but
+   for the last rows, by turns (reduced: all of them only where rows are wide); gate and up
+   interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 1024, 2560,  2880,
