@@ -520,18 +520,19 @@ static __device__ __forceinline__ void norm_row(kept *k, const norm_args &a, con
     }
 }
 
-/* A row of a CTA. threads: those of row.h, whose order of sums it is; smem: for two. */
-static __device__ __forceinline__ void norm_one(const norm_args &a, const kind c, uint32_t row,
+/* The CTA's row, or one of those that it has side by side, each of a warp; these may be too many.
+   threads: those of row.h, whose order of sums it is; smem: for two. */
+static __device__ __forceinline__ void norm_one(const norm_args &a, const kind c, uint32_t beside,
                                                 uint32_t threads, float *smem, uint32_t smem_each)
 {
     kept k;
 
     fp4_pdl_wait();
-    k.row = row;
+    k.row = beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y;
     if (k.row < a.rows) {
         load_turn(&k, a, c, 0, 1);
         norm_row(&k, a, c, threads, smem, smem_each, NULL);
-    } else if (k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
+    } else if (beside == 1 || k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
 }
@@ -566,7 +567,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, 0, 0, 1};
-    norm_one(a, c, blockIdx.x, c.cut.threads, smem, 32);
+    norm_one(a, c, 1, c.cut.threads, smem, 32);
 }
 
 static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
@@ -574,7 +575,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
 {
     __shared__ float smem[2 * 32];
     const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, !CENTERS, 0, 0};
-    norm_one(a, c, blockIdx.x, c.cut.threads, smem, 32);
+    norm_one(a, c, 1, c.cut.threads, smem, 32);
 }
 
 /* Few rows: a piece a thread, `all` of the CTA, of which row.h has `threads`. It is latency that
@@ -585,7 +586,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
         __shared__ float smem[2 * (most + 32)]; \
         const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
         const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY(token), 0}; \
-        norm_one(a, c, blockIdx.x, threads, smem, most + 32); \
+        norm_one(a, c, 1, threads, smem, most + 32); \
     }
 
 FEW_KERNEL(few_4096, 256, 64, 256, 1, 0)
@@ -642,8 +643,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
         if (four) { \
             norm_four(a, c, fours, smem); \
         } else { \
-            norm_one(a, c, beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y, threads, \
-                     smem, 32); \
+            norm_one(a, c, beside, threads, smem, 32); \
         } \
     }
 #define NORM_CUT(each, threads, name, full, token, four) \

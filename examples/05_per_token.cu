@@ -245,17 +245,18 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
     }
 }
 
+/* The CTA's row, or one of those that it has side by side, each of a warp; these may be too many. */
 static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c,
-                                                     uint32_t row)
+                                                     uint32_t beside)
 {
     __shared__ float smem[32];
     kept k;
 
     fp4_pdl_wait();
-    k.row = row;
+    k.row = beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y;
     if (k.row < a.rows) {
         token_row(&k, a, c, smem, NULL);
-    } else if (k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
+    } else if (beside == 1 || k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
 }
@@ -309,7 +310,7 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const kind c = {{threads, each, pieces, full ? each : 0, one}, plain, 0}; \
-        token_one_row(a, c, blockIdx.x); \
+        token_one_row(a, c, 1); \
     }
 
 TOKEN_KERNEL(token_any, FP4_ROW_THREADS, blockDim.x, EACH, 0, 0, 0)
@@ -330,7 +331,7 @@ TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
         const uint32_t pieces = (uint32_t)(a.cols / 16); \
         const kind c = {{threads, each, pieces, each - 1, 1}, four, 0}; \
         if (!four) { \
-            token_one_row(a, c, beside == 1 ? blockIdx.x : blockIdx.x * beside + threadIdx.y); \
+            token_one_row(a, c, beside); \
         } else if (beside > 1) { \
             token_rows_beside(a, c); \
         } else { \
