@@ -103,8 +103,8 @@ enum {
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                      : CENTERS                       ? 512
                                                      : 640,
-    WARP_ROWS = ADDS || CENTERS ? 1 : 4, /* of a CTA, each of which a warp can keep */
-    MOST = 512,                          /* threads of a CTA, a piece each */
+    BESIDE = ADDS ? 1 : 2, /* rows of a CTA, if a warp can keep one in 2 or 3 pieces a thread */
+    MOST = 512,            /* threads of a CTA, a piece each */
     FEW_ROWS = 512
 };
 
@@ -628,8 +628,8 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 /* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes
    and scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how
    many threads there are, and that all have their pieces but for the last; or, for four widths that
-   gain by it (`full`), that too. beside: rows of a CTA, more than one of those that a warp can
-   keep, which would be more CTAs than can be started in the time. four: it has four rows of a tiled
+   gain by it (`full`), that too. beside: rows of a CTA, more than one of short ones, which
+   would be more CTAs than can be started in the time. four: it has four rows of a tiled
    layout in turn; those behind `fours` have one. */
 #define NORM_KERNEL(each, threads, name, full, token, four, beside) \
     static __global__ void __launch_bounds__(threads *beside, \
@@ -647,7 +647,8 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
         } \
     }
 #define NORM_CUT(each, threads, name, full, token, four) \
-    NORM_KERNEL(each, threads, name, full, token, four, (threads == 32 && !four ? WARP_ROWS : 1))
+    NORM_KERNEL(each, threads, name, full, token, four, \
+                (threads == 32 && each < 4 && !four ? BESIDE : 1))
 #define NORM_KERNELS(name, token, four) \
     FP4_ROW_CUTS(NORM_CUT, name, 0, token, four) \
     NORM_CUT(4, 32, name##_full, 1, token, four) \
@@ -809,7 +810,7 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
         fours = fp4_row_fours(padded, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
     } else if (!a->rounded && !is_any(a)) {
-        config.blockDim.y = threads == 32 ? WARP_ROWS : 1;
+        config.blockDim.y = threads == 32 && fp4_row_each(a->cols) < 4 ? BESIDE : 1;
         config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);

@@ -320,16 +320,16 @@ TOKEN_KERNEL(few_full, MOST, blockDim.x, 1, 1, 1, 1)
 TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
 
 /* Rows of one turn with their scale bytes in whole words. A kernel for each way to cut a row
-   (row.h): it knows how many threads there are, and that all have their pieces but for the last.
-   Of rows that a warp can keep a CTA takes a few, or there are more CTAs than can be started in the
-   time. four: of a tiled layout it takes four rows, side by side if they are short, else one after
-   the other. */
-#define CUT_KERNEL(each, threads, name, beside, resident, four) \
+   (row.h): it knows how many threads there are, and that all have their pieces but for the last;
+   or, for two widths that gain by it (`full`), that too. Of rows that a warp can keep a CTA takes a
+   few, or there are more CTAs than can be started in the time. four: of a tiled layout it takes
+   four rows, side by side if they are short, else one after the other. */
+#define CUT_KERNEL(each, threads, name, full, beside, resident, four) \
     static __global__ void __launch_bounds__(threads *beside, resident / (threads * beside)) \
         name##_##each##x##threads(const token_args a, uint32_t fours) \
     { \
-        const uint32_t pieces = (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, each - 1, 1}, four, 0}; \
+        const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
+        const kind c = {{threads, each, pieces, full ? each : each - 1, 1}, four, 0}; \
         if (!four) { \
             token_one_row(a, c, beside); \
         } else if (beside > 1) { \
@@ -339,16 +339,18 @@ TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
         } \
     }
 #define ONE_ROW(each, threads, name) \
-    CUT_KERNEL(each, threads, name, (threads == 32 ? FP4_ROW_FOUR : 1), RESIDENT, 0)
-#define FOUR_ROWS(each, threads, name) \
-    CUT_KERNEL(each, threads, name, (threads <= MOST_BESIDE ? FP4_ROW_FOUR : 1), \
+    CUT_KERNEL(each, threads, name, 0, (threads == 32 ? FP4_ROW_FOUR : 1), RESIDENT, 0)
+#define FOUR_ROWS(each, threads, name, full) \
+    CUT_KERNEL(each, threads, name, full, (threads <= MOST_BESIDE ? FP4_ROW_FOUR : 1), \
                RESIDENT_OF_FOUR(threads), 1)
 #define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
 
 FP4_ROW_CUTS(ONE_ROW, one)
-FP4_ROW_CUTS(FOUR_ROWS, four)
+FP4_ROW_CUTS(FOUR_ROWS, four, 0)
+FOUR_ROWS(4, 32, four_full, 1)
+FOUR_ROWS(4, 64, four_full, 1)
 static const void *const one_of[] = {FP4_ROW_CUTS(ENTRY, one)};
-static const void *const four_rows_of[] = {FP4_ROW_CUTS(ENTRY, four)};
+static const void *const four_of[] = {FP4_ROW_CUTS(ENTRY, four)};
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -387,8 +389,15 @@ static const void *kernel_of(const token_args *a, int is_few)
                : a->cols == 8192                                       ? (const void *)few_8192
                                                                        : (const void *)few_full;
     }
-    return is_any(a) ? (const void *)token_any
-                     : (is_four(a) ? four_rows_of : one_of)[fp4_row_cut_number(a->cols)];
+    if (is_any(a)) {
+        return (const void *)token_any;
+    }
+    if (is_four(a)) {
+        return a->cols == 2048   ? (const void *)four_full_4x32
+               : a->cols == 4096 ? (const void *)four_full_4x64
+                                 : four_of[fp4_row_cut_number(a->cols)];
+    }
+    return one_of[fp4_row_cut_number(a->cols)];
 }
 
 /**
