@@ -6,18 +6,19 @@
  *
  * To change the input type, the format or the operation, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of
- * 16 elements, a stride of all threads apart, and keeps them in registers across the barrier of the
- * sum: in RMSNorm the products with the weight, made while other pieces are on their way; with a
- * residual, or the mean to subtract, the elements as they are in memory. With a scale a token the
- * products are kept, those with a residual too, and the largest comes with the sum. RMSNorm's
- * factor, 1/rms, is common to the row: it is not multiplied into the elements, but into the factor
- * by which a block is encoded. Two lanes share a block of 32. Scale bytes go to memory four at a
- * time; of many rows in a tiled layout, which has those of other rows beside them, a CTA takes four
- * such rows, one after the other, and stores 16; the last rows have a CTA each. (FOURS says where.)
- * Rows of more than 16384 columns are read again, from the cache; of short rows a warp takes four
- * at a time; where there are few rows, a thread has one piece. (Not where `rounded` is asked for:
- * one kernel takes them all.)
+ * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of 16
+ * elements, a stride of all threads apart, of which only the last may be missing (row.h), so that
+ * all are worked on at once. It keeps them in registers across the barrier of the sum: in RMSNorm
+ * the products with the weight, made while other pieces are on their way; with a residual, or the
+ * mean to subtract, the elements as they are in memory. With a scale a token the products are kept,
+ * those with a residual too, and the largest comes with the sum. RMSNorm's factor, 1/rms, is common
+ * to the row: it is not multiplied into the elements, but into the factor by which a block is
+ * encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many rows in
+ * a tiled layout, which has those of other rows beside them, a CTA takes four such rows, one after
+ * the other, and stores 16; the last rows have a CTA each. (FOURS says where.) Rows of more than
+ * 16384 columns are read again, from the cache; of short rows a warp takes four at a time; where
+ * there are few rows, a thread has one piece. (Not where `rounded` is asked for: one kernel takes
+ * them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -628,9 +629,9 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
 /* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes
    and scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how
    many threads there are, and that all have their pieces but for the last; or, for four widths that
-   gain by it (`full`), that too. beside: rows of a CTA, more than one of short ones, which
-   would be more CTAs than can be started in the time. four: it has four rows of a tiled
-   layout in turn; those behind `fours` have one. */
+   gain by it (`full`), that too. beside: rows of a CTA, more than one of short ones, which would be
+   more CTAs than can be started in the time. four: it has four rows of a tiled layout in turn;
+   those behind `fours` have one. */
 #define NORM_KERNEL(each, threads, name, full, token, four, beside) \
     static __global__ void __launch_bounds__(threads *beside, \
                                              RESIDENT_OF(threads, token) / (threads * beside)) \

@@ -6,12 +6,13 @@
  *
  * To change the input type or the length of a block, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of 16
- * elements, a stride of all threads apart, and keeps them in registers, as they are in memory,
- * until the amax of the row is known; the amaxes of its blocks it has found on the way. Of many
- * rows in a tiled layout a CTA takes four whose scale bytes are neighbours in memory, one after the
- * other, and of the last rows one; four of 2048 or 4096 columns side by side. Rows of more than
- * 16384 columns are read again, from the cache. Where there are few rows, a thread has one piece.
+ * How it works: a CTA a row, which it reads from memory once; of rows that a warp can keep a CTA
+ * has four. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart, of which
+ * only the last may be missing (row.h), and keeps them in registers, as they are in memory, until
+ * the amax of the row is known; the amaxes of its blocks it has found on the way. Of many rows in a
+ * tiled layout a CTA takes four whose scale bytes are neighbours in memory: side by side up to 4096
+ * columns, else one after the other, and of the last rows one. Rows of more than 16384 columns are
+ * read again, from the cache. Where there are few rows, a thread has one piece.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -245,7 +246,8 @@ static __device__ __forceinline__ void token_row(kept *k, const token_args &a, c
     }
 }
 
-/* The CTA's row, or one of those that it has side by side, each of a warp; these may be too many. */
+/* The CTA's row, or one of those that it has side by side, each of a warp; these may be too many.
+ */
 static __device__ __forceinline__ void token_one_row(const token_args &a, const kind c,
                                                      uint32_t beside)
 {
