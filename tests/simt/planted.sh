@@ -138,11 +138,17 @@ plant rows_that_share_a_maximum track examples/05_per_token.cu \
 plant rows_beside_of_one_maximum track examples/05_per_token.cu \
     's/smem\[i\], words/smem[0], words/' \
     per_token-bf16-nvfp4 'launch_token/bf16' \
-    'static shared memory, which' 'simt: in kernel beside_' 'reduce.cuh:'
+    'static shared memory, which' 'simt: in kernel four_' 'reduce.cuh:'
 plant maximum_where_the_sum_is track $norm \
     's/threads, smem, smem + smem_each);/threads, smem, smem);/' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' \
     'static shared memory, which' 'simt: in kernel ' 'row.cuh:'
+plant last_piece_that_nobody_lacks san include/fp4/device/row.cuh \
+    's/return j < c.sure || fp4_row_piece(c, turn, j) < /return j <= c.sure || turn * j > /' \
+    per_token-bf16-nvfp4 'launch_token/bf16' 'NVFP4: differ in'
+plant row_beside_behind_the_last san examples/05_per_token.cu \
+    's/beside == 1 || k.row < fp4_sf_rows_padded(a.layout, a.rows)/1/' \
+    per_token-bf16-nvfp4 'launch_token/bf16' 'heap-buffer-overflow' 'simt: in kernel one_'
 plant row_behind_the_fours san include/fp4/device/row.cuh \
     's/3 \* fours + cta/3 * fours + cta + 1/' \
     rmsnorm-bf16-mxfp4-rmsnorm 'launch_norm/rmsnorm_of_bf16' \
