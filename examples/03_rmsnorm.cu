@@ -6,19 +6,19 @@
  *
  * To change the input type, the format or the operation, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once. Each thread has up to 4 pieces of 16
- * elements, a stride of all threads apart, of which only the last may be missing (row.h), so that
- * all are worked on at once. It keeps them in registers across the barrier of the sum: in RMSNorm
- * the products with the weight, made while other pieces are on their way; with a residual, or the
- * mean to subtract, the elements as they are in memory. With a scale a token the products are kept,
- * those with a residual too, and the largest comes with the sum. RMSNorm's factor, 1/rms, is common
- * to the row: it is not multiplied into the elements, but into the factor by which a block is
- * encoded. Two lanes share a block of 32. Scale bytes go to memory four at a time; of many rows in
- * a tiled layout, which has those of other rows beside them, a CTA takes four such rows, one after
- * the other, and stores 16; the last rows have a CTA each. (FOURS says where.) Rows of more than
- * 16384 columns are read again, from the cache; of short rows a warp takes four at a time; where
- * there are few rows, a thread has one piece. (Not where `rounded` is asked for: one kernel takes
- * them all.)
+ * How it works: a CTA a row, which it reads from memory once; two rows, a warp each, of 513 to 1536
+ * columns. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart, of which
+ * only the last may be missing (row.h), so that all are worked on at once. It keeps them in
+ * registers across the barrier of the sum: in RMSNorm the products with the weight, made while
+ * other pieces are on their way; with a residual, or the mean to subtract, the elements as they are
+ * in memory. With a scale a token the products are kept, those with a residual too, and the largest
+ * comes with the sum. RMSNorm's factor, 1/rms, is common to the row: it is not multiplied into the
+ * elements, but into the factor by which a block is encoded. Two lanes share a block of 32. Scale
+ * bytes go to memory four at a time; of many rows in a tiled layout, which has those of other rows
+ * beside them, a CTA takes four such rows, one after the other, and stores 16; the last rows have a
+ * CTA each. (FOURS says where.) Rows of more than 16384 columns are read again, from the cache; of
+ * short rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not
+ * where `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -104,13 +104,16 @@ enum {
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                      : CENTERS                       ? 512
                                                      : 640,
-    BESIDE = ADDS ? 1 : 2, /* rows of a CTA, if a warp can keep one in 2 or 3 pieces a thread */
-    MOST = 512,            /* threads of a CTA, a piece each */
+    MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512
 };
 
 #define RESIDENT_OF(threads, token) \
     ((token) ? RESIDENT_TOKEN : (threads) == 32 ? RESIDENT_WARP : RESIDENT)
+
+/* Rows of a CTA: two, unless a residual comes and goes, if a warp can keep one in fewer pieces than
+   4 a thread. */
+#define BESIDE(each, threads) (threads == 32 && each < 4 && !ADDS ? 2 : 1)
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
@@ -648,8 +651,7 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
         } \
     }
 #define NORM_CUT(each, threads, name, full, token, four) \
-    NORM_KERNEL(each, threads, name, full, token, four, \
-                (threads == 32 && each < 4 && !four ? BESIDE : 1))
+    NORM_KERNEL(each, threads, name, full, token, four, (four ? 1 : BESIDE(each, threads)))
 #define NORM_KERNELS(name, token, four) \
     FP4_ROW_CUTS(NORM_CUT, name, 0, token, four) \
     NORM_CUT(4, 32, name##_full, 1, token, four) \
@@ -710,7 +712,7 @@ static int is_bad(const norm_args *a)
      : cols == 16384 ? (const void *)kernel##_full_4x256 \
                      : kernel##_of[fp4_row_cut_number(cols)])
 
-/* Only norm_any has all of it. */
+/* Only norm_any has all of it, and is slower. */
 static int is_any(const norm_args *a)
 {
     return a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL ||
@@ -811,7 +813,7 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
         fours = fp4_row_fours(padded, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
     } else if (!a->rounded && !is_any(a)) {
-        config.blockDim.y = threads == 32 && fp4_row_each(a->cols) < 4 ? BESIDE : 1;
+        config.blockDim.y = BESIDE(fp4_row_each(a->cols), threads);
         config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);

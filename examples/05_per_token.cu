@@ -6,13 +6,14 @@
  *
  * To change the input type or the length of a block, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once; of rows that a warp can keep a CTA
- * has four. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart, of which
- * only the last may be missing (row.h), and keeps them in registers, as they are in memory, until
- * the amax of the row is known; the amaxes of its blocks it has found on the way. Of many rows in a
- * tiled layout a CTA takes four whose scale bytes are neighbours in memory: side by side up to 4096
- * columns, else one after the other, and of the last rows one. Rows of more than 16384 columns are
- * read again, from the cache. Where there are few rows, a thread has one piece.
+ * How it works: a CTA a row, which it reads from memory once; of 513 to 2048 columns it has four
+ * rows, a warp each. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart,
+ * of which only the last may be missing (row.h), and keeps them in registers, as they are in
+ * memory, until the amax of the row is known; the amaxes of its blocks it has found on the way. Of
+ * many such or wider rows in a tiled layout a CTA takes four whose scale bytes are neighbours in
+ * memory: side by side up to 4096 columns, else one after the other, and of the last rows one. Rows
+ * of more than 16384 columns are read again, from the cache. Where there are few rows, a thread has
+ * one piece.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -340,11 +341,11 @@ TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
             token_four_rows(a, c, fours); \
         } \
     }
+#define BESIDE_OF(threads, four) (threads <= (four ? MOST_BESIDE : 32) ? FP4_ROW_FOUR : 1)
 #define ONE_ROW(each, threads, name) \
-    CUT_KERNEL(each, threads, name, 0, (threads == 32 ? FP4_ROW_FOUR : 1), RESIDENT, 0)
+    CUT_KERNEL(each, threads, name, 0, BESIDE_OF(threads, 0), RESIDENT, 0)
 #define FOUR_ROWS(each, threads, name, full) \
-    CUT_KERNEL(each, threads, name, full, (threads <= MOST_BESIDE ? FP4_ROW_FOUR : 1), \
-               RESIDENT_OF_FOUR(threads), 1)
+    CUT_KERNEL(each, threads, name, full, BESIDE_OF(threads, 1), RESIDENT_OF_FOUR(threads), 1)
 #define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
 
 FP4_ROW_CUTS(ONE_ROW, one)
@@ -368,11 +369,16 @@ static int is_bad(const token_args *a)
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
-/* Only token_any has all of it. */
+/* Whether the scale bytes of a row are whole words. */
+static int is_whole(const token_args *a)
+{
+    return a->cols % (4 * BLOCK) == 0 && ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0;
+}
+
+/* Only token_any has all of it, and is slower. */
 static int is_any(const token_args *a)
 {
-    return a->cols <= 512 || a->cols > FP4_ROW_KEPT || a->cols % (4 * BLOCK) != 0 ||
-           ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0;
+    return a->cols <= 512 || a->cols > FP4_ROW_KEPT || !is_whole(a);
 }
 
 /* Whether a CTA takes four rows. */
@@ -386,10 +392,10 @@ static int is_four(const token_args *a)
 static const void *kernel_of(const token_args *a, int is_few)
 {
     if (is_few) {
-        return is_any(a) || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
-               : a->cols == 4096                                       ? (const void *)few_4096
-               : a->cols == 8192                                       ? (const void *)few_8192
-                                                                       : (const void *)few_full;
+        return !is_whole(a) || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
+               : a->cols == 4096                                          ? (const void *)few_4096
+               : a->cols == 8192                                          ? (const void *)few_8192
+                                                                          : (const void *)few_full;
     }
     if (is_any(a)) {
         return (const void *)token_any;
@@ -439,9 +445,9 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     } else if (is_four(a) && threads > MOST_BESIDE) {
         fours = fp4_row_fours(config.gridDim.x, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
-    } else if (is_four(a) || (!is_any(a) && threads == 32)) {
-        config.gridDim.x = (config.gridDim.x + FP4_ROW_FOUR - 1) / FP4_ROW_FOUR;
-        config.blockDim.y = FP4_ROW_FOUR;
+    } else if (!is_any(a)) {
+        config.blockDim.y = BESIDE_OF(threads, is_four(a));
+        config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
     return cudaLaunchKernelExC(&config, kernel_of(a, is_few), arguments);
 }

@@ -6,9 +6,9 @@
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
  * --rows      in place of the shapes' own; up to 512 are a small shape.
- * --cols      likewise: a multiple of 128 from 1024 to 16384. If it is no power of two, of what
- *             becomes codes from row-major x, and without padding rows: rows % 128 == 0. Or 8160,
- *             for what reads codes with linear scales, of blocks of 20, 24 and 48 too.
+ * --cols      likewise: a multiple of 128 from 1024 to 16384, or 8160. If it is no power of two, of
+ *             what reads codes with linear scales, of blocks of 20, 24 and 48 too; and of what
+ *             becomes codes from row-major x without padding rows: rows % 128 == 0.
  *
  *     gpu_bench --only "03_rmsnorm rmsnorm bf16" --rows 65536 --cols 8192
  *
@@ -1039,7 +1039,8 @@ static void run(pools *p, const options *o, sort which)
 {
     const std::vector<size_t> large_rows[] = {
         {65536, 16384, 4096}, {65536, 16384}, {65536, 16384, 8192}};
-    const std::vector<size_t> large_cols[] = {{8192}, {2048, 4096, 8192, 16384}, {8192}};
+    const std::vector<size_t> large_cols[] = {
+        {8192}, {2048, 4096, 5120, 7168, 8192, 16384}, {8192}};
     const std::vector<size_t> small_rows[] = {{1, 8, 32, 128, SMALL}, {1, 8, 32, 128}, {}};
 
     if (o->part[0] != 's' && (o->rows == 0 || o->rows > SMALL)) {

@@ -125,8 +125,7 @@ static inline const char *fused_text(const fused_case *c)
         c->unit->name, layouts[c->layout], c->rows, c->cols, c->x_stride, c->residual_stride,
         (unsigned)c->shifts, c->pdl, c->interleaved ? "interleaved, " : "",
         c->few ? "few rows, " : "",
-        c->four_rows == 3   ? "four rows, the last alone, "
-        : c->four_rows == 2 ? "four rows side by side, "
+        c->four_rows == 2   ? "four rows, the last alone, "
         : c->four_rows == 1 ? "four rows, "
                             : "",
         c->rounded ? "rounded, " : "", c->has_y ? "y, " : "", c->has_sf_linear ? "sf_linear, " : "",
@@ -778,7 +777,7 @@ static inline void fused_draw_options(fused_case *c, uint64_t *state)
     c->pdl = (int)host_below(state, 2);
     c->interleaved = fused_is_gated(c->unit) && host_below(state, 2);
     c->few = (int)host_below(state, 2);
-    c->four_rows = (int)host_below(state, 4);
+    c->four_rows = (int)host_below(state, 3);
     c->on_device = (int)host_below(state, 2);
     c->is_dec = (int)host_below(state, 2);
     c->scale = host_random_scale(state, -4, 12);

@@ -90,8 +90,8 @@ typedef cudaError_t (*launch_function)(const launch_args *args, int pdl, cudaStr
 /** The examples' norm_args, gated_args and token_args in one: each takes what it has. token_args'
     base_dec and base_device are global and global_device. few, four_rows: rows are taken as few
     ones, and four of them by a CTA, wherever they can, or never: FEW is more than any matrix
-    has, or 0, FOURS 1, or more than any has; 2 of four_rows: side by side where that can be; 3:
-    one after the other, but each of up to 128 rows at the end alone, else none of them. */
+    has, or 0, FOURS and BESIDE 1, or more than any has; 2 of four_rows: one after the other, but
+    each of up to 128 rows at the end alone, else none of them. */
 typedef struct launch_fused_args {
     const void *x, *weight, *bias;
     void *residual;

@@ -21,8 +21,8 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
 
     few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
-    alone = args->four_rows == 3 ? 128 * args->cols : 0;
-    beside = args->four_rows == 2 ? 1 : ~0ull;
+    alone = args->four_rows == 2 ? 128 * args->cols : 0;
+    beside = args->four_rows ? 1 : ~0ull;
     a.x = args->x;
     a.rows = args->rows;
     a.cols = args->cols;

@@ -20,7 +20,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, NORM)(const launch_fused_args
 
     few = args->few ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
-    alone = args->four_rows == 3 ? 128 * args->cols : 0;
+    alone = args->four_rows == 2 ? 128 * args->cols : 0;
     a.x = args->x;
     a.weight = args->weight;
     a.bias = args->bias;

@@ -64,37 +64,37 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
 /* Rows of these lengths that a CTA takes side by side; some of the four are padding. */
 static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {2048, 4096, 1024, 1536, 2560, 3584};
+    static const size_t cols[] = {2048, 4096, 1920, 3584, 896, 2560};
+    const int is_reduced = gpu_is_reduced();
 
-    for (int i = 0; i < (gpu_is_reduced() ? 4 : 12) && u->op == FUSED_token; i++) {
-        const int is_128x4 = i / 2 % 2 == 0;
+    for (int i = 0; i < (is_reduced ? 4 : 12) && u->op == FUSED_token; i++) {
+        const int is_128x4 = is_reduced ? i < 2 : i % 2;
         fused_case c = fused_case_of(u, is_128x4 ? FP4_LAYOUT_128X4 : FP4_LAYOUT_8X4, 37,
-                                     cols[gpu_is_reduced() ? i % 2 : i / 4 * 2 + i % 2]);
-        if (gpu_is_reduced()) {
+                                     cols[is_reduced ? i : i / 2]);
+        if (is_reduced) {
             c.rows = is_128x4 ? 34 : 5;
         }
         c.few = 0;
-        c.four_rows = 2;
         run_plain(c, pool, 1, state);
     }
 }
 
 /* Rows for which launchers have kernels that take no options: more than a few, of one turn, of each
-   cut of row.h, with all pieces there or the last of some threads lacking. In each layout, with one
-   scale and with a scale a token; in tiled layouts with one row a CTA or four, all of them or but
-   for the last rows, by turns (reduced: all of them only where rows are wide); gate and up
-   interleaved, too. */
+   cut of row.h, with all pieces there and with the last of some threads lacking. In each layout,
+   with one scale and with a scale a token; in tiled layouts with one row a CTA or four, all of them
+   or but for the last rows, by turns (reduced: all of them only where there are few rows); gate and
+   up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2048, 1024, 2560,  2880,
-                                  3584, 4096,  4608,  5120, 7168, 8192, 13312, 15360};
+    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2560, 1920, 2048, 896,  1024,  2880,
+                                  3584, 4096,  4480,  4608, 5120, 7168, 8192, 9600, 13312, 15360};
     const int is_reduced = gpu_is_reduced();
-    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 5 : 4;
+    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 7 : 6;
     /* where tests are slow, one layout of a launcher, but each of a few of them */
     const int at = is_reduced ? (int)u->format + (int)u->dtype + (int)u->op : 0;
 
     for (size_t i = 0; i < shapes; i++) {
-        const int is_wide = is_reduced && cols[i] > 8192;
+        const int is_short = is_reduced && i >= 1 && i <= 5;
         const int is_third = fused_is_gated(u) && i == 2; /* a team has three rows */
         for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
@@ -104,8 +104,8 @@ static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *stat
                 if (u->op == FUSED_token && !per_token) {
                     continue;
                 }
-                c.four_rows = is_reduced ? at / 3 % 2 * 3 : ((int)i + layout + per_token) % 4;
-                if (is_wide) { /* a CTA of some warps: 8x4 has four rows of these side by side */
+                c.four_rows = is_reduced ? at / 3 % 2 * 2 : ((int)i + layout + per_token) % 3;
+                if (is_short) { /* a CTA of some warps: 8x4 has four rows of these side by side */
                     c = fused_case_of(u, FP4_LAYOUT_8X4, is_third ? 13 : 5, cols[i]);
                     c.few = 0;
                     c.shifts = i == 1 ? host_random(state) & 0xfffffu : 0;

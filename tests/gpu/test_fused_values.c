@@ -216,7 +216,7 @@ static void run_variants(fused_case c, const two_operands *two, unsigned *turn)
         const unsigned t = (*turn)++;
         c.rounded = rounded;
         c.layout = (fp4_layout)(t % 3);
-        c.four_rows = 1 + (int)(t / 3 % 3);
+        c.four_rows = 1 + (int)(t / 3 % 2);
         c.has_y = !is_token && t % 5 < 2;
         c.has_sf_linear = t % 7 < 2;
         c.interleaved = fused_is_gated(c.unit) && t % 4 < 2;

@@ -9,7 +9,8 @@
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
- * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each.
+ * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each. The
+ * sums too if these are one warp each, of which any may be without a row.
  * Constants, where the caller has them (threads, each, sure, is_one), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
@@ -45,9 +46,9 @@ FP4_D int fp4_row_has(fp4_row_cut c, uint32_t turn, uint32_t j)
     return j < c.sure || fp4_row_piece(c, turn, j) < c.pieces;
 }
 
-/** Whether there is work for the warp in number j of the turn: the row has it for any of its
-    threads. Where all but the last are sure, there is in the last too: at once with the others it
-    costs less than to ask. */
+/** Whether the warp works on number j of the turn: on what the row has for any of its threads.
+    Where all but the last are sure, always: at once with the others the last costs less than to
+    ask. */
 FP4_D int fp4_row_has_any(fp4_row_cut c, uint32_t turn, uint32_t j)
 {
     return j < c.sure || c.sure + 1 == c.each ||
