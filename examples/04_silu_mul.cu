@@ -644,10 +644,10 @@ static int is_bad(const gated_args *a)
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }
 
-/* Turns of so many threads that a row takes. */
-static size_t turns_of(size_t pieces, uint32_t threads)
+/* Turns of so many threads with so many pieces each that a row takes. */
+static size_t turns_of(size_t pieces, uint32_t threads, uint32_t each)
 {
-    return (pieces + EACH * threads - 1) / (EACH * threads);
+    return (pieces + each * threads - 1) / (each * threads);
 }
 
 /* Whether all threads have all their pieces of all turns but for the last. What some lack is worked
@@ -655,7 +655,7 @@ static size_t turns_of(size_t pieces, uint32_t threads)
 static int is_last(size_t pieces, uint32_t threads)
 {
     return (pieces + threads - 1) / threads % EACH == 0 &&
-           (STAYS || 8 * pieces >= 7 * turns_of(pieces, threads) * EACH * threads);
+           (STAYS || 8 * pieces >= 7 * turns_of(pieces, threads, EACH) * EACH * threads);
 }
 
 /* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row;
@@ -674,7 +674,7 @@ static uint32_t threads_of(const gated_args *a, int is_few)
         return fp4_row_threads(a->cols);
     }
     for (threads = TURN_THREADS; threads > 0; threads -= 32) {
-        const size_t turns = turns_of(pieces, threads);
+        const size_t turns = turns_of(pieces, threads, EACH);
         const double work = (double)pieces / (double)(turns * EACH * threads);
         const double busy = STAYS ? (double)(THREADS / threads * threads) / THREADS : 1.0;
         const double share = is_last(pieces, threads) ? work * busy : work * busy * 0.5;
@@ -784,7 +784,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     const size_t pieces = a->cols / 16, rows = fp4_sf_rows_padded(a->layout, a->rows);
     const int is_few = !a->rounded && a->rows <= FEW_ROWS && a->rows * pieces <= FEW &&
                        (!is_token || pieces <= MOST);
-    const uint32_t across = threads_of(a, is_few), each = is_few ? 1 : EACH;
+    const uint32_t across = threads_of(a, is_few);
     size_t ctas = rows, turns = 1, high = 1;
     const int stays = STAYS && !is_few && !(is_token && (a->rounded || a->cols > FP4_ROW_KEPT));
     const void *kernel;
@@ -801,7 +801,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     }
     kernel = kernel_of(a, across, is_few);
     if (!is_token) {
-        turns = (pieces + across * each - 1) / (across * each);
+        turns = turns_of(pieces, across, is_few ? 1 : EACH);
     }
     if (stays) {
         high = THREADS / across;

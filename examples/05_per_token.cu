@@ -389,7 +389,7 @@ static int is_four(const token_args *a)
            a->rows * a->cols >= (fp4_row_threads(a->cols) <= MOST_BESIDE ? BESIDE : FOURS);
 }
 
-static const void *kernel_of(const token_args *a, int is_few)
+static const void *kernel_of(const token_args *a, int is_few, int four)
 {
     if (is_few) {
         return !is_whole(a) || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
@@ -400,7 +400,7 @@ static const void *kernel_of(const token_args *a, int is_few)
     if (is_any(a)) {
         return (const void *)token_any;
     }
-    if (is_four(a)) {
+    if (four) {
         return a->cols == 2048   ? (const void *)four_full_4x32
                : a->cols == 4096 ? (const void *)four_full_4x64
                                  : four_of[fp4_row_cut_number(a->cols)];
@@ -426,6 +426,7 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     void *arguments[] = {(void *)a, &fours};
     const uint32_t threads = fp4_row_threads(a->cols);
     const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
+    const int four = !is_few && is_four(a);
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -442,14 +443,14 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     config.numAttrs = pdl ? 1 : 0;
     if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
-    } else if (is_four(a) && threads > MOST_BESIDE) {
+    } else if (four && threads > MOST_BESIDE) {
         fours = fp4_row_fours(config.gridDim.x, ALONE / a->cols);
         config.gridDim.x -= 3 * fours;
     } else if (!is_any(a)) {
-        config.blockDim.y = BESIDE_OF(threads, is_four(a));
+        config.blockDim.y = BESIDE_OF(threads, four);
         config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
-    return cudaLaunchKernelExC(&config, kernel_of(a, is_few), arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, is_few, four), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */
