@@ -6,19 +6,19 @@
  *
  * To change the input type, the format or the operation, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once; two rows, a warp each, of 513 to 1536
- * columns. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart, of which
- * only the last may be missing (row.h), so that all are worked on at once. It keeps them in
- * registers across the barrier of the sum: in RMSNorm the products with the weight, made while
- * other pieces are on their way; with a residual, or the mean to subtract, the elements as they are
- * in memory. With a scale a token the products are kept, those with a residual too, and the largest
- * comes with the sum. RMSNorm's factor, 1/rms, is common to the row: it is not multiplied into the
- * elements, but into the factor by which a block is encoded. Two lanes share a block of 32. Scale
- * bytes go to memory four at a time; of many rows in a tiled layout, which has those of other rows
- * beside them, a CTA takes four such rows, one after the other, and stores 16; the last rows have a
- * CTA each. (FOURS says where.) Rows of more than 16384 columns are read again, from the cache; of
- * short rows a warp takes four at a time; where there are few rows, a thread has one piece. (Not
- * where `rounded` is asked for: one kernel takes them all.)
+ * How it works: a CTA a row, which it reads from memory once; of up to 512 columns four rows, a
+ * warp each, and of up to 1536 two. Each thread has up to 4 pieces of 16 elements, a stride of all
+ * threads apart, of which only the last may be missing (row.h), so that all are worked on at once.
+ * It keeps them in registers across the barrier of the sum: in RMSNorm the products with the
+ * weight, made while other pieces are on their way; with a residual, or the mean to subtract, the
+ * elements as they are in memory. With a scale a token the products are kept, those with a residual
+ * too, and the largest comes with the sum. RMSNorm's factor, 1/rms, is common to the row: it is not
+ * multiplied into the elements, but into the factor by which a block is encoded. Two lanes share a
+ * block of 32. Scale bytes go to memory four at a time; of many rows in a tiled layout, which has
+ * those of other rows beside them, a CTA takes four such rows, one after the other, and stores 16;
+ * the last rows have a CTA each. (FOURS says where.) Rows of more than 16384 columns are read
+ * again, from the cache. Where there are few rows, a thread has one piece. (Not where `rounded` is
+ * asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -97,23 +97,33 @@ enum {
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor, measured on sm_90, where a few words that spill (in LayerNorm to
        MXFP4 and MXFP8, with four rows a CTA, and where the last piece may be missing) cost less
-       than a CTA fewer: of most kernels; of those for rows that a warp keeps; of those with a scale
-       a token. Elsewhere a CTA may have all registers. */
+       than a CTA fewer: of most kernels; of those for rows that a warp keeps, with a piece a thread
+       or more; of those with a scale a token. Elsewhere a CTA may have all registers. */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : JOIN(RESIDENT_, FORMAT, ),
+    RESIDENT_SHORT = FP4_ARCH != 900 || ELEMENT == 4 ? 256
+                     : CENTERS                       ? 768
+                                                     : 1024,
     RESIDENT_WARP = RESIDENT > 640 ? 640 : RESIDENT,
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                      : CENTERS                       ? 512
                                                      : 640,
+    /* Kernels of one turn are for scale bytes in whole words, where to ask costs up to 2 %: with
+       blocks of 32 it does not. */
+    WHOLE = LANES == 1,
     MOST = 512, /* threads of a CTA, a piece each */
-    FEW_ROWS = 512
+    FEW_ROWS = 512,
+    SHORT = 512 /* columns of which each thread of a warp has a piece */
 };
 
-#define RESIDENT_OF(threads, token) \
-    ((token) ? RESIDENT_TOKEN : (threads) == 32 ? RESIDENT_WARP : RESIDENT)
+#define RESIDENT_OF(each, threads, token) \
+    ((each) == 1       ? RESIDENT_SHORT \
+     : (token)         ? RESIDENT_TOKEN \
+     : (threads) == 32 ? RESIDENT_WARP \
+                       : RESIDENT)
 
-/* Rows of a CTA: two, unless a residual comes and goes, if a warp can keep one in fewer pieces than
-   4 a thread. */
-#define BESIDE(each, threads) (threads == 32 && each < 4 && !ADDS ? 2 : 1)
+/* Rows of a CTA that a warp can keep: four with a piece a thread; two with 2 or 3 pieces, unless a
+   residual comes and goes. */
+#define BESIDE(each, threads) (each == 1 ? 4 : threads == 32 && each < 4 && !ADDS ? 2 : 1)
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
@@ -570,7 +580,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     norm_rounded(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, 0, 0, 1};
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0, 0}, 0, ASK, 0, 0, 1};
     norm_one(a, c, 1, c.cut.threads, smem, 32);
 }
 
@@ -578,7 +588,7 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     norm_any(const norm_args a)
 {
     __shared__ float smem[2 * 32];
-    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0}, 0, ASK, !CENTERS, 0, 0};
+    const kind c = {{blockDim.x, EACH, (uint32_t)(a.cols / 16), 0, 0, 0}, 0, ASK, !CENTERS, 0, 0};
     norm_one(a, c, 1, c.cut.threads, smem, 32);
 }
 
@@ -589,7 +599,8 @@ static __global__ void __launch_bounds__(FP4_ROW_THREADS, ELEMENT == 4 ? 1 : 2)
     { \
         __shared__ float smem[2 * (most + 32)]; \
         const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
-        const kind c = {{all, 1, pieces, plain, 1}, plain, token, !CENTERS, EARLY(token), 0}; \
+        const fp4_row_cut cut = {all, 1, pieces, plain, 1, plain && WHOLE}; \
+        const kind c = {cut, plain, token, !CENTERS, EARLY(token), 0}; \
         norm_one(a, c, 1, threads, smem, most + 32); \
     }
 
@@ -603,47 +614,22 @@ FEW_KERNEL(few_token_8192, 512, 128, 512, 1, 1)
 FEW_KERNEL(few_token_full, MOST, of_row, blockDim.x, 1, 1)
 #endif
 
-/* Short rows: a warp takes four, which are all on their way before it works on the first. */
-static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
-    norm_short(const norm_args a)
-{
-    __shared__ float smem[2 * 32];
-    const kind c = {{32, 1, (uint32_t)(a.cols / 16), 0, 1}, 0, ASK, !CENTERS, EARLY(ASK), 0};
-    kept k[EACH];
-
-    fp4_pdl_wait();
-#pragma unroll
-    for (uint32_t i = 0; i < EACH; i++) {
-        k[i].row = blockIdx.x * EACH + i;
-        if (k[i].row < a.rows) {
-            load_turn(&k[i], a, c, 0, 1);
-        }
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < EACH; i++) {
-        if (k[i].row < a.rows) {
-            norm_row(&k[i], a, c, 32, smem, 32, NULL);
-        } else if (k[i].row < fp4_sf_rows_padded(a.layout, a.rows)) {
-            fp4_row_store_padding(a.layout, a.sf, k[i].row, c.cut, LANES);
-        }
-    }
-}
-
-/* What is asked for most: rows of one turn, with one scale or one a token, nothing besides codes
-   and scales, and these in whole words. A kernel for each way to cut a row (row.h): it knows how
+/* What is asked for most: rows of one turn, with one scale or one a token, and, but of short
+   ones, nothing besides codes and scales. A kernel for each way to cut a row (row.h): it knows how
    many threads there are, and that all have their pieces but for the last; or, for four widths that
    gain by it (`full`), that too. beside: rows of a CTA, more than one of short ones, which would be
    more CTAs than can be started in the time. four: it has four rows of a tiled layout in turn;
    those behind `fours` have one. */
 #define NORM_KERNEL(each, threads, name, full, token, four, beside) \
-    static __global__ void __launch_bounds__(threads *beside, \
-                                             RESIDENT_OF(threads, token) / (threads * beside)) \
+    static __global__ void __launch_bounds__(threads *beside, RESIDENT_OF(each, threads, token) / \
+                                                                  (threads * beside)) \
         name##_##each##x##threads(const norm_args a, uint32_t fours) \
     { \
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const uint32_t sure = full ? each : each - 1; \
-        const kind c = {{threads, each, pieces, sure, 1}, 1, token, !CENTERS, EARLY(token), 0}; \
+        const fp4_row_cut cut = {threads, each, pieces, sure, 1, WHOLE}; \
+        const kind c = {cut, each > 1, token, !CENTERS, EARLY(token), 0}; \
         if (four) { \
             norm_four(a, c, fours, smem); \
         } else { \
@@ -652,22 +638,24 @@ static __global__ void __launch_bounds__(32, ELEMENT == 4 || CENTERS ? 8 : 16)
     }
 #define NORM_CUT(each, threads, name, full, token, four) \
     NORM_KERNEL(each, threads, name, full, token, four, (four ? 1 : BESIDE(each, threads)))
-#define NORM_KERNELS(name, token, four) \
-    FP4_ROW_CUTS(NORM_CUT, name, 0, token, four) \
+#define NORM_FULL(name, token, four) \
     NORM_CUT(4, 32, name##_full, 1, token, four) \
     NORM_CUT(4, 64, name##_full, 1, token, four) \
     NORM_CUT(4, 128, name##_full, 1, token, four) \
     NORM_CUT(4, 256, name##_full, 1, token, four)
 #define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
 
-NORM_KERNELS(norm, 0, 0)
+FP4_ROW_CUTS(NORM_CUT, norm, 0, 0, 0)
+NORM_FULL(norm, 0, 0)
 static const void *const norm_of[] = {FP4_ROW_CUTS(ENTRY, norm)};
 #if HAS_FOUR
-NORM_KERNELS(four, 0, 1)
-static const void *const four_of[] = {FP4_ROW_CUTS(ENTRY, four)};
+FP4_ROW_LONG_CUTS(NORM_CUT, four, 0, 0, 1)
+NORM_FULL(four, 0, 1)
+static const void *const four_of[] = {NULL, FP4_ROW_LONG_CUTS(ENTRY, four)};
 #endif
 #if HAS_GLOBAL
-NORM_KERNELS(token, 1, 0)
+FP4_ROW_CUTS(NORM_CUT, token, 0, 1, 0)
+NORM_FULL(token, 1, 0)
 static const void *const token_of[] = {FP4_ROW_CUTS(ENTRY, token)};
 #endif
 
@@ -712,18 +700,31 @@ static int is_bad(const norm_args *a)
      : cols == 16384 ? (const void *)kernel##_full_4x256 \
                      : kernel##_of[fp4_row_cut_number(cols)])
 
+/* Whether nothing is asked for besides codes and scales. */
+static int is_plain(const norm_args *a)
+{
+    return a->y == NULL && a->sf_linear == NULL;
+}
+
+/* Whether there are linear scales, and a row's are not aligned words of four, which the fastest
+   kernels need (WHOLE). */
+static int is_ragged(const norm_args *a)
+{
+    return WHOLE && (a->layout == FP4_LAYOUT_LINEAR || a->sf_linear != NULL) &&
+           (a->cols % (4 * BLOCK) != 0 || ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0);
+}
+
 /* Only norm_any has all of it, and is slower. */
 static int is_any(const norm_args *a)
 {
-    return a->cols > FP4_ROW_KEPT || a->y != NULL || a->sf_linear != NULL ||
-           (size_t)a->sf % 4 != 0 || a->cols % (4 * BLOCK) != 0;
+    return a->cols > FP4_ROW_KEPT || is_ragged(a) || (a->cols > SHORT && !is_plain(a));
 }
 
 /* For kernels of four rows a CTA, of a tiled layout. */
 static int is_four(const norm_args *a)
 {
     return HAS_FOUR && a->layout != FP4_LAYOUT_LINEAR && a->rows * a->cols >= FOURS &&
-           (size_t)a->sf % 16 == 0 && a->cols / 16 > 32 && !a->rounded && a->token_dec == NULL &&
+           (size_t)a->sf % 16 == 0 && a->cols > SHORT && !a->rounded && a->token_dec == NULL &&
            !is_any(a);
 }
 
@@ -734,7 +735,7 @@ static int is_four(const norm_args *a)
 
 static const void *kernel_of_few(const norm_args *a)
 {
-    if (is_any(a) || a->cols % 512 != 0) {
+    if (is_any(a) || !is_plain(a) || a->cols % 512 != 0) {
         return (const void *)few_any;
     }
 #if HAS_GLOBAL
@@ -745,13 +746,10 @@ static const void *kernel_of_few(const norm_args *a)
     return FEW_OF(few, a->cols);
 }
 
-static const void *kernel_of(const norm_args *a, int is_short, int is_few)
+static const void *kernel_of(const norm_args *a, int is_few)
 {
     if (a->rounded) {
         return (const void *)norm_rounded;
-    }
-    if (is_short) {
-        return (const void *)norm_short;
     }
     if (is_few) {
         return kernel_of_few(a);
@@ -785,9 +783,8 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
 {
     uint32_t threads = fp4_row_threads(a->cols), fours = 0;
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
-    const int is_short = !a->rounded && pieces <= 32;
-    const int is_few = !a->rounded && !is_short && a->rows <= FEW_ROWS && a->rows * pieces <= FEW &&
-                       pieces <= MOST;
+    const int is_few =
+        !a->rounded && a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a, is_few ? &threads : &fours}; /* norm_any and such: one */
@@ -805,9 +802,7 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (is_short) {
-        config.gridDim = dim3((unsigned)((padded + EACH - 1) / EACH));
-    } else if (is_few) {
+    if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     } else if (is_four(a)) {
         fours = fp4_row_fours(padded, ALONE / a->cols);
@@ -816,7 +811,7 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
         config.blockDim.y = BESIDE(fp4_row_each(a->cols), threads);
         config.gridDim.x = (config.gridDim.x + config.blockDim.y - 1) / config.blockDim.y;
     }
-    return cudaLaunchKernelExC(&config, kernel_of(a, is_short, is_few), arguments);
+    return cudaLaunchKernelExC(&config, kernel_of(a, is_few), arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -111,6 +111,9 @@ enum {
        or of more than 16384 columns, which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
     THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
+    /* kernels that know which pieces are there are for scale bytes in whole words, where to ask
+       costs up to 2 %: with blocks of 32 it does not */
+    WHOLE = LANES == 1,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */
     MOST_COLS = 65535 * 2048,         /* MOST_TURNS of few rows, and of others, are more */
@@ -577,10 +580,14 @@ static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
         name(const gated_args a) \
     { \
         const uint32_t pieces = (uint32_t)(a.cols / 16); \
-        const kind c = { \
-            {blockDim.x, each, pieces, sure, one}, 0, interleaved, rounded, stays, NULL}; \
+        const int is_whole = (one || sure > 0) && WHOLE; \
+        const fp4_row_cut cut = {blockDim.x, each, pieces, sure, one, is_whole}; \
+        const kind c = {cut, 0, interleaved, rounded, stays, NULL}; \
         work(a, c); \
     }
+
+#define TOKEN_LAST(each) \
+    GATED_KERNEL(token_##each, gated_tokens, THREADS_TOKEN, 1, each, each - 1, 1, ASK, 0, STAYS)
 
 GATED_KERNEL(split_full, gated_rows, THREADS, CTAS, EACH, EACH, 0, 0, 0, STAYS)
 GATED_KERNEL(split_last, gated_rows, THREADS, CTAS, EACH, EACH - 1, 0, 0, 0, STAYS)
@@ -590,9 +597,10 @@ GATED_KERNEL(interleaved_any, gated_rows, THREADS, CTAS_INTERLEAVED, EACH, 0, 0,
 GATED_KERNEL(gated_rounded, gated_rows, THREADS, 1, EACH, 0, 0, ASK, 1, STAYS)
 #if HAS_GLOBAL
 GATED_KERNEL(token_full, gated_tokens, THREADS_TOKEN, 1, KEPT, KEPT, 1, 0, 0, STAYS)
-GATED_KERNEL(token_4, gated_tokens, THREADS_TOKEN, 1, KEPT, KEPT - 1, 1, ASK, 0, STAYS)
-GATED_KERNEL(token_3, gated_tokens, THREADS_TOKEN, 1, 3, 2, 1, ASK, 0, STAYS)
-GATED_KERNEL(token_one, gated_tokens, THREADS_TOKEN, 1, KEPT, 0, 1, ASK, 0, STAYS)
+TOKEN_LAST(4)
+TOKEN_LAST(3)
+TOKEN_LAST(2)
+TOKEN_LAST(1)
 GATED_KERNEL(token_any, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 0, 0)
 GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1, 0)
 #endif
@@ -604,7 +612,8 @@ GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1,
     static __global__ void __launch_bounds__(most, 1) name(const gated_args a) \
     { \
         const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
-        const kind c = {{all, 1, pieces, plain, one}, plain, plain ? 0 : ASK, 0, 0, NULL}; \
+        const fp4_row_cut cut = {all, 1, pieces, plain, one, plain && WHOLE}; \
+        const kind c = {cut, plain, plain ? 0 : ASK, 0, 0, NULL}; \
         work(a, c); \
     }
 
@@ -642,6 +651,20 @@ static int is_bad(const gated_args *a)
            a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */
            (size_t)a->y % 16 != 0 || (size_t)a->q % CODES != 0 ||
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
+}
+
+/* Whether there are linear scales, and a row's are not aligned words of four, which the fastest
+   kernels need (WHOLE). */
+static int is_ragged(const gated_args *a)
+{
+    return WHOLE && (a->layout == FP4_LAYOUT_LINEAR || a->sf_linear != NULL) &&
+           (a->cols % (4 * BLOCK) != 0 || ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0);
+}
+
+/* With a scale a token: only token_any has all of it but rounding, and is slower. */
+static int is_token_any(const gated_args *a)
+{
+    return a->cols > FP4_ROW_KEPT || is_ragged(a);
 }
 
 /* Turns of so many threads with so many pieces each that a row takes. */
@@ -694,7 +717,7 @@ static uint32_t threads_of(const gated_args *a, int is_few)
 static const void *kernel_of_few(const gated_args *a)
 {
     const int is_plain = !a->interleaved && a->y == NULL && a->sf_linear == NULL &&
-                         a->cols % 512 == 0 && a->cols / 16 <= MOST && (size_t)a->sf % 4 == 0;
+                         a->cols % 512 == 0 && a->cols / 16 <= MOST && !is_ragged(a);
 
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
@@ -706,33 +729,30 @@ static const void *kernel_of_few(const gated_args *a)
 
 #if HAS_GLOBAL
 /* With a scale a token. */
-static const void *kernel_of_token(const gated_args *a, int is_whole)
+static const void *kernel_of_token(const gated_args *a)
 {
-    const uint32_t each = is_whole ? fp4_row_each(a->cols) : 0;
+    static const void *const token_of[] = {(const void *)token_1, (const void *)token_2,
+                                           (const void *)token_3, (const void *)token_4};
     const int is_full = a->cols % (16 * KEPT * fp4_row_threads(a->cols)) == 0;
 
-    return a->rounded                                ? (const void *)token_rounded
-           : a->cols > FP4_ROW_KEPT                  ? (const void *)token_any
-           : each == 4 && is_full && !a->interleaved ? (const void *)token_full
-           : each == 4                               ? (const void *)token_4
-           : each == 3                               ? (const void *)token_3
-                                                     : (const void *)token_one;
+    return a->rounded                   ? (const void *)token_rounded
+           : is_token_any(a)            ? (const void *)token_any
+           : is_full && !a->interleaved ? (const void *)token_full
+                                        : token_of[fp4_row_each(a->cols) - 1];
 }
 #endif
 
 static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
 {
     const size_t pieces = a->cols / 16;
-    const int is_whole =
-        ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0 && a->cols % (4 * BLOCK) == 0;
-    const int is_full = is_whole && pieces % (EACH * threads) == 0;
+    const int is_full = !is_ragged(a) && pieces % (EACH * threads) == 0;
 
     if (is_few) {
         return kernel_of_few(a);
     }
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return kernel_of_token(a, is_whole);
+        return kernel_of_token(a);
     }
 #endif
     if (a->rounded) {
@@ -741,9 +761,9 @@ static const void *kernel_of(const gated_args *a, uint32_t threads, int is_few)
     if (a->interleaved) {
         return is_full ? (const void *)interleaved_full : (const void *)interleaved_any;
     }
-    return is_full                                ? (const void *)split_full
-           : is_whole && is_last(pieces, threads) ? (const void *)split_last
-                                                  : (const void *)split_any;
+    return is_full                                     ? (const void *)split_full
+           : !is_ragged(a) && is_last(pieces, threads) ? (const void *)split_last
+                                                       : (const void *)split_any;
 }
 
 /* CTAs for each of so many turns: no more than the device has room for, but one; each with as many
@@ -786,7 +806,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
                        (!is_token || pieces <= MOST);
     const uint32_t across = threads_of(a, is_few);
     size_t ctas = rows, turns = 1, high = 1;
-    const int stays = STAYS && !is_few && !(is_token && (a->rounded || a->cols > FP4_ROW_KEPT));
+    const int stays = STAYS && !is_few && !(is_token && (a->rounded || is_token_any(a)));
     const void *kernel;
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};

@@ -6,7 +6,7 @@
  *
  * To change the input type or the length of a block, edit one word below.
  *
- * How it works: a CTA a row, which it reads from memory once; of 513 to 2048 columns it has four
+ * How it works: a CTA a row, which it reads from memory once; of up to 2048 columns it has four
  * rows, a warp each. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart,
  * of which only the last may be missing (row.h), and keeps them in registers, as they are in
  * memory, until the amax of the row is known; the amaxes of its blocks it has found on the way. Of
@@ -51,11 +51,23 @@ enum {
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
     RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows in turn */
-    RESIDENT_256 = LANES > 1 || RESIDENT < 768 ? RESIDENT : 1024  /* four of 64 threads each */
+    /* kernels of one turn are for scale bytes in whole words, where to ask costs up to 2 %: with
+       blocks of 32 it does not */
+    WHOLE = LANES == 1
 };
 
-#define RESIDENT_OF_FOUR(threads) \
-    (threads > MOST_BESIDE ? RESIDENT_FOUR : threads == 64 ? RESIDENT_256 : RESIDENT)
+/* Threads of a multiprocessor, with fewer pieces a thread more of them. */
+#define BY_EACH(each, one, two, three, four) \
+    (RESIDENT < 768 || LANES > 1 ? (int)RESIDENT \
+     : (each) == 1               ? (one) \
+     : (each) == 2               ? (two) \
+     : (each) == 3               ? (three) \
+                                 : (four))
+#define RESIDENT_OF_ONE(each, threads) \
+    BY_EACH(each, 1280, 1152, (threads) == 32 ? 896 : 1024, RESIDENT)
+#define RESIDENT_OF_FOUR(each, threads) \
+    ((threads) > MOST_BESIDE ? (int)RESIDENT_FOUR \
+                             : BY_EACH(each, 1280, 1152, 1024, (threads) == 64 ? 1024 : RESIDENT))
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
@@ -100,11 +112,11 @@ typedef struct token_args {
 
 /* ------------------------------------------------------------------------------ kernels */
 
-/* What is constant in a kernel. plain: no second layout. beside: four rows share the CTA's barrier,
-   and some may be of the padding. */
+/* What is constant in a kernel. plain: no second layout. four: the CTA has four rows, whose scale
+   bytes are kept; beside: these share its barrier, and some may be of the padding. */
 typedef struct kind {
     fp4_row_cut cut;
-    int plain, beside;
+    int plain, four, beside;
 } kind;
 
 /* The pieces of a row that a thread keeps, those of one turn, and the amaxes of their blocks. */
@@ -192,7 +204,7 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind 
     return bytes;
 }
 
-/* Codes and scale bytes of a turn. words: where these are kept, if not null. */
+/* Codes and scale bytes of a turn. words: where these are kept, of four rows. */
 static __device__ __forceinline__ void
 quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc, uint32_t *words)
 {
@@ -215,7 +227,7 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
         bytes = mend(a, c, k, bytes, care, global_enc);
     }
-    if (words != NULL) {
+    if (c.four) {
         fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
     } else {
         fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
@@ -291,7 +303,7 @@ static __device__ __forceinline__ void token_four_rows(const token_args &a, cons
 }
 
 /* Four rows side by side: the CTA has a row of threads for each. */
-static __device__ __forceinline__ void token_rows_beside(const token_args &a, kind c)
+static __device__ __forceinline__ void token_rows_beside(const token_args &a, const kind c)
 {
     __shared__ uint32_t words[FP4_ROW_FOUR][FP4_ROW_WORDS];
     __shared__ float smem[FP4_ROW_FOUR][32];
@@ -299,7 +311,6 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
     kept k;
 
     fp4_pdl_wait();
-    c.beside = 1;
     k.row = fp4_row_of_four(a.layout, blockIdx.x, gridDim.x) + i * fp4_row_step_of_four(a.layout);
     token_row(&k, a, c, smem[i], words[i]);
     fp4_ptx_barrier();
@@ -312,7 +323,8 @@ static __device__ __forceinline__ void token_rows_beside(const token_args &a, ki
     static __global__ void __launch_bounds__(most, 1) name(const token_args a, uint32_t) \
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full ? each : 0, one}, plain, 0}; \
+        const kind c = { \
+            {threads, each, pieces, full ? each : 0, one, full && WHOLE}, plain, 0, 0}; \
         token_one_row(a, c, 1); \
     }
 
@@ -322,17 +334,18 @@ TOKEN_KERNEL(few_8192, 512, 512, 1, 1, 1, 1)
 TOKEN_KERNEL(few_full, MOST, blockDim.x, 1, 1, 1, 1)
 TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
 
-/* Rows of one turn with their scale bytes in whole words. A kernel for each way to cut a row
-   (row.h): it knows how many threads there are, and that all have their pieces but for the last;
-   or, for two widths that gain by it (`full`), that too. Of rows that a warp can keep a CTA takes a
-   few, or there are more CTAs than can be started in the time. four: of a tiled layout it takes
-   four rows, side by side if they are short, else one after the other. */
+/* Rows of one turn. A kernel for each way to cut a row (row.h): it knows how many threads there
+   are, and that all have their pieces but for the last; or, for two widths that gain by it
+   (`full`), that too. Of rows that a warp can keep a CTA takes a few, or there are more CTAs than
+   can be started in the time. four: of a tiled layout it takes four rows, side by side if they are
+   short, else one after the other. */
 #define CUT_KERNEL(each, threads, name, full, beside, resident, four) \
     static __global__ void __launch_bounds__(threads *beside, resident / (threads * beside)) \
         name##_##each##x##threads(const token_args a, uint32_t fours) \
     { \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
-        const kind c = {{threads, each, pieces, full ? each : each - 1, 1}, four, 0}; \
+        const uint32_t sure = full ? each : each - 1; \
+        const kind c = {{threads, each, pieces, sure, 1, WHOLE}, four, four, four && beside > 1}; \
         if (!four) { \
             token_one_row(a, c, beside); \
         } else if (beside > 1) { \
@@ -343,9 +356,9 @@ TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
     }
 #define BESIDE_OF(threads, four) (threads <= (four ? MOST_BESIDE : 32) ? FP4_ROW_FOUR : 1)
 #define ONE_ROW(each, threads, name) \
-    CUT_KERNEL(each, threads, name, 0, BESIDE_OF(threads, 0), RESIDENT, 0)
+    CUT_KERNEL(each, threads, name, 0, BESIDE_OF(threads, 0), RESIDENT_OF_ONE(each, threads), 0)
 #define FOUR_ROWS(each, threads, name, full) \
-    CUT_KERNEL(each, threads, name, full, BESIDE_OF(threads, 1), RESIDENT_OF_FOUR(threads), 1)
+    CUT_KERNEL(each, threads, name, full, BESIDE_OF(threads, 1), RESIDENT_OF_FOUR(each, threads), 1)
 #define ENTRY(each, threads, name) (const void *)name##_##each##x##threads,
 
 FP4_ROW_CUTS(ONE_ROW, one)
@@ -369,16 +382,18 @@ static int is_bad(const token_args *a)
            (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
-/* Whether the scale bytes of a row are whole words. */
-static int is_whole(const token_args *a)
+/* Whether there are linear scales, and a row's are not aligned words of four, which the fastest
+   kernels need (WHOLE). */
+static int is_ragged(const token_args *a)
 {
-    return a->cols % (4 * BLOCK) == 0 && ((size_t)a->sf | (size_t)a->sf_linear) % 4 == 0;
+    return WHOLE && (a->layout == FP4_LAYOUT_LINEAR || a->sf_linear != NULL) &&
+           (a->cols % (4 * BLOCK) != 0 || ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0);
 }
 
 /* Only token_any has all of it, and is slower. */
 static int is_any(const token_args *a)
 {
-    return a->cols <= 512 || a->cols > FP4_ROW_KEPT || !is_whole(a);
+    return a->cols > FP4_ROW_KEPT || is_ragged(a);
 }
 
 /* Whether a CTA takes four rows. */
@@ -392,7 +407,7 @@ static int is_four(const token_args *a)
 static const void *kernel_of(const token_args *a, int is_few, int four)
 {
     if (is_few) {
-        return !is_whole(a) || a->cols % 512 != 0 || a->sf_linear != NULL ? (const void *)few_any
+        return a->cols % 512 != 0 || a->sf_linear != NULL || is_ragged(a) ? (const void *)few_any
                : a->cols == 4096                                          ? (const void *)few_4096
                : a->cols == 8192                                          ? (const void *)few_8192
                                                                           : (const void *)few_full;

@@ -65,7 +65,7 @@ Test(row, cuts_are_those_of_the_list)
     const size_t n = sizeof cuts / sizeof cuts[0];
     size_t found[sizeof cuts / sizeof cuts[0]] = {0};
 
-    for (size_t cols = 513; cols <= FP4_ROW_KEPT; cols++) {
+    for (size_t cols = 1; cols <= FP4_ROW_KEPT; cols++) {
         const uint32_t number = fp4_row_cut_number(cols);
         CHECK(number < n, "%zu columns: number %u", cols, number);
         CHECK_EQ(cuts[number % n][0], fp4_row_each(cols), "%zu columns", cols);

@@ -58,10 +58,14 @@ FP4_HD uint32_t fp4_row_threads(size_t cols)
 }
 
 /**
- * Expands X(each, threads, ...) for each of the ways that there are to cut a row of 513 to
- * FP4_ROW_KEPT columns: for kernels that know theirs, and tables of them.
+ * Expands X(each, threads, ...) for each of the ways that there are to cut a row of up to
+ * FP4_ROW_KEPT columns: for kernels that know theirs, and tables of them. LONG: of more than 512,
+ * all but the first.
  */
 #define FP4_ROW_CUTS(X, ...) \
+    X(1, 32, __VA_ARGS__) \
+    FP4_ROW_LONG_CUTS(X, __VA_ARGS__)
+#define FP4_ROW_LONG_CUTS(X, ...) \
     X(2, 32, __VA_ARGS__) \
     X(3, 32, __VA_ARGS__) \
     X(3, 64, __VA_ARGS__) \
@@ -75,11 +79,11 @@ FP4_HD uint32_t fp4_row_threads(size_t cols)
     X(4, 224, __VA_ARGS__) \
     X(4, 256, __VA_ARGS__)
 
-/** The place in that list of the cut of a row of 513 to FP4_ROW_KEPT columns. */
+/** The place in that list, from 0, of the cut of a row of 1 to FP4_ROW_KEPT columns. */
 FP4_HD uint32_t fp4_row_cut_number(size_t cols)
 {
     const uint32_t each = fp4_row_each(cols), warps = fp4_row_threads(cols) / 32;
-    return each == 4 ? 3 + warps : each == 3 ? warps : 0;
+    return each == 4 ? 4 + warps : each == 3 ? 1 + warps : each - 1;
 }
 
 /**

@@ -70,7 +70,7 @@ enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, inst
 static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
 static const size_t RESIDUAL_POOL = (size_t)2 << 30;
 static const size_t Y_POOL = (size_t)4 << 30, AMAX_POOL = (size_t)512 << 20;
-static const size_t MOST_ROWS = 65536, LEAST_COLS = 1024, MOST_COLS = 16384, ODD_COLS = 8160;
+static const size_t MOST_ROWS = 65536, LEAST_COLS = 128, MOST_COLS = 16384, ODD_COLS = 8160;
 static const size_t FLUSH = (size_t)256 << 20;
 
 static void must(cudaError_t error, const char *what)
@@ -302,7 +302,7 @@ static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
 static bool is_run(const bench_traffic *t, size_t rows, size_t cols)
 {
     return (cols & (cols - 1)) != 0 && t->way == TRAFFIC_TO_CODES && !t->colmajor &&
-           cols % (4 * (size_t)t->block) == 0 &&
+           cols % (size_t)t->block == 0 &&
            sizes_of(t, rows, cols).sf == rows * cols / (size_t)t->block;
 }
 
@@ -1079,7 +1079,7 @@ static bool read_options(options *o, int argc, char **argv)
         } else if (strcmp(argv[i], "--cols") == 0 && has_value) {
             o->cols = strtoul(argv[++i], NULL, 10);
             if (o->cols != ODD_COLS &&
-                (o->cols < LEAST_COLS || o->cols > MOST_COLS || o->cols % 128 != 0)) {
+                (o->cols < LEAST_COLS || o->cols > MOST_COLS || o->cols % 32 != 0)) {
                 return false;
             }
         } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {

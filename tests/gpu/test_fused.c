@@ -86,15 +86,16 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
    up interleaved, too. */
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2560, 1920, 2048, 896,  1024,  2880,
-                                  3584, 4096,  4480,  4608, 5120, 7168, 8192, 9600, 13312, 15360};
+    static const size_t cols[] = {1536, 10240, 11008, WIDE, 2560, 1920,  2848, 480,
+                                  2048, 512,   896,   1024, 2880, 3584,  4096, 4480,
+                                  4608, 5120,  7168,  8192, 9600, 13312, 15360};
     const int is_reduced = gpu_is_reduced();
-    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 7 : 6;
+    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 9 : 8;
     /* where tests are slow, one layout of a launcher, but each of a few of them */
     const int at = is_reduced ? (int)u->format + (int)u->dtype + (int)u->op : 0;
 
     for (size_t i = 0; i < shapes; i++) {
-        const int is_short = is_reduced && i >= 1 && i <= 5;
+        const int is_short = is_reduced && i >= 1 && i <= 7;
         const int is_third = fused_is_gated(u) && i == 2; /* a team has three rows */
         for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {

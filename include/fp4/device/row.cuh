@@ -11,7 +11,7 @@
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
  * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each. The
  * sums too if these are one warp each, of which any may be without a row.
- * Constants, where the caller has them (threads, each, sure, is_one), leave less to do.
+ * Constants, where the caller has them (all of the cut but pieces), leave less to do.
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -21,11 +21,11 @@
 #include <fp4/row.h>
 
 /** How a CTA cuts a row. sure: so many of a turn's pieces, the first, are there for all threads, in
-    all turns; if not 0, the scale bytes of a row are whole words of four too, which linear has
-    aligned. is_one: one turn takes all pieces. */
+    all turns. is_one: one turn takes all pieces. is_whole: if the layout is linear, a row's scale
+    bytes are whole words of four, and aligned. */
 typedef struct fp4_row_cut {
     uint32_t threads, each, pieces, sure;
-    int is_one;
+    int is_one, is_whole;
 } fp4_row_cut;
 
 /** Turns it takes. */
@@ -131,7 +131,7 @@ FP4_D int fp4_row_has_sf_word(fp4_row_cut c, uint32_t turn, uint32_t lanes)
  * Stores the scale bytes of a turn: bits [8j, 8j+8) of `bytes` are those of piece number j, the
  * same in the `lanes` (1 or 2) lanes that share a block, and 0 where the row has no such piece.
  *
- * shape    sf: as fp4_store_sf_word has it, or whole words (c.sure).
+ * shape    sf: as fp4_store_sf_word has it, or aligned to 4 (is_whole).
  * threads  all 32 lanes of each warp call.
  */
 FP4_D void fp4_row_store_sf(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_cut c,
@@ -143,7 +143,7 @@ FP4_D void fp4_row_store_sf(fp4_layout layout, uint8_t *sf, size_t row, fp4_row_
     if (!fp4_row_has_sf_word(c, turn, lanes)) {
         return;
     }
-    if (c.sure != 0) {
+    if (c.is_whole) {
         fp4_ptx_store4(sf + fp4_sf_offset(layout, row, 0, sf_cols) +
                            sf_col / 4 * (uint32_t)fp4_sf_word_step(layout),
                        word);
@@ -158,6 +158,7 @@ FP4_D void fp4_row_store_padding(fp4_layout layout, uint8_t *sf, size_t row, fp4
 {
     uint32_t col;
 
+#pragma unroll 1 /* without regard to speed */
     for (col = 4 * threadIdx.x; col < c.pieces / lanes; col += 4 * c.threads) {
         fp4_store_sf_word(layout, sf, row, col, c.pieces / lanes, 0);
     }
