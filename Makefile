@@ -508,7 +508,7 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 	per_token-bf16-nvfp4
 gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
 	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
-	gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
+	amax-bf16 gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
 # Those of many rows and places: experts, shuffles, KV caches, bits.
 gpu_rest := $(addprefix experts-bf16-,nvfp4-none mxfp8-none nvfp4-silu) shuffle kv_cache-bf16 \
 	kv_append-bf16 packbits
@@ -539,6 +539,7 @@ $(eval $(call gpu_kernel_rule,silu_mul,INPUT= FORMAT= ACTIVATION=))
 $(eval $(call gpu_kernel_rule,per_token,INPUT= FORMAT=))
 $(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT=))
 $(eval $(call gpu_kernel_rule,fake_quant,INPUT= OUTPUT= RULE=))
+$(eval $(call gpu_kernel_rule,amax,INPUT=))
 $(eval $(call gpu_kernel_rule,gemv,INPUT= FORMAT= OUTPUT=))
 $(eval $(call gpu_kernel_rule,experts,INPUT= FORMAT= ACTIVATION=))
 $(eval $(call gpu_kernel_rule,kv_cache,INPUT=))

@@ -279,10 +279,10 @@ static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
     s.residual = t->inputs == TRAFFIC_RESIDUAL ? s.x : 0;
     s.amax = t->inputs == TRAFFIC_AMAX ? elements / (size_t)t->block * sizeof(float) : 0;
     s.q = elements * (size_t)t->code_bits / 8;
-    s.sf = t->way == TRAFFIC_FAKE || t->way == TRAFFIC_BITS
+    s.sf = t->way == TRAFFIC_FAKE || t->way == TRAFFIC_EIGHTH
                ? 0
                : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
-    s.y = t->way == TRAFFIC_TO_CODES || t->way == TRAFFIC_BITS ? 0
+    s.y = t->way == TRAFFIC_TO_CODES || t->way == TRAFFIC_EIGHTH ? 0
           : t->way == TRAFFIC_SUMS                             ? rows * sizeof(float)
                                                                : floats;
     return s;
@@ -779,7 +779,7 @@ static const char *layout_text(fp4_layout layout)
 static std::string label(const bench_kernel *k)
 {
     const std::string words = text("%s %s %s", k->name, k->input, k->format);
-    const bool has_layout = k->traffic.way != TRAFFIC_FAKE && k->traffic.way != TRAFFIC_BITS;
+    const bool has_layout = k->traffic.way != TRAFFIC_FAKE && k->traffic.way != TRAFFIC_EIGHTH;
     return has_layout ? words + " " + layout_text(k->traffic.layout) : words;
 }
 

@@ -27,7 +27,7 @@ typedef struct bench_buffers {
     void *residual;
     const void *weight, *bias; /* cols elements of x's type */
     const float *amax;         /* of each block */
-    uint8_t *q, *sf;           /* or read; TRAFFIC_FAKE, TRAFFIC_BITS: q are the bits */
+    uint8_t *q, *sf;           /* or read; TRAFFIC_FAKE: q are the bits */
     uint8_t *y;
     float *token_dec; /* a scale for each row */
     const float *global_enc, *global_amax, *x_dec, *base_dec;
@@ -41,7 +41,8 @@ typedef enum traffic_way {
     TRAFFIC_FROM_CODES, /* codes and scale bytes become y */
     TRAFFIC_FAKE,       /* x becomes y of the same type, and bits that say what is clipped */
     TRAFFIC_SUMS,       /* codes and scale bytes of a row become one f32 of y */
-    TRAFFIC_BITS        /* x, of bytes, becomes q, a bit for each */
+    TRAFFIC_EIGHTH      /* x becomes q, an eighth of its bytes: a bit for each byte, or an f32 for
+                           each block of 16 halves */
 } traffic_way;
 
 /** What is read beside x. */

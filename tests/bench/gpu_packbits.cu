@@ -68,7 +68,7 @@ static bench_kernel bench_entry(const char *name,
     k.name = name;
     k.input = "e4m3"; /* bytes, few of which are 0 */
     k.format = "bits";
-    k.traffic = {TRAFFIC_BITS, 1, 1, 128, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0};
+    k.traffic = {TRAFFIC_EIGHTH, 1, 1, 128, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0};
     k.only_large = 1;
     k.launch = launch;
     return k;

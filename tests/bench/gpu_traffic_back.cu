@@ -4,8 +4,9 @@
  * once, with nothing but xor in between.
  *
  * Codes and scale bytes to y, or x (and amaxes) to y (and bits of what is clipped): a piece is 16
- * bytes of y, so that the stores of a warp are one run of bytes; of x also 32, or 128 where they
- * become bits. Scale bytes of rows that are only padding are not read: no kernel has to.
+ * bytes of y, so that the stores of a warp are one run of bytes; of x also 32, or 128 where an
+ * eighth as many bytes come of them. Scale bytes of rows that are only padding are not read: no
+ * kernel has to.
  *
  * Sums: codes and scale bytes to one f32 a row. What the rows are multiplied with stays in the
  * caches and is not read here.
@@ -380,10 +381,11 @@ static const void *kernel_of(const bench_traffic *t, const traffic_variant *v)
     if (t->way == TRAFFIC_SUMS) {
         return v->hints ? sums_of<1>(v) : sums_of<0>(v);
     }
-    if (t->way == TRAFFIC_BITS) {
+    if (t->way == TRAFFIC_EIGHTH) {
+        const int bytes = v->elements * t->element;
         return v->kind != TRAFFIC_RUN ? NULL
-               : v->elements == 32    ? back_of<32, 4, BACK_NONE>(v)
-               : v->elements == 128   ? back_of<128, 16, BACK_NONE>(v)
+               : bytes == 32          ? back_of<32, 4, BACK_NONE>(v)
+               : bytes == 128         ? back_of<128, 16, BACK_NONE>(v)
                                       : NULL;
     }
     if (t->way == TRAFFIC_FAKE) {
@@ -566,7 +568,7 @@ cudaError_t traffic_back_launch(const bench_traffic *t, const traffic_variant *v
     if (t->way == TRAFFIC_SUMS) {
         return launch_sums(t, v, b, stream);
     }
-    a.y = t->way == TRAFFIC_BITS ? b->q : b->y;
+    a.y = t->way == TRAFFIC_EIGHTH ? b->q : b->y;
     a.clipped = t->way == TRAFFIC_FAKE ? b->q : NULL;
     a.in = b->x != NULL ? (const uint8_t *)b->x : b->q;
     a.sf = b->sf;
