@@ -20,8 +20,10 @@
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
 #endif
+/* CTAs; more than these have nothing to add but atomic operations, unless each still has four
+   turns: the shorter they are at work, the closer together is what all of them read. */
 #if !defined(ENOUGH)
-#define ENOUGH 2048 /* CTAs; more than these have nothing to add but atomic operations */
+#define ENOUGH 2048
 #endif
 
 /* What the word stands for. */
@@ -43,7 +45,8 @@ typedef JOIN(fp4_u32x, WORDS, ) raw;
 enum {
     ELEMENT = WORDS / 4, /* bytes of an element */
     THREADS = 256,
-    EACH = 4 /* rows a thread at a time: loads in flight */
+    EACH = 4,         /* rows a thread at a time, its turn: loads in flight */
+    MOST_DOWN = 65535 /* CTAs of a grid below each other */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -285,7 +288,7 @@ static cudaError_t find_amax(const amax_args *args, int pdl, cudaStream_t stream
     amax_args a = *args;
     uint32_t width = 32;
     void *arguments[] = {&a, &width};
-    size_t across, down;
+    size_t across, down, turns;
 
     if (a.rows == 0 || a.cols == 0) {
         a.rows = 0;
@@ -312,8 +315,9 @@ static cudaError_t find_amax(const amax_args *args, int pdl, cudaStream_t stream
         width *= 2;
     }
     across = (a.cols / 16 + width - 1) / width;
-    down = at_most((a.rows + EACH * (THREADS / width) - 1) / (EACH * (THREADS / width)),
-                   (ENOUGH + across - 1) / across);
+    turns = (a.rows + EACH * (THREADS / width) - 1) / (EACH * (THREADS / width));
+    down = at_most(turns, (ENOUGH + across - 1) / across);
+    down = at_most(down > turns / 4 ? down : turns / 4, MOST_DOWN);
     return launch((const void *)amax_rows, dim3((unsigned)across, (unsigned)down), arguments, pdl,
                   stream);
 }
