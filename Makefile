@@ -99,6 +99,8 @@ simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
 launchers := $(patsubst tests/gpu/launch_%.cu,%,$(sort $(wildcard tests/gpu/launch_*.cu)))
+example_first := 00_first
+words_first := # none
 example_rows := 01_quantize
 words_rows := INPUT= FORMAT= LAYOUT=FP4_LAYOUT_
 example_columns := 02_quantize_colmajor
@@ -153,7 +155,7 @@ fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
-	11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none
+	00_first/none 11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
 	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh \
 	04_silu_mul/bf16-nvfp4-silu 05_per_token/bf16-nvfp4_32 \
@@ -161,14 +163,14 @@ fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnor
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
-	11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3
+	00_first/e4m3 11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3
 fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
 	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
 	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
 	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
-	11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
+	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
 device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
@@ -509,9 +511,9 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
 	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
 	amax-bf16 gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
-# Those of many rows and places: experts, shuffles, KV caches, bits.
-gpu_rest := $(addprefix experts-bf16-,nvfp4-none mxfp8-none nvfp4-silu) shuffle kv_cache-bf16 \
-	kv_append-bf16 packbits
+# The README's kernel; those of many rows and places: experts, shuffles, KV caches, bits.
+gpu_rest := first $(addprefix experts-bf16-,nvfp4-none mxfp8-none nvfp4-silu) shuffle \
+	kv_cache-bf16 kv_append-bf16 packbits
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
@@ -589,7 +591,7 @@ test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mx
 	$(foreach activation,none silu gelu_tanh,experts-$(input)-$(format)-$(activation))))
 # INPUT of KV caches; and those that move bytes of any kind.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
-test_gpu_bytes := shuffle-all packbits-all
+test_gpu_bytes := shuffle-all packbits-all first-all
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
@@ -715,7 +717,7 @@ simt_read := $(filter amax-%,$(test_gpu_read)) $(call simt_gemv,nvfp4,f32,f16,bf
 simt_expert = experts-$1-nvfp4-$2 experts-$1-mxfp4-$3 experts-$1-mxfp8-$4
 simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
 	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
-simt_units := parts tools machine readme $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
+simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
 	$(simt_fused) $(simt_back) $(simt_read) \
 	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes)
 folders += simt
@@ -739,11 +741,6 @@ endef
 simt_c = $(simt_cc) -std=c11 $(WARNINGS) -Wno-conversion -Wno-sign-conversion -Wno-unknown-pragmas \
 	-Itests -Itests/gpu -Itests/simt -DFP4_SIMT
 
-# The README's kernel.
-build/simt/readme_kernel.h: README.md
-	@mkdir -p $(@D)
-	$(Q)awk '/^```/ && inside { exit } inside; /^```cuda/ { inside = 1 }' $< >$@
-
 # The kernels of an example.
 build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 	@mkdir -p $(@D)
@@ -761,7 +758,6 @@ build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu build/simt/$4.h build/config
 endef
 define simt_program # kind, target
 $(foreach l,$(launchers),$(newline)$(call simt_launchers,$1,$2,$l,$(example_$l)))
-build/simt/$1/$2/readme.o: build/simt/readme_kernel.h
 build/simt/$1/$2/%.o: tests/simt/%.cu build/config
 	@mkdir -p $$(@D)
 	$$(Q)$$(simt_cu) $$(simt_$1) $$(simt_$1_kernels) $$(simt_$2) $$(simt_paths) -c $$< -o $$@

@@ -1,5 +1,5 @@
-/* examples/08_amax.cu as the benchmark launches it: the amax of each block of 16 and of all, and the
-   tensor's global scale; INPUT by -D. */
+/* examples/08_amax.cu as the benchmark launches it: the amax of each block of 16 and of all, and
+   the tensor's global scale; ModelOpt's scales, x being the amaxes. INPUT by -D. */
 #define NO_MAIN
 #include "../../examples/08_amax.cu"
 
@@ -39,16 +39,35 @@ static cudaError_t bench_amax(const bench_buffers *b, cudaStream_t stream)
     return find_amax(&a, 0, stream);
 }
 
-static bench_kernel bench_entry(void)
+static cudaError_t bench_scales(const bench_buffers *b, cudaStream_t stream)
+{
+    scales_args a = {};
+
+    a.scales = (float *)b->y;
+    a.amax = (const float *)b->x;
+    a.n = b->rows * b->cols;
+    a.global_device = b->global_amax;
+    a.fp8_max = 448.0f;
+    return find_scales(&a, 0, stream);
+}
+
+static bench_kernel bench_entry(const char *name, const char *input, const char *format,
+                                bench_traffic traffic,
+                                cudaError_t (*launch)(const bench_buffers *, cudaStream_t))
 {
     bench_kernel k = {};
 
-    k.name = "08_amax";
-    k.input = BENCH_TEXT(INPUT);
-    k.format = "amaxes";
-    k.traffic = {TRAFFIC_EIGHTH, ELEMENT, 2, 128, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0};
-    k.launch = bench_amax;
+    k.name = name;
+    k.input = input;
+    k.format = format;
+    k.traffic = traffic;
+    k.launch = launch;
     return k;
 }
 
-BENCH_KERNELS(bench_entry());
+BENCH_KERNELS(
+    bench_entry("08_amax", BENCH_TEXT(INPUT), "amaxes",
+                {TRAFFIC_EIGHTH, ELEMENT, 2, 128, 0, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0},
+                bench_amax),
+    bench_entry("08_amax", "f32", "scales",
+                {TRAFFIC_FAKE, 4, 0, 16, 1, 0, FP4_LAYOUT_LINEAR, TRAFFIC_ONE, 0}, bench_scales));

@@ -283,8 +283,8 @@ static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
                ? 0
                : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
     s.y = t->way == TRAFFIC_TO_CODES || t->way == TRAFFIC_EIGHTH ? 0
-          : t->way == TRAFFIC_SUMS                             ? rows * sizeof(float)
-                                                               : floats;
+          : t->way == TRAFFIC_SUMS                               ? rows * sizeof(float)
+                                                                 : floats;
     return s;
 }
 

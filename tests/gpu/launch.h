@@ -5,6 +5,10 @@
  *     launch_rows      examples/01_quantize.cu            compiled 36 times by launch_rows.cu
  *     launch_columns   examples/02_quantize_colmajor.cu   compiled 36 times by launch_columns.cu
  *
+ * the README's kernel, alone and as its example launches it:
+ *
+ *     launch_first    examples/00_first.cu    once
+ *
  * and, of kernels that compute something first and take the layout as an argument, one for each
  * input type, format and operation:
  *
@@ -50,6 +54,15 @@
 #include <stdint.h>
 
 #include <fp4/kv_cache.h>
+
+/** Those of 00_first's kernel. threads: of a CTA; 0: as its launcher has it. */
+typedef struct launch_first_args {
+    uint8_t *q, *sf;
+    const uint16_t *x, *w;
+    int rows, cols;
+    float eps, global_enc;
+    unsigned threads;
+} launch_first_args;
 
 /** The examples' quantize_scale. */
 typedef struct launch_scale {
@@ -464,6 +477,7 @@ typedef cudaError_t (*launch_append_function)(const launch_append_args *args, in
 #if defined(__cplusplus)
 extern "C" {
 #endif
+cudaError_t launch_first(const launch_first_args *a, cudaStream_t stream);
 LAUNCH_EACH(LAUNCH_DECLARE_)
 LAUNCH_NORM_EACH(LAUNCH_DECLARE_FUSED_)
 LAUNCH_GATED_EACH(LAUNCH_DECLARE_FUSED_)

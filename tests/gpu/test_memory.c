@@ -315,10 +315,10 @@ GPU_TEST(memory, words_of_scale_bytes_go_where_the_bytes_belong)
 
 /* All padding is zero afterwards, and nothing else has been touched. */
 static void pad_shape(const gpu_parts *path, fp4_layout layout, size_t rows, size_t sf_cols,
-                      const unsigned grid[3], const unsigned cta[3], int poison)
+                      const unsigned grid[3], const unsigned cta[3], int poison, size_t shift)
 {
     const size_t bytes = fp4_sf_bytes(layout, rows, sf_cols);
-    const gpu_buffer sf = gpu_buffer_new(bytes, 4);
+    const gpu_buffer sf = gpu_buffer_new(bytes, shift);
     uint8_t *got;
 
     gpu_poison(sf, poison);
@@ -353,7 +353,8 @@ GPU_TEST(memory, padding_is_zeroed_and_nothing_else)
             for (int layout = FP4_LAYOUT_128X4; layout <= FP4_LAYOUT_8X4; layout++) {
                 for (size_t g = 0; g < 4; g++, turn++) {
                     pad_shape(paths[turn % PATHS], (fp4_layout)layout, rows[r], cols[c],
-                              grids[g][0], grids[g][1], turn % 3 ? 0x7f : 0xff);
+                              grids[g][0], grids[g][1], turn % 3 ? 0x7f : 0xff,
+                              turn / PATHS % 2 * 4);
                 }
             }
         }

@@ -17,6 +17,7 @@
 #   wrap=main  the lines are the body of main(), in a file that includes all of fp4 for the host
 #   prints     the program prints what stands in the next text block
 #   no-run     compiled and linked, not run
+#   in=FILE    (cuda) FILE has the same lines, but for those of #include, in one piece
 #   file=NAME  the snippet also stands under NAME in the folder where `run` snippets work
 #   run        (sh) the lines are run, in a folder with those files and this tree as `fp4`
 #
@@ -63,7 +64,7 @@ has() { grep -qw -- "$1" "$dir/s.options"; }
 extract "$line" "$dir/s"
 for option in $(cat "$dir/s.options"); do
     case $option in
-    wrap=main | prints | no-run | run | file=*) ;;
+    wrap=main | prints | no-run | run | file=* | in=*) ;;
     *) echo "$file:$line: unknown option $option" && exit 1 ;;
     esac
 done
@@ -82,6 +83,16 @@ assemble() {
     if has wrap=main; then
         printf '    return 0;\n}\n'
     fi
+}
+
+# Fails where FILE has other lines.
+stands_in() {
+    grep -v '^#include' "$dir/s.lines" | sed '/./,$!d' >"$dir/s.body"
+    awk -v file="$1" '
+        NR == FNR { body = body $0 "\n"; next }
+        { all = all $0 "\n" }
+        END { exit !(body != "" && index(all, body)) }' "$dir/s.body" "$1" ||
+        { echo "$file:$line: $1 has other lines" && exit 1; }
 }
 
 warnings='-Wall -Wextra -Wpedantic -Werror'
@@ -104,6 +115,9 @@ cuda)
     nvcc=${NVCC:-nvcc}
     command -v "$nvcc" >/dev/null || { echo "no nvcc" && exit 77; }
     assemble >"$dir/snippet.cu"
+    for option in $(cat "$dir/s.options"); do
+        case $option in in=*) stands_in "${option#in=}" ;; esac
+    done
     $nvcc -arch=sm_90 -Werror all-warnings -Iinclude -c "$dir/snippet.cu" -o "$dir/snippet.o"
     ;;
 cmake)

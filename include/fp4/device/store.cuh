@@ -217,24 +217,36 @@ FP4_D size_t fp4_grid_threads_(void)
     return (size_t)gridDim.x * gridDim.y * gridDim.z * (blockDim.x * blockDim.y * blockDim.z);
 }
 
-/* Padding rows as words of four columns, then the columns behind the last in each row that is
-   there. */
+/* The padding rows, which are all in the last tiles, 16 bytes at a time: a word of four rows each,
+   in 128x4 of rows 32 apart. Then the columns behind the last in each row that is there. */
 FP4_D void fp4_sf_pad_(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    const size_t words = fp4_sf_cols_padded(layout, sf_cols) / 4;
-    const size_t below = (fp4_sf_rows_padded(layout, rows) - rows) * words;
-    const size_t count = below + (sf_cols % 4 != 0 ? rows : 0);
+    const uint32_t tile = layout == FP4_LAYOUT_128X4 ? 128 : 8, apart = tile == 128 ? 32 : 1;
+    const size_t first = rows / tile * tile, step = fp4_grid_threads_();
+    const size_t count = first == rows ? 0 : fp4_sf_cols_padded(layout, sf_cols) / 4 * (tile / 4);
+    uint8_t *const last = sf + fp4_sf_offset(layout, first, 0, sf_cols);
+    const int is_aligned = (size_t)sf % 16 == 0;
     size_t i;
 
-    for (i = fp4_grid_thread_(); i < count; i += fp4_grid_threads_()) {
-        if (i < below) {
-            fp4_ptx_store4(sf + fp4_sf_offset(layout, rows + i / words, i % words * 4, sf_cols), 0);
+    for (i = fp4_grid_thread_(); i < count; i += step) {
+        const size_t row = first + i % (tile / 4) * (apart == 1 ? 4 : 1);
+        uint8_t *four = last + 16 * i;
+        uint32_t j;
+        if (is_aligned && row >= rows) {
+            fp4_ptx_store16(four, 0, 0, 0, 0);
         } else {
-            uint8_t *four = sf + fp4_sf_offset(layout, i - below, sf_cols / 4 * 4, sf_cols);
-            size_t c;
-            for (c = sf_cols % 4; c < 4; c++) {
-                four[c] = 0;
+            for (j = 0; j < 4; j++) {
+                if (row + j * apart >= rows) {
+                    fp4_ptx_store4(four + 4 * j, 0);
+                }
             }
+        }
+    }
+    for (i = fp4_grid_thread_(); sf_cols % 4 != 0 && i < rows; i += step) {
+        uint8_t *four = sf + fp4_sf_offset(layout, i, sf_cols / 4 * 4, sf_cols);
+        size_t c;
+        for (c = sf_cols % 4; c < 4; c++) {
+            four[c] = 0;
         }
     }
 }
