@@ -171,7 +171,7 @@ fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm 
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
 	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
-device := $(addprefix device/,blocks portable complete ptx ptx-portable sass compile-time) \
+device := $(addprefix device/,blocks portable first complete ptx ptx-portable sass compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
 	$(foreach class,none e4m3 all,$(fused_$(class):%=device/%)) \
@@ -407,6 +407,9 @@ build/checks/device/blocks.ok: tests/compile/blocks.cu build/config tests/tools/
 build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tools/device.sh
 	$(check) sh tests/tools/device.sh frames $< build/device/portable $(basename $@) \
 	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
+build/checks/device/first.ok: examples/00_first.cu build/config tests/tools/device.sh
+	$(check) sh tests/tools/device.sh frames $< build/device/first $(basename $@)
+build/checks/device/first.ok: only = $(call code,$(filter 90,$(archs)))
 build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
 	$(check) sh tests/tools/device.sh complete $< $(DEVICE)
 build/checks/device/ptx.ok: build/checks/device/blocks.ok tests/tools/device.sh
@@ -589,7 +592,7 @@ test_gpu_read := $(foreach input,f32 f16 bf16,amax-$(input) \
 # INPUT-FORMAT-ACTIVATION of many experts.
 test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach activation,none silu gelu_tanh,experts-$(input)-$(format)-$(activation))))
-# INPUT of KV caches; and those that move bytes of any kind.
+# INPUT of KV caches; those that move bytes of any kind; and the README's kernel.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
 test_gpu_bytes := shuffle-all packbits-all first-all
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
@@ -613,7 +616,7 @@ folders += gpu
 
 test-gpu: ## the tests that need a GPU; without one they fail
 	@sh tests/tools/need.sh libc c++ criterion
-	$(call run,gpu-tests,)
+	$(call run,gpu-tests gpu-first,)
 
 test-gpu-san: ## a reduced set of them under compute-sanitizer
 	@sh tests/tools/need.sh libc c++ criterion
@@ -652,6 +655,12 @@ $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
 	    CRITERION_TEST_PATTERN='!(planted)/*' sh tests/tools/criterion.sh $<
+# The first example as its reader compiles and runs it.
+$(test_gpu)/first: examples/00_first.cu build/config
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) -O3 -arch=$(GPU_ARCH) -Iinclude $< -o $@
+build/checks/gpu-first.ok: $(test_gpu)/first FORCE
+	$(check) $<
 build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive sh tests/gpu/sanitize.sh $*check $<
 

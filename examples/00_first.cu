@@ -39,13 +39,18 @@ __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const 
     fp4_sf_pad_128x4(sf, rows, cols / 16);
 }
 
-/* Launches it on `stream`. x and w aligned to 16 bytes, q to 8, sf to 4; fp4_sf_bytes says how many
-   bytes sf has. A bad argument: cudaErrorInvalidValue, and nothing is launched. */
+/**
+ * Launches it on `stream`.
+ *
+ * shape    cols: a multiple of 16, up to 2^30. x and w aligned to 16 bytes, q to 8, sf to 4, with
+ *          fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / 16) bytes. eps, global_enc: positive.
+ * errors   cudaErrorInvalidValue for another one, or a null pointer: nothing launched. rows = 0 or
+ *          cols = 0 is no error.
+ */
 static cudaError_t rmsnorm_quantize(uint8_t *q, uint8_t *sf, const uint16_t *x, const uint16_t *w,
                                     int rows, int cols, float eps, float global_enc,
                                     cudaStream_t stream)
 {
-    void *arguments[] = {&q, &sf, &x, &w, &rows, &cols, &eps, &global_enc};
     cudaLaunchConfig_t config = {};
 
     if (rows < 0 || cols < 0 || cols > 1 << 30 || cols % 16 != 0 || q == NULL || sf == NULL ||
@@ -60,7 +65,7 @@ static cudaError_t rmsnorm_quantize(uint8_t *q, uint8_t *sf, const uint16_t *x, 
     config.gridDim = dim3((unsigned)rows);
     config.blockDim = dim3(fp4_row_threads((size_t)cols));
     config.stream = stream;
-    return cudaLaunchKernelExC(&config, (const void *)rmsnorm_nvfp4, arguments);
+    return cudaLaunchKernelEx(&config, rmsnorm_nvfp4, q, sf, x, w, rows, cols, eps, global_enc);
 }
 
 #if !defined(NO_MAIN)
@@ -68,7 +73,9 @@ static cudaError_t rmsnorm_quantize(uint8_t *q, uint8_t *sf, const uint16_t *x, 
 #include <fp4/host/ops.h>
 
 #include <stdlib.h>
+#include <string.h>
 
+/* Memory that both sides can use. */
 static void *managed(size_t bytes)
 {
     void *p;
@@ -106,6 +113,8 @@ int main(void)
     for (int i = 0; i < COLS; i++) {
         w[i] = fp4_f32_to_bf16(1.0f + (float)(i % 7) * 0.1f);
     }
+    memset(q, 0x7f, q_bytes); /* what is not written will show */
+    memset(sf, 0x7f, sf_bytes);
     error = rmsnorm_quantize(q, sf, x, w, ROWS, COLS, eps, global_enc, 0);
     error = error == cudaSuccess ? cudaDeviceSynchronize() : error;
     if (error != cudaSuccess) {

@@ -107,8 +107,8 @@ enum {
     RESIDENT_TOKEN = FP4_ARCH != 900 || ELEMENT == 4 ? 256
                      : CENTERS                       ? 512
                                                      : 640,
-    /* Kernels of one turn are for scale bytes in whole words, where to ask costs up to 2 %: with
-       blocks of 32 it does not. */
+    /* If scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
+       up to 2 %, but not with blocks of 32. */
     WHOLE = LANES == 1,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512,
@@ -508,7 +508,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
         bytes = mend(a, c, k, bytes, care, f);
     }
-    if (words != NULL) {
+    if (words != NULL) { /* a constant: the compiler sees where it comes from */
         fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
     } else {
         fp4_row_store_sf(a.layout, a.sf, k.row, c.cut, k.turn, LANES, bytes);
@@ -628,7 +628,7 @@ FEW_KERNEL(few_token_full, MOST, of_row, blockDim.x, 1, 1)
         __shared__ float smem[2 * 32]; \
         const uint32_t pieces = full ? threads * each : (uint32_t)(a.cols / 16); \
         const uint32_t sure = full ? each : each - 1; \
-        const fp4_row_cut cut = {threads, each, pieces, sure, 1, WHOLE}; \
+        const fp4_row_cut cut = {threads, each, pieces, sure, 1, WHOLE && each > 1}; \
         const kind c = {cut, each > 1, token, !CENTERS, EARLY(token), 0}; \
         if (four) { \
             norm_four(a, c, fours, smem); \
@@ -706,12 +706,12 @@ static int is_plain(const norm_args *a)
     return a->y == NULL && a->sf_linear == NULL;
 }
 
-/* Whether there are linear scales, and a row's are not aligned words of four, which the fastest
-   kernels need (WHOLE). */
+/* Whether scales are linear, and a row's no aligned words of four, which the fastest kernels need
+   (WHOLE). */
 static int is_ragged(const norm_args *a)
 {
-    return WHOLE && (a->layout == FP4_LAYOUT_LINEAR || a->sf_linear != NULL) &&
-           (a->cols % (4 * BLOCK) != 0 || ((size_t)a->sf | (size_t)a->sf_linear) % 4 != 0);
+    return WHOLE && a->cols > SHORT && a->layout == FP4_LAYOUT_LINEAR &&
+           (a->cols % (4 * BLOCK) != 0 || (size_t)a->sf % 4 != 0);
 }
 
 /* Only norm_any has all of it, and is slower. */
@@ -735,7 +735,7 @@ static int is_four(const norm_args *a)
 
 static const void *kernel_of_few(const norm_args *a)
 {
-    if (is_any(a) || !is_plain(a) || a->cols % 512 != 0) {
+    if (is_ragged(a) || !is_plain(a) || a->cols % 512 != 0) {
         return (const void *)few_any;
     }
 #if HAS_GLOBAL

@@ -12,8 +12,8 @@
  * looked up in a table in shared memory (activation.cuh), for which CTAs stay and take one row
  * after the other, loading the next one's piece as soon as one is done with; else it is computed,
  * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
- * row: they are kept in registers, 4 pieces a thread, and the threads of a row wait for each other
- * alone. Where there are few rows, a thread has one piece, computed.
+ * row: they are kept in registers, up to 4 pieces a thread, and the threads of a row wait for each
+ * other alone. Where there are few rows, a thread has one piece, computed.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -107,12 +107,12 @@ enum {
     CTAS_INTERLEAVED = STAYS          ? 1
                        : ELEMENT == 4 ? 2
                                       : 4 - 2 * HEAVY,
-    /* with a scale a token, 4 pieces a thread: with a table a CTA that stays; without, or rounded,
-       or of more than 16384 columns, which are computed, CTAs of up to 256 threads */
+    /* with a scale a token, up to 4 pieces a thread: with a table a CTA that stays; without, or
+       rounded, or of any rows (is_token_any), which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
     THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
-    /* kernels that know which pieces are there are for scale bytes in whole words, where to ask
-       costs up to 2 %: with blocks of 32 it does not */
+    /* if scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
+       up to 2 %, but not with blocks of 32 */
     WHOLE = LANES == 1,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */

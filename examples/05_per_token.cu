@@ -51,8 +51,8 @@ enum {
     /* threads of a multiprocessor: measured on sm_90; elsewhere so few that nothing spills */
     RESIDENT = FP4_ARCH != 900 || ELEMENT == 4 ? 256 : 768,
     RESIDENT_FOUR = LANES > 1 && RESIDENT > 640 ? 640 : RESIDENT, /* with four rows in turn */
-    /* kernels of one turn are for scale bytes in whole words, where to ask costs up to 2 %: with
-       blocks of 32 it does not */
+    /* if scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
+       up to 2 %, but not with blocks of 32 */
     WHOLE = LANES == 1
 };
 
@@ -400,7 +400,7 @@ static int is_any(const token_args *a)
 static int is_four(const token_args *a)
 {
     return a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 == 0 && a->sf_linear == NULL &&
-           !is_any(a) &&
+           a->cols <= FP4_ROW_KEPT &&
            a->rows * a->cols >= (fp4_row_threads(a->cols) <= MOST_BESIDE ? BESIDE : FOURS);
 }
 

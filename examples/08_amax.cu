@@ -20,10 +20,12 @@
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
 #endif
-/* CTAs; more than these have nothing to add but atomic operations, unless each still has four
-   turns: the shorter they are at work, the closer together is what all of them read. */
+/* CTAs; more than these have nothing to add but atomic operations. Where rows are whole pieces, as
+   many more as have four turns each: the shorter they are at work, the closer together is what all
+   of them read. And how many a grid has below each other. */
 #if !defined(ENOUGH)
 #define ENOUGH 2048
+#define MOST_DOWN 65535
 #endif
 
 /* What the word stands for. */
@@ -45,8 +47,7 @@ typedef JOIN(fp4_u32x, WORDS, ) raw;
 enum {
     ELEMENT = WORDS / 4, /* bytes of an element */
     THREADS = 256,
-    EACH = 4,         /* rows a thread at a time, its turn: loads in flight */
-    MOST_DOWN = 65535 /* CTAs of a grid below each other */
+    EACH = 4 /* rows a thread at a time, its turn: loads in flight */
 };
 
 /* ------------------------------------------------------------------------------ arguments */

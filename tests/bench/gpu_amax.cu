@@ -5,6 +5,8 @@
 
 #include "gpu_bench.h"
 
+FP4_STATIC_ASSERT(ELEMENT == 2, "an f32 for 16 of them is an eighth of their bytes");
+
 /* What the tensor's numbers need: two words that are left 0, and a place for each of them. */
 static cudaError_t of_tensor(uint32_t **words)
 {

@@ -6,8 +6,8 @@
  * --markdown  the report to FILE as well.
  * --only      kernels whose label holds TEXT, e.g. "bf16 nvfp4 128x4".
  * --rows      in place of the shapes' own; up to 512 are a small shape.
- * --cols      likewise: a multiple of 128 from 1024 to 16384, or 8160. If it is no power of two, of
- *             what reads codes with linear scales, of blocks of 20, 24 and 48 too; and of what
+ * --cols      likewise: a multiple of 32 from 128 to 16384. If it is no power of two, of what reads
+ *             codes with linear scales, of blocks of 20, 24 and 48 too (8160 columns); and of what
  *             becomes codes from row-major x without padding rows: rows % 128 == 0.
  *
  *     gpu_bench --only "03_rmsnorm rmsnorm bf16" --rows 65536 --cols 8192
@@ -70,7 +70,7 @@ enum { GRAPH = 200, GRAPHS = 2, TRIAL_GRAPH = 50 }; /* launches of a graph, inst
 static const size_t X_POOL = (size_t)4 << 30, Q_POOL = (size_t)1 << 30, SF_POOL = (size_t)64 << 20;
 static const size_t RESIDUAL_POOL = (size_t)2 << 30;
 static const size_t Y_POOL = (size_t)4 << 30, AMAX_POOL = (size_t)512 << 20;
-static const size_t MOST_ROWS = 65536, LEAST_COLS = 128, MOST_COLS = 16384, ODD_COLS = 8160;
+static const size_t MOST_ROWS = 65536, LEAST_COLS = 128, MOST_COLS = 16384;
 static const size_t FLUSH = (size_t)256 << 20;
 
 static void must(cudaError_t error, const char *what)
@@ -204,7 +204,7 @@ static pools make_pools(void)
     p.residual = (uint8_t *)at;
     must(cudaMalloc(&at, Q_POOL), "1 GiB of device memory");
     p.q = (uint8_t *)at;
-    must(cudaMalloc(&at, SF_POOL), "64 MiB of device memory");
+    must(cudaMalloc(&at, SF_POOL + 4 * MOST_ROWS), "64 MiB of device memory");
     p.sf = (uint8_t *)at;
     must(cudaMalloc(&at, Y_POOL), "4 GiB of device memory");
     p.y = (uint8_t *)at;
@@ -265,6 +265,15 @@ static void fill_input(pools *p, const char *type)
     must(cudaStreamSynchronize(p->stream), "fill");
 }
 
+/* Whether what becomes codes is measured beside a run of as many bytes, in whatever order the
+   layout has them: rows that are no power of two, without padding but for that of columns, up to
+   three bytes of a row that do not count. */
+static bool is_run(const bench_traffic *t, size_t rows, size_t cols)
+{
+    return (cols & (cols - 1)) != 0 && t->way == TRAFFIC_TO_CODES && !t->colmajor &&
+           cols % (size_t)t->block == 0 && fp4_sf_rows_padded(t->layout, rows) == rows;
+}
+
 /* Bytes of each; 0: there is none. */
 typedef struct sizes {
     size_t x, residual, amax, q, sf, y;
@@ -279,9 +288,9 @@ static sizes sizes_of(const bench_traffic *t, size_t rows, size_t cols)
     s.residual = t->inputs == TRAFFIC_RESIDUAL ? s.x : 0;
     s.amax = t->inputs == TRAFFIC_AMAX ? elements / (size_t)t->block * sizeof(float) : 0;
     s.q = elements * (size_t)t->code_bits / 8;
-    s.sf = t->way == TRAFFIC_FAKE || t->way == TRAFFIC_EIGHTH
-               ? 0
-               : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
+    s.sf = t->way == TRAFFIC_FAKE || t->way == TRAFFIC_EIGHTH ? 0
+           : is_run(t, rows, cols)                            ? elements / (size_t)t->block
+                                   : fp4_sf_bytes(t->layout, rows, cols / (size_t)t->block);
     s.y = t->way == TRAFFIC_TO_CODES || t->way == TRAFFIC_EIGHTH ? 0
           : t->way == TRAFFIC_SUMS                               ? rows * sizeof(float)
                                                                  : floats;
@@ -295,15 +304,6 @@ static double kilobytes_of(const bench_traffic *t, size_t rows, size_t cols)
     const sizes s = sizes_of(t, rows, cols);
     const size_t sf = bench_reads_codes(t) ? rows * cols / (size_t)t->block : s.sf;
     return 1e-3 * (double)(s.x + 2 * s.residual + s.amax + s.q + sf + s.y);
-}
-
-/* Whether what becomes codes is measured beside a run of as many bytes, in whatever order the
-   layout has them: rows that are no power of two, without padding. */
-static bool is_run(const bench_traffic *t, size_t rows, size_t cols)
-{
-    return (cols & (cols - 1)) != 0 && t->way == TRAFFIC_TO_CODES && !t->colmajor &&
-           cols % (size_t)t->block == 0 &&
-           sizes_of(t, rows, cols).sf == rows * cols / (size_t)t->block;
 }
 
 /* Whether columns are what the same-traffic kernels take and whole blocks, and whether there is
@@ -1078,8 +1078,7 @@ static bool read_options(options *o, int argc, char **argv)
             }
         } else if (strcmp(argv[i], "--cols") == 0 && has_value) {
             o->cols = strtoul(argv[++i], NULL, 10);
-            if (o->cols != ODD_COLS &&
-                (o->cols < LEAST_COLS || o->cols > MOST_COLS || o->cols % 32 != 0)) {
+            if (o->cols < LEAST_COLS || o->cols > MOST_COLS || o->cols % 32 != 0) {
                 return false;
             }
         } else if (strcmp(argv[i], "large") == 0 || strcmp(argv[i], "small") == 0) {
@@ -1099,8 +1098,8 @@ int main(int argc, char **argv)
     if (!read_options(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: gpu_bench [--markdown FILE] [--only TEXT] [--rows 1..%zu] "
-                "[--cols %zu, %zu..%zu by 128] [large | small]\n",
-                MOST_ROWS, ODD_COLS, LEAST_COLS, MOST_COLS);
+                "[--cols %zu..%zu by 32] [large | small]\n",
+                MOST_ROWS, LEAST_COLS, MOST_COLS);
         return 2;
     }
     p = make_pools();

@@ -402,7 +402,7 @@ KERNEL modelopt_mxfp8(const float *x, uint8_t *q, uint8_t *sf)
     KERNEL name(const float *x, uint32_t cols, uint32_t rows, float *sum, uint8_t *sf) \
     { \
         __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32]; \
-        const fp4_row_cut cut = {blockDim.x, number, cols / 16, 0}; \
+        const fp4_row_cut cut = {blockDim.x, number, cols / 16, 0, 0, number == 4}; \
         float of_thread = 0.0f; \
         if (blockIdx.x >= rows) { \
             fp4_row_store_padding(FP4_LAYOUT_8X4, sf, blockIdx.x, cut, 2); \

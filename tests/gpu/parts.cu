@@ -787,11 +787,11 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
     __shared__ float smem[FP4_ROW_EACH * FP4_ROW_THREADS + 32];
     const size_t row = blockIdx.x;
     const uint32_t places = blockDim.x * each, numbers = (pieces + blockDim.x - 1) / blockDim.x;
-    const uint32_t sure = pieces % (4 * lanes) != 0 ? 0
-                          : pieces % places == 0    ? each
-                          : numbers % each == 0     ? each - 1
-                                                    : 0;
-    const fp4_row_cut cut = {blockDim.x, each, pieces, sure, pieces <= places};
+    const uint32_t sure = pieces % places == 0 ? each : numbers % each == 0 ? each - 1 : 0;
+    /* where it may be said, every other row says it */
+    const int is_whole =
+        (layout != FP4_LAYOUT_LINEAR || pieces % (4 * lanes) == 0) && blockIdx.x % 2 == 0;
+    const fp4_row_cut cut = {blockDim.x, each, pieces, sure, pieces <= places, is_whole};
     float sum = 0.0f;
 
     if (row >= rows) {

@@ -64,10 +64,10 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
 /* Rows of these lengths that a CTA takes side by side; some of the four are padding. */
 static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {2048, 4096, 1920, 3584, 896, 2560};
+    static const size_t cols[] = {2048, 4096, 1920, 3584, 896, 480, 2560};
     const int is_reduced = gpu_is_reduced();
 
-    for (int i = 0; i < (is_reduced ? 4 : 12) && u->op == FUSED_token; i++) {
+    for (int i = 0; i < (is_reduced ? 6 : 14) && u->op == FUSED_token; i++) {
         const int is_128x4 = is_reduced ? i < 2 : i % 2;
         fused_case c = fused_case_of(u, is_128x4 ? FP4_LAYOUT_128X4 : FP4_LAYOUT_8X4, 37,
                                      cols[is_reduced ? i : i / 2]);
@@ -87,15 +87,15 @@ static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *st
 static void run_full(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {1536, 10240, 11008, WIDE, 2560, 1920,  2848, 480,
-                                  2048, 512,   896,   1024, 2880, 3584,  4096, 4480,
+                                  896,  2048,  512,   1024, 2880, 3584,  4096, 4480,
                                   4608, 5120,  7168,  8192, 9600, 13312, 15360};
     const int is_reduced = gpu_is_reduced();
-    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 9 : 8;
+    const size_t shapes = !is_reduced ? sizeof cols / sizeof cols[0] : fused_is_gated(u) ? 10 : 9;
     /* where tests are slow, one layout of a launcher, but each of a few of them */
     const int at = is_reduced ? (int)u->format + (int)u->dtype + (int)u->op : 0;
 
     for (size_t i = 0; i < shapes; i++) {
-        const int is_short = is_reduced && i >= 1 && i <= 7;
+        const int is_short = is_reduced && i >= 1 && i <= 8;
         const int is_third = fused_is_gated(u) && i == 2; /* a team has three rows */
         for (int layout = 0; layout < (is_reduced ? 1 : 3); layout++) {
             for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
@@ -320,10 +320,12 @@ static void run_alone(const fused_unit *u, const fused_pool *pool, size_t cols, 
     c.has_y = u->op != FUSED_token;
     c.per_token = per_token;
     c.scale = per_token ? 1.0f / 2688.0f : 448.0f;
+    c.few = 0;
     o = fused_operands_of_pool(&c, pool, &state);
     d = fused_device_new(&c, &o);
     fused_launch(&c, &d.args, 0);
     among = row_of(&c, &d, ROW);
+    d.args.few = 1;
     d.args.rows = 1;
     d.args.x = d.b[FUSED_X].bytes + ROW * c.x_stride * size;
     for (int i = 0; i < 6; i++) {

@@ -240,8 +240,8 @@ static void run_graph(fused_case c, int pdl, const fused_pool *pool)
 
 /* ---------------------------------------------------------------- tests */
 
-/* Any row, a few that fill all places, short ones; in each layout. Then rows that are read twice,
-   and so many full ones that they are not few. */
+/* Any row, a few that fill all places, short ones that are not few; in each layout. Then rows that
+   are read twice, and so many full ones that they are not few. */
 static void run_op(fused_op op, int rounded, int per_token)
 {
     static const size_t cols[] = {1056, 4096, 160};
@@ -250,6 +250,7 @@ static void run_op(fused_op op, int rounded, int per_token)
 
     for (int layout = 0; layout < 3; layout++) {
         fused_case c = fused_case_of(u, (fp4_layout)layout, 9, cols[layout]);
+        c.few = cols[layout] > 512;
         c.rounded = rounded;
         c.per_token = per_token;
         c.scale = per_token ? 1.0f / 2688.0f : 448.0f;

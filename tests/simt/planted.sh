@@ -124,6 +124,13 @@ plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ 
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'heap-buffer-overflow'
 plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
     per_token-f16-nvfp4 'launch_token/f16' 'NVFP4: differ in'
+plant padding_over_a_row san $store 's/is_aligned \&\& row >= rows/is_aligned/' \
+    parts 'memory/padding_is_zeroed*' 'of the scales of'
+plant ragged_rows_as_words san examples/05_per_token.cu 's/return WHOLE \&\& (a/return 0 \&\& (a/' \
+    per_token-bf16-nvfp4 'launch_token/bf16' 'simt: in kernel '
+plant short_row_beside_another san $norm \
+    's/blockIdx.x : blockIdx.x \* beside + threadIdx.y/blockIdx.x : blockIdx.x * beside/' \
+    rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'NVFP4: differ in'
 
 back=examples/06_dequantize.cu
 fake=examples/07_fake_quant.cu

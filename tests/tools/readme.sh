@@ -64,7 +64,8 @@ has() { grep -qw -- "$1" "$dir/s.options"; }
 extract "$line" "$dir/s"
 for option in $(cat "$dir/s.options"); do
     case $option in
-    wrap=main | prints | no-run | run | file=* | in=*) ;;
+    wrap=main | prints | no-run | run | file=*) ;;
+    in=*) [ "$language" = cuda ] || { echo "$file:$line: $option is for cuda" && exit 1; } ;;
     *) echo "$file:$line: unknown option $option" && exit 1 ;;
     esac
 done
@@ -112,12 +113,12 @@ c)
     fi
     ;;
 cuda)
-    nvcc=${NVCC:-nvcc}
-    command -v "$nvcc" >/dev/null || { echo "no nvcc" && exit 77; }
-    assemble >"$dir/snippet.cu"
     for option in $(cat "$dir/s.options"); do
         case $option in in=*) stands_in "${option#in=}" ;; esac
     done
+    nvcc=${NVCC:-nvcc}
+    command -v "$nvcc" >/dev/null || { echo "no nvcc" && exit 77; }
+    assemble >"$dir/snippet.cu"
     $nvcc -arch=sm_90 -Werror all-warnings -Iinclude -c "$dir/snippet.cu" -o "$dir/snippet.o"
     ;;
 cmake)

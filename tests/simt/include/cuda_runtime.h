@@ -260,6 +260,15 @@ static cudaError_t simt_launch(const char *name, void (*kernel)(P...), dim3 grid
     return cudaLaunchKernelExC(&config, (const void *)kernel, pointers);
 }
 
+/** The typed launch of CUDA's C++ header, of a kernel that is known. */
+template <class... P>
+static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
+                                      typename simt_same<P>::type... arguments)
+{
+    void *pointers[] = {(void *)&arguments...};
+    return cudaLaunchKernelExC(config, (const void *)kernel, pointers);
+}
+
 /** kernel<<<grid, cta>>>(arguments...) */
 #define SIMT_LAUNCH(kernel, grid, cta, ...) simt_launch(#kernel, kernel, grid, cta, __VA_ARGS__)
 
