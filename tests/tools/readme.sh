@@ -62,6 +62,7 @@ extract() {
 has() { grep -qw -- "$1" "$dir/s.options"; }
 
 extract "$line" "$dir/s"
+[ -s "$dir/s.lines" ] || { echo "$file:$line: no snippet" && exit 1; }
 for option in $(cat "$dir/s.options"); do
     case $option in
     wrap=main | prints | no-run | run | file=*) ;;
