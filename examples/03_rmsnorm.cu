@@ -707,17 +707,17 @@ static int is_plain(const norm_args *a)
 }
 
 /* Whether scales are linear, and a row's no aligned words of four, which the fastest kernels need
-   (WHOLE). */
+   (WHOLE), but those of short rows. */
 static int is_ragged(const norm_args *a)
 {
-    return WHOLE && a->cols > SHORT && a->layout == FP4_LAYOUT_LINEAR &&
+    return WHOLE && a->layout == FP4_LAYOUT_LINEAR &&
            (a->cols % (4 * BLOCK) != 0 || (size_t)a->sf % 4 != 0);
 }
 
 /* Only norm_any has all of it, and is slower. */
 static int is_any(const norm_args *a)
 {
-    return a->cols > FP4_ROW_KEPT || is_ragged(a) || (a->cols > SHORT && !is_plain(a));
+    return a->cols > FP4_ROW_KEPT || (a->cols > SHORT && (!is_plain(a) || is_ragged(a)));
 }
 
 /* For kernels of four rows a CTA, of a tiled layout. */

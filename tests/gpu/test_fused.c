@@ -61,6 +61,26 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
     }
 }
 
+/* Linear scales that are off the alignment of words, of rows whose launchers have kernels for few,
+   for short and for others; where tests are slow, one of these lengths of each launcher. */
+static void run_unaligned(const fused_unit *u, const fused_pool *pool)
+{
+    static const size_t cols[] = {512, 4096, 2560, 480};
+    const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
+    uint64_t state = 5 + (uint64_t)(u - fused_units);
+
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 4); i++) {
+        for (int few = 0; few < 2; few++) {
+            const int per_token =
+                u->op == FUSED_token || (fp4_format_is_nvfp4(u->format) && (i + at / 4 + few) % 2);
+            fused_case c = fused_case_of(u, FP4_LAYOUT_LINEAR, 3, cols[(i + at) % 4]);
+            c.few = few;
+            c.shifts = (1 + host_below(&state, 3)) << 2 * FUSED_SF;
+            run_plain(c, pool, per_token, &state);
+        }
+    }
+}
+
 /* Rows of these lengths that a CTA takes side by side; some of the four are padding. */
 static void run_beside(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
@@ -138,6 +158,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
         }
     }
     run_few(u, pool, &state);
+    run_unaligned(u, pool);
     run_beside(u, pool, &state);
     run_full(u, pool, &state);
     for (int i = 0; i < (gpu_is_reduced() ? 3 : RANDOM_CASES); i++) {
