@@ -658,7 +658,7 @@ build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 # The first example as its reader compiles and runs it.
 $(test_gpu)/first: examples/00_first.cu build/config
 	@mkdir -p $(@D)
-	$(Q)$(NVCC) -O3 -arch=$(GPU_ARCH) -Iinclude $< -o $@
+	$(Q)$(NVCC) -O3 -arch=$(GPU_ARCH) -Iinclude -MD -MP -MF $@.d $< -o $@
 build/checks/gpu-first.ok: $(test_gpu)/first FORCE
 	$(check) $<
 build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE

@@ -123,6 +123,17 @@ static inline void *gpu_copy_of(gpu_buffer b)
     return host;
 }
 
+/** Fails where something was written since gpu_poison. text: of which call. */
+static inline void gpu_expect_poison(gpu_buffer b, int byte, const char *what, const char *text)
+{
+    uint8_t *got = (uint8_t *)gpu_copy_of(b);
+
+    for (size_t i = 0; i < b.size; i++) {
+        CHECK_EQ(got[i], byte, "byte %zu of the %s was written: %s", i, what, text);
+    }
+    free(got);
+}
+
 static inline void gpu_expect_canaries(const uint8_t *from, size_t n, const char *what)
 {
     uint8_t got[2 * GPU_GUARD];

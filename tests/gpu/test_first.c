@@ -180,16 +180,6 @@ GPU_TEST(first, rmsnorm_nvfp4)
     }
 }
 
-static void expect_poison(gpu_buffer b, const char *what)
-{
-    uint8_t *got = (uint8_t *)gpu_copy_of(b);
-
-    for (size_t i = 0; i < b.size; i++) {
-        CHECK_EQ(got[i], 0x7f, "byte %zu of the %s", i, what);
-    }
-    free(got);
-}
-
 /* Bad arguments are refused and nothing is written; no rows and no columns are none. */
 GPU_TEST(first, arguments)
 {
@@ -231,8 +221,8 @@ GPU_TEST(first, arguments)
     a = good;
     a.cols = 0;
     CHECK_EQ(launch_first(&a, 0), cudaSuccess, "no columns");
-    expect_poison(q, "codes");
-    expect_poison(sf, "scales");
+    gpu_expect_poison(q, 0x7f, "codes", "refused");
+    gpu_expect_poison(sf, 0x7f, "scales", "refused");
     gpu_buffer_free(x);
     gpu_buffer_free(w);
     gpu_buffer_free(q);

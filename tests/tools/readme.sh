@@ -90,7 +90,7 @@ assemble() {
 # Fails where FILE has other lines.
 stands_in() {
     grep -v '^#include' "$dir/s.lines" | sed '/./,$!d' >"$dir/s.body"
-    awk -v file="$1" '
+    awk '
         NR == FNR { body = body $0 "\n"; next }
         { all = all $0 "\n" }
         END { exit !(body != "" && index(all, body)) }' "$dir/s.body" "$1" ||
