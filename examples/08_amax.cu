@@ -13,9 +13,8 @@
  * tensor is asked for, but it has no whole pieces, all threads go over it element by element.
  */
 #include <fp4/device/load.cuh>
+#include <fp4/device/modelopt.cuh>
 #include <fp4/device/reduce.cuh>
-#include <fp4/modelopt.h>
-#include <fp4/scale.h>
 
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
@@ -47,7 +46,7 @@ typedef JOIN(fp4_u32x, WORDS, ) raw;
 enum {
     ELEMENT = WORDS / 4, /* bytes of an element */
     THREADS = 256,
-    EACH = 4 /* rows a thread at a time, its turn: loads in flight */
+    EACH = 4 /* rows a thread at a time, its turn, and amaxes: loads in flight */
 };
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -201,19 +200,27 @@ static __global__ void __launch_bounds__(THREADS) amax_elements(const amax_args 
     finish(a, all);
 }
 
+/* A thread has EACH amaxes, THREADS apart: the second level is found once for all of them. */
 static __global__ void __launch_bounds__(THREADS) compute_scales(const scales_args a)
 {
-    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    const size_t first = (size_t)blockIdx.x * (EACH * THREADS) + threadIdx.x;
+    float amax[EACH];
 
     fp4_pdl_wait();
     fp4_pdl_trigger();
-    if (i < a.n) {
-        const float amax = a.amax[i];
-        if (a.fp8_max == 0.0f) {
-            a.scales[i] = fp4_modelopt_scale_f32(amax);
-        } else {
-            const float global = a.global_device == NULL ? a.global : *a.global_device;
-            a.scales[i] = fp4_modelopt_scale(amax, global, a.fp8_max);
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const size_t i = first + j * THREADS;
+        amax[j] = i < a.n ? a.amax[i] : 0.0f;
+    }
+    const float global = a.fp8_max == 0.0f || a.global_device == NULL ? a.global : *a.global_device;
+    const fp4_modelopt_level level = fp4_modelopt_level_of(global, a.fp8_max);
+#pragma unroll
+    for (uint32_t j = 0; j < EACH; j++) {
+        const size_t i = first + j * THREADS;
+        if (i < a.n) {
+            a.scales[i] = a.fp8_max == 0.0f ? fp4_modelopt_scale_f32(amax[j])
+                                            : fp4_modelopt_cvt_scale_at(amax[j], level);
         }
     }
 }
@@ -250,7 +257,7 @@ static int is_bad_scales(const scales_args *a)
            (a->fp8_max != 0.0f && a->fp8_max != 448.0f && a->fp8_max != 256.0f) ||
            (a->fp8_max != 0.0f && a->global_device == NULL && !(a->global >= 0.0f)) ||
            ((size_t)a->scales | (size_t)a->amax | (size_t)a->global_device) % 4 != 0 ||
-           a->n > (size_t)0x7fffffff * THREADS;
+           a->n > (size_t)0x7fffffff * (EACH * THREADS);
 }
 
 static cudaError_t launch(const void *kernel, dim3 ctas, void **arguments, int pdl,
@@ -334,7 +341,8 @@ static cudaError_t find_scales(const scales_args *a, int pdl, cudaStream_t strea
     return is_bad_scales(a)
                ? cudaErrorInvalidValue
                : launch((const void *)compute_scales,
-                        dim3((unsigned)((a->n + THREADS - 1) / THREADS)), arguments, pdl, stream);
+                        dim3((unsigned)((a->n + EACH * THREADS - 1) / (EACH * THREADS))), arguments,
+                        pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */
