@@ -66,8 +66,8 @@ static void butterfly(parts_reducer how, float *x, size_t lanes, size_t width)
     }
 }
 
-/* A CTA: the warps, then the warps' results as so many lanes, rounded up to a power of two, zeros
-   where there is no warp. */
+/* A CTA: the warps, then the warps' results as so many lanes, rounded up to a power of two; where
+   there is no warp, zeros, but no number where the largest may be below 0. */
 static float of_cta(parts_reducer how, const float *x, size_t threads)
 {
     float lanes[MOST_THREADS], warps[LANES] = {0};
@@ -78,8 +78,8 @@ static float of_cta(parts_reducer how, const float *x, size_t threads)
     }
     memcpy(lanes, x, threads * sizeof(float));
     butterfly(how, lanes, threads, LANES);
-    for (size_t warp = 0; warp < threads / LANES; warp++) {
-        warps[warp] = lanes[warp * LANES];
+    for (size_t warp = 0; warp < places; warp++) {
+        warps[warp] = warp < threads / LANES ? lanes[warp * LANES] : how == WARP_MAX ? NAN : 0.0f;
     }
     butterfly(how, warps, places, places);
     return warps[0];
@@ -312,15 +312,20 @@ static float cta_result(parts_cta what, const float *x, const float *magnitudes,
     }
 }
 
-/* With NaN: one CTA in three has one, and one in three only one number. */
+/* With NaN: one CTA in three has one, and one in three only one number. Without: one in three has
+   nothing above 0. */
 static float *cta_numbers(size_t threads, unsigned ctas, int with_nan)
 {
     float *x = numbers(threads * ctas, 0, threads);
 
-    for (size_t i = 0; i < threads * ctas && with_nan; i++) {
+    for (size_t i = 0; i < threads * ctas; i++) {
         const size_t cta = i / threads;
         const int is_here = i % threads == 7 * cta % threads;
-        x[i] = (cta % 3 == 1 && is_here) || (cta % 3 == 2 && !is_here) ? NAN : fabsf(x[i]);
+        if (with_nan) {
+            x[i] = (cta % 3 == 1 && is_here) || (cta % 3 == 2 && !is_here) ? NAN : fabsf(x[i]);
+        } else if (cta % 3 == 1) {
+            x[i] = -fabsf(x[i]);
+        }
     }
     return x;
 }

@@ -12,7 +12,8 @@
  *     grid         one thread of each CTA       one of them    none (atomic operations)
  *
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
- * to contribute still call, with 0. cta functions take 32 floats of shared memory, which no other
+ * to contribute still call: with 0 where sums or magnitudes are wanted, with -infinity for a max of
+ * numbers with a sign. cta functions take 32 floats of shared memory, which no other
  * call may have used since the last barrier: two calls in a row take 32 each; so do teams, each
  * with its own, of a CTA that has up to 15 of them, or of one warp each. max and amax ignore
  * NaN unless they say _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own
@@ -255,17 +256,20 @@ FP4_D void fp4_cta_leave_(float x, uint32_t thread, float *smem)
     }
 }
 
-/* Behind a barrier: lane l of each `lanes` lanes gets what warp l has left, or 0 where there is no
-   such warp. */
-FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const float *smem)
+/* Behind a barrier: lane l of each `lanes` lanes gets what warp l has left. Where there is no such
+   warp it gets 0 for a sum (a constant), and once more the first warp's for a maximum, which may be
+   below 0. */
+FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const float *smem,
+                          const int is_sum)
 {
     const uint32_t from = thread % (uint32_t)lanes;
-    return from < threads / 32 ? smem[from] : 0.0f;
+    const int is_warp = from < threads / 32;
+    return is_sum ? (is_warp ? smem[from] : 0.0f) : smem[is_warp ? from : 0];
 }
 
 /* Both, with the barrier. team: 0, or the number of the thread's team, which has these threads. */
 FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
-                            uint32_t team)
+                            uint32_t team, const int is_sum)
 {
     if (lanes == 1) {
         return x;
@@ -276,13 +280,14 @@ FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lane
     } else {
         fp4_ptx_barrier_of(team, threads);
     }
-    return fp4_cta_left_(thread, threads, lanes, smem);
+    return fp4_cta_left_(thread, threads, lanes, smem, is_sum);
 }
 
 FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem, 0), lanes);
+    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem, 0, 0),
+                         lanes);
 }
 
 FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem,
@@ -290,16 +295,17 @@ FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, floa
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     x = fp4_group_max_or_nan(x, 32);
-    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team), lanes);
+    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team, 0), lanes);
 }
 
 FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0), lanes);
+    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0, 1),
+                         lanes);
 }
 
-/** The largest x >= 0 of the CTA; smem: 32 floats. */
+/** The largest x of the CTA; smem: 32 floats. */
 FP4_D float fp4_cta_max(float x, float *smem)
 {
     return fp4_cta_max_(x, fp4_thread_(), fp4_threads_(), smem);
