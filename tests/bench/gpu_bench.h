@@ -100,14 +100,14 @@ bool bench_list(bench_kernel *kernels, size_t count);
 #define BENCH_TEXT_(word) #word
 #define BENCH_TEXT(word) BENCH_TEXT_(word)
 
-/** A fused kernel's traffic. input: f32, f16, bf16; format: nvfp4, mxfp4. */
+/** A fused kernel's traffic. input: f32, f16, bf16; format: nvfp4, mxfp4, mxfp8. */
 static inline bench_traffic bench_fused(const char *input, const char *format, fp4_layout layout,
                                         traffic_inputs inputs)
 {
     const int is_nvfp4 = strcmp(format, "nvfp4") == 0;
     const bench_traffic t = {TRAFFIC_TO_CODES,
                              strcmp(input, "f32") == 0 ? 4 : 2,
-                             4,
+                             strcmp(format, "mxfp8") == 0 ? 8 : 4,
                              is_nvfp4 ? 16 : 32,
                              is_nvfp4,
                              0,

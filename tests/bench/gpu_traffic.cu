@@ -479,16 +479,16 @@ static const void *of_pieces(const traffic_variant *v)
     }
 }
 
-/* Of two inputs, 2 bytes an element, to 4 bits. */
-template <traffic_inputs INPUTS> static const void *of_two(const traffic_variant *v)
+/* Of two inputs, 2 bytes an element, to codes of BITS. */
+template <traffic_inputs INPUTS, uint32_t BITS> static const void *of_two(const traffic_variant *v)
 {
     switch (v->elements) {
     case 8:
-        return of_pieces<16, 4, INPUTS>(v);
+        return of_pieces<16, BITS, INPUTS>(v);
     case 16:
-        return of_pieces<32, 8, INPUTS>(v);
+        return of_pieces<32, 2 * BITS, INPUTS>(v);
     case 32:
-        return of_pieces<64, 16, INPUTS>(v);
+        return of_pieces<64, 4 * BITS, INPUTS>(v);
     default:
         return NULL;
     }
@@ -499,9 +499,11 @@ template <traffic_inputs INPUTS> static const void *of_two(const traffic_variant
 static const void *kernel_of(const bench_traffic *t, const traffic_variant *v)
 {
     if (t->inputs != TRAFFIC_ONE) {
-        return t->element != 2 || t->code_bits != 4 ? NULL
-               : t->inputs == TRAFFIC_RESIDUAL      ? of_two<TRAFFIC_RESIDUAL>(v)
-                                                    : of_two<TRAFFIC_GATED>(v);
+        const bool is_gated = t->inputs == TRAFFIC_GATED;
+        return t->element != 2     ? NULL
+               : t->code_bits == 8 ? (is_gated ? of_two<TRAFFIC_GATED, 8>(v) : NULL)
+               : is_gated          ? of_two<TRAFFIC_GATED, 4>(v)
+                                   : of_two<TRAFFIC_RESIDUAL, 4>(v);
     }
     switch (v->elements * t->element * 100 + v->elements * t->code_bits / 8) {
     case 1602:
