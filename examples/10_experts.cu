@@ -22,6 +22,7 @@
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/store.cuh>
+#include <fp4/divisor.h>
 #include <fp4/experts.h>
 
 #if !defined(INPUT)
@@ -102,6 +103,7 @@ enum {
     EACH = ELEMENT == 4 ? 2 : 4, /* pieces a thread */
     HELD = GATED ? 2 : EACH,     /* of these, loaded together */
     MOST_GROUPS = 512,           /* that shared memory has room for */
+    MOST_TILES = 1 << 30,        /* that are counted in 32 bits, some beyond the last too */
     /* CTAs of a multiprocessor: as many as do not spill on sm_90 (with a table, and gathered, some
        words); elsewhere fewer */
     RESIDENT = FP4_ARCH != 900 ? (GATED ? 1 : 3)
@@ -116,11 +118,14 @@ enum {
                                                      : 6
 };
 
-/* CTAs, in times what the device has room for; more items take turns. Each CTA makes a plan, and
+/* CTAs, in times what the device has room for; more tiles take turns. Each CTA makes a plan, and
    maybe a table, which is for fewer; but so many start in the order of their tiles, and end
-   together. */
-#if !defined(WAVES)
+   together. So once as many where no more than FEW times as many tiles are there, each of which
+   would be a CTA's only one; what is gathered is read ahead while another tile is there. */
 #define WAVES (HAS_TABLE ? 1 : GATED ? 3 : 8)
+#define FEW(gathered) (GATED || CODES == 16 ? 0 : (gathered) ? 16 : 7)
+#if !defined(CTAS)
+#define CTAS(room, tiles, gathered) ((room) * ((tiles) > (room)*FEW(gathered) ? WAVES : 1))
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -186,6 +191,7 @@ typedef struct experts_job {
     uint32_t half;  /* the largest power of two up to groups */
     uint32_t x_row, q_row;
     size_t x_group, up, sf_band; /* up: from gate to up */
+    fp4_divisor across;          /* tiles beside each other */
     int32_t *sf_starts;
     uint32_t *errors;
 } experts_job;
@@ -342,7 +348,7 @@ static __device__ void make_plan(const experts_job &t, const experts_tile c, exp
     const uint32_t each = t.groups / THREADS + 1; /* of groups + 1 entries */
     const uint32_t from = threadIdx.x * each;
     const uint32_t to = from + each < t.groups + 1 ? from + each : t.groups + 1;
-    const int is_first = blockIdx.x == 0 && blockIdx.y == 0;
+    const int is_first = blockIdx.x == 0;
     uint32_t wrong = plan_rows(t, plan, from, to), bands = 0, items = 0;
 
     for (uint32_t g = from; g < to && g < t.groups; g++) {
@@ -378,8 +384,9 @@ static __device__ void make_plan(const experts_job &t, const experts_tile c, exp
     fp4_ptx_barrier();
 }
 
-/* An item of a band: some of its lines, or all of one without rows. */
+/* An item of a band, and a tile's columns: some of its lines, or all of one without rows. */
 typedef struct experts_item {
+    uint32_t part; /* which of the tiles beside each other */
     uint32_t group;
     uint32_t first;     /* row of the group that is the band's first */
     uint32_t rows;      /* of the band that are an expert's and have scales */
@@ -394,7 +401,7 @@ typedef struct experts_item {
    the first expert's, which spread ones can leave; behind the last expert's there is no group
    either. */
 static __device__ experts_item find_item(const experts_job &t, const experts_tile c,
-                                         const experts_plan *plan, uint32_t item)
+                                         const experts_plan *plan, uint32_t item, uint32_t part)
 {
     const int is_before = item < plan->first_item[0];
     uint32_t g = 0, rows, of_group, in_band, tile;
@@ -413,6 +420,7 @@ static __device__ experts_item find_item(const experts_job &t, const experts_til
         in_band = (rows + 127) / 128 + of_group - items_of(t, c, rows);
         tile = 0;
     }
+    at.part = part;
     at.group = g;
     at.first = in_band * 128;
     at.rows = rows > at.first ? rows - at.first : 0;
@@ -530,7 +538,7 @@ static __device__ __forceinline__ void store_scales(const experts_job &t, const 
 {
     const uint32_t of_lines = threadIdx.x & ((1u << lines_of(c)) - 1);
     const uint32_t of_cols = threadIdx.x >> lines_of(c), sf_cols = t.q_cols / LANES;
-    const uint32_t row = at.line + of_lines, col = blockIdx.x * (c.cols / LANES) + of_cols * 4;
+    const uint32_t row = at.line + of_lines, col = at.part * (c.cols / LANES) + of_cols * 4;
     uint8_t *sf = t.sf + at.band * t.sf_band + (size_t)(col / 4) * 512 + row * 16;
 
     if (of_cols >= c.cols / LANES / 4 || col >= sf_cols) {
@@ -560,15 +568,16 @@ typedef struct experts_sources {
 /* Those of an item, one a thread, while the loads of the item before are on their way. All threads
    call; a barrier before they are read. */
 static __device__ __forceinline__ void keep_sources(const experts_job &t, const experts_tile c,
-                                                    const experts_plan *plan, uint32_t item,
+                                                    const experts_plan *plan, uint32_t work,
                                                     experts_sources *sources)
 {
+    const uint32_t item = fp4_divide(work, t.across), part = work - item * t.across.by;
     const uint32_t quarter = threadIdx.x >> lines_of(c);
     uint32_t source = 0;
     int is_bad = 0;
 
     if (item < plan->of_bands && quarter < 4) {
-        const experts_item at = find_item(t, c, plan, item);
+        const experts_item at = find_item(t, c, plan, item, part);
         const uint32_t row = at.line + quarter * 32 + threadIdx.x % (1u << lines_of(c));
         if (row < at.rows) {
             source = (uint32_t)t.sources[at.q_row + row];
@@ -582,7 +591,7 @@ static __device__ __forceinline__ void keep_sources(const experts_job &t, const 
             sources->has_bad[threadIdx.x / 32] = (uint32_t)has_bad;
         }
     }
-    if (is_bad && blockIdx.x == 0 && t.errors != NULL) {
+    if (is_bad && part == 0 && t.errors != NULL) {
         fp4_ptx_atomic_or(t.errors, FP4_EXPERTS_SOURCE);
     }
 }
@@ -629,7 +638,7 @@ static __device__ __forceinline__ experts_place place_of(const experts_job &t, c
     experts_place p;
 
     p.k = threadIdx.x / c.cols;
-    p.col = blockIdx.x * c.cols + col;
+    p.col = at.part * c.cols + col;
     p.run = full ? run_of(c, 128) : at.run;
     p.x = t.x + (size_t)p.col * (16 * ELEMENT);
     base = base_of(at, p.k, p.run, full);
@@ -795,8 +804,8 @@ static __device__ __forceinline__ void quantize_item(const experts_job &t, const
    written, and its scales. */
 static __device__ void zero_band(const experts_job &t, const experts_tile c, const experts_item &at)
 {
-    const uint32_t col = blockIdx.x * c.cols + threadIdx.x % c.cols;
-    const uint32_t of_sf = blockIdx.x * (c.cols / LANES / 4), sf_cols = t.q_cols / LANES;
+    const uint32_t col = at.part * c.cols + threadIdx.x % c.cols;
+    const uint32_t of_sf = at.part * (c.cols / LANES / 4), sf_cols = t.q_cols / LANES;
     uint8_t *q = t.q + at.q_row * t.q_row + (size_t)col * CODES;
     uint8_t *sf = t.sf + at.band * t.sf_band + (size_t)of_sf * 512;
     const piece zero = piece();
@@ -818,9 +827,9 @@ static __device__ void zero_band(const experts_job &t, const experts_tile c, con
 
 /* The same to 128 of the rows that are no expert's, from number `first` on. */
 static __device__ void zero_rows(const experts_job &t, const experts_tile c,
-                                 const experts_plan *plan, uint32_t first)
+                                 const experts_plan *plan, uint32_t first, uint32_t part)
 {
-    const uint32_t col = blockIdx.x * c.cols + threadIdx.x % c.cols;
+    const uint32_t col = part * c.cols + threadIdx.x % c.cols;
     const uint32_t before = plan->first_row[0], behind = plan->first_row[t.groups];
     const uint32_t all = rows_left(t, plan), last = all - first < 128 ? all : first + 128;
     const piece zero = piece();
@@ -832,7 +841,7 @@ static __device__ void zero_rows(const experts_job &t, const experts_tile c,
     }
 }
 
-/* A CTA's items. Neighbouring CTAs work on neighbouring columns. */
+/* A CTA's tiles, every so many-th. Neighbouring CTAs work on neighbouring columns. */
 static __device__ __forceinline__ void quantize_items(const experts_job &t, experts_tile c)
 {
     __shared__ experts_plan plan;
@@ -844,23 +853,27 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
     make_plan(t, c, &plan);
 #if HAS_TABLE
     __shared__ float table[FP4_BF16_TABLE];
-    if (plan.of_bands > gridDim.y) { /* it pays where a CTA has more than an item */
+    if (plan.of_bands > fp4_divide(gridDim.x, t.across)) { /* it pays where a CTA has several */
         MAKE_TABLE(table, threadIdx.x, THREADS);
         fp4_ptx_barrier();
         c.table = table;
     }
 #endif
     if (c.gathered) {
-        keep_sources(t, c, &plan, blockIdx.y, &sources[0]);
+        keep_sources(t, c, &plan, blockIdx.x, &sources[0]);
         fp4_ptx_barrier();
     }
-    for (uint32_t item = blockIdx.y; item < plan.items; item += gridDim.y) {
-        const uint32_t next = item + gridDim.y, now = turn % 2;
+    for (uint32_t work = blockIdx.x;; work += gridDim.x) {
+        const uint32_t item = fp4_divide(work, t.across), part = work - item * t.across.by;
+        const uint32_t next = work + gridDim.x, now = turn % 2;
         if (item >= plan.of_bands) {
-            zero_rows(t, c, &plan, (item - plan.of_bands) * 128);
+            if (item >= plan.items) {
+                break;
+            }
+            zero_rows(t, c, &plan, (item - plan.of_bands) * 128, part);
             continue;
         }
-        const experts_item at = find_item(t, c, &plan, item);
+        const experts_item at = find_item(t, c, &plan, item, part);
         if (at.rows == 0) {
             if (at.line == 0) { /* of a band whose scales there is no room for: once */
                 zero_band(t, c, at);
@@ -872,7 +885,7 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
             }
             continue;
         }
-        if (at.rows == 128 && (blockIdx.x + 1) * c.cols <= t.cols &&
+        if (at.rows == 128 && (part + 1) * c.cols <= t.cols &&
             (!c.gathered || has_all(&sources[now]))) {
             quantize_item(t, c, &plan, at, staged[now], &sources[now], next, &sources[1 - now], 1);
         } else {
@@ -883,7 +896,7 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
 }
 
 /* The kernels: by the width of a tile. */
-enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = HAS_TABLE ? 8 : 4 * LANES };
+enum { WIDE = THREADS * EACH / 8, MIDDLE = WIDE > 32 ? 32 : 16, NARROW = 8 };
 
 #define EXPERTS_KERNEL(name, width, gathered, rounded, resident) \
     static __global__ void __launch_bounds__(THREADS, resident) name(const experts_job t) \
@@ -895,16 +908,13 @@ enum { WIDE = THREADS * EACH / 8, MIDDLE = 16, NARROW = HAS_TABLE ? 8 : 4 * LANE
 EXPERTS_KERNEL(experts_wide, WIDE, 0, 0, RESIDENT)
 EXPERTS_KERNEL(experts_middle, MIDDLE, 0, 0, RESIDENT)
 EXPERTS_KERNEL(experts_narrow, NARROW, 0, 0, RESIDENT)
-#if GATED /* rows are seldom gathered between the two multiplications of an expert */
+EXPERTS_KERNEL(gathered_wide, WIDE, 1, GATED ? ASK : 0, RESIDENT_OTHER)
+EXPERTS_KERNEL(gathered_middle, MIDDLE, 1, GATED ? ASK : 0, RESIDENT_OTHER)
+EXPERTS_KERNEL(gathered_narrow, NARROW, 1, GATED ? ASK : 0, RESIDENT_OTHER)
+#if GATED
 EXPERTS_KERNEL(rounded_wide, WIDE, 0, 1, RESIDENT_OTHER)
 EXPERTS_KERNEL(rounded_middle, MIDDLE, 0, 1, RESIDENT_OTHER)
 EXPERTS_KERNEL(rounded_narrow, NARROW, 0, 1, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_wide, WIDE, 1, ASK, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_narrow, NARROW, 1, ASK, RESIDENT_OTHER)
-#else
-EXPERTS_KERNEL(gathered_wide, WIDE, 1, 0, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_middle, MIDDLE, 1, 0, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_narrow, NARROW, 1, 0, RESIDENT_OTHER)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -1006,10 +1016,11 @@ static size_t most_items(const experts_job *t, uint32_t rows)
     return bands * (rows < 32 ? 32 / rows : 1) + (t->rows + 127) / 128;
 }
 
-/* A tile `width` pieces wide wastes no more than an eighth of its columns. */
+/* Tiles `width` pieces wide have no more than 1/32 of their columns beyond the last: the tiles that
+   have the last take as long as others, in which nothing is missing. */
 static int fits(uint32_t cols, uint32_t width)
 {
-    return ((size_t)cols + cols / 8) / width * width >= cols;
+    return ((size_t)cols + cols / 32) / width * width >= cols;
 }
 
 /* Width and kernel for a job. */
@@ -1017,29 +1028,32 @@ static const void *kernel_of(const experts_job *t, uint32_t *width)
 {
     const void *plain[] = {(const void *)experts_wide, (const void *)experts_middle,
                            (const void *)experts_narrow};
+    const void *gathered[] = {(const void *)gathered_wide, (const void *)gathered_middle,
+                              (const void *)gathered_narrow};
 #if GATED
-    const void *other[] = {(const void *)rounded_wide, (const void *)rounded_middle,
-                           (const void *)rounded_narrow};
+    const void *rounded[] = {(const void *)rounded_wide, (const void *)rounded_middle,
+                             (const void *)rounded_narrow};
 #else
-    const void *other[] = {(const void *)gathered_wide, (const void *)gathered_middle,
-                           (const void *)gathered_narrow};
+    const void **rounded = plain;
 #endif
     const int which = fits(t->q_cols, WIDE) ? 0 : fits(t->q_cols, MIDDLE) ? 1 : 2;
 
     *width = which == 0 ? WIDE : which == 1 ? MIDDLE : NARROW;
-#if GATED
-    if (t->sources != NULL) {
-        *width = which == 0 ? WIDE : NARROW;
-        return which == 0 ? (const void *)gathered_wide : (const void *)gathered_narrow;
-    }
-    return t->rounded ? other[which] : plain[which];
-#else
-    return t->sources != NULL ? other[which] : plain[which];
-#endif
+    return (t->sources != NULL ? gathered : t->rounded ? rounded : plain)[which];
 }
 
-/* As many CTAs as the device has room for at a time: each makes a plan. */
-static cudaError_t ctas_for(const void *kernel, size_t *ctas)
+static size_t common_divisor(size_t a, size_t b)
+{
+    while (b != 0) {
+        const size_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* CTAs for so many tiles. */
+static cudaError_t ctas_for(const void *kernel, const experts_job *t, size_t tiles, size_t *ctas)
 {
     int device = 0, processors = 0, resident = 0;
     cudaError_t error = cudaGetDevice(&device);
@@ -1050,7 +1064,7 @@ static cudaError_t ctas_for(const void *kernel, size_t *ctas)
     if (error == cudaSuccess) {
         error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, THREADS, 0);
     }
-    *ctas = (size_t)processors * (size_t)resident * WAVES;
+    *ctas = CTAS((size_t)processors * (size_t)resident, tiles, t->sources != NULL);
     return error;
 }
 
@@ -1077,8 +1091,7 @@ static cudaError_t launch(const void *kernel, dim3 ctas, void **arguments, int p
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer, and for
- *          more than 2^31 - 1 items (of 8 lines or more) or CTAs across: nothing launched, nothing
- *          written. groups, rows, or cols and q_cols = 0 is no error. Counts, offsets and sources
+ *          more than 2^30 tiles (of 4096 elements or more): nothing launched, nothing written. groups, rows, or cols and q_cols = 0 is no error. Counts, offsets and sources
  *          are never one, and never lead outside of the buffers: they are bounded, and reported in
  *          *errors. What the runtime says where it cannot tell how much the device has room for.
  */
@@ -1086,7 +1099,7 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
 {
     experts_job t;
     void *arguments[] = {&t};
-    size_t across, down, items;
+    size_t across, tiles, ctas;
     const void *kernel;
     uint32_t width;
     cudaError_t error;
@@ -1100,18 +1113,20 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
     t = job_of(a);
     kernel = kernel_of(&t, &width);
     across = (t.q_cols + width - 1) / width;
-    items = most_items(&t, THREADS * EACH / width);
-    if (across > 0x7fffffffu || items > 0x7fffffffu) {
+    tiles = most_items(&t, THREADS * EACH / width);
+    if (across > MOST_TILES || tiles > MOST_TILES / across) {
         return cudaErrorInvalidValue;
     }
-    error = ctas_for(kernel, &down);
+    t.across = fp4_divisor_of((uint32_t)across);
+    tiles *= across;
+    error = ctas_for(kernel, &t, tiles, &ctas);
     if (error != cudaSuccess) {
         return error;
     }
-    down = down > across ? down / across : 1;
-    down = down < items ? down : items;
-    return launch(kernel, dim3((unsigned)across, (unsigned)(down < 65535 ? down : 65535)),
-                  arguments, pdl, stream);
+    while (t.q_cols % width != 0 && common_divisor(ctas, across) > 1) {
+        ctas--; /* the last columns' tiles are smaller: each CTA shall have some of them */
+    }
+    return launch(kernel, dim3((unsigned)(ctas < tiles ? ctas : tiles)), arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -292,7 +292,7 @@ typedef cudaError_t (*launch_gemv_function)(const launch_gemv_args *args, int pd
     LAUNCH_EACH_TIMES_(X, f16, bf16, f32) LAUNCH_EACH_TIMES_(X, bf16, f32, f16)
 #endif
 
-/** 10_experts' experts_args. in_turn: on a GPU a single CTA (of those across) takes all items. */
+/** 10_experts' experts_args. in_turn: on a GPU a single CTA takes all tiles. */
 typedef struct launch_experts_args {
     uint8_t *q, *sf;
     const void *x;

@@ -3,10 +3,11 @@
  * INPUT, FORMAT and ACTIVATION, under a name of its own (launch.h).
  */
 #define NO_MAIN
-#if !defined(WAVES)
-#define WAVES waves
-static size_t waves;
-#define HAS_WAVES 1
+#if !defined(CTAS)
+#define CTAS(room, tiles, gathered) \
+    (in_turn ? 1 : (room) * ((tiles) > (room)*FEW(gathered) ? WAVES : 1))
+static int in_turn; /* all of them one CTA's */
+#define HAS_TURNS 1
 #endif
 #include "../../examples/10_experts.cu"
 
@@ -17,8 +18,8 @@ extern "C" cudaError_t LAUNCH_EXPERTS(INPUT, FORMAT, ACTIVATION)(const launch_ex
 {
     experts_args a = {};
 
-#if defined(HAS_WAVES)
-    waves = args->in_turn ? 0 : HAS_TABLE ? 1 : GATED ? 3 : 8;
+#if defined(HAS_TURNS)
+    in_turn = args->in_turn;
 #endif
 
     a.q = args->q;
