@@ -171,7 +171,8 @@ fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm 
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
 	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
-device := $(addprefix device/,blocks portable first complete ptx ptx-portable sass compile-time) \
+device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
+	compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
 	$(device_rest:%=device/01_quantize/%) \
 	$(foreach class,none e4m3 all,$(fused_$(class):%=device/%)) \
@@ -409,6 +410,9 @@ build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tool
 	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
 build/checks/device/first.ok: examples/00_first.cu build/config tests/tools/device.sh
 	$(check) sh tests/tools/device.sh frames $< build/device/first $(basename $@)
+build/checks/device/first_words.ok: examples/00_first.cu README.md $(PORTABLE) $(DEVICE) $(HOST) \
+		build/config tests/tools/first.sh
+	$(check) sh tests/tools/first.sh build/first.d sm_90
 build/checks/device/first.ok: only = $(call code,$(filter 90,$(archs)))
 build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
 	$(check) sh tests/tools/device.sh complete $< $(DEVICE)
@@ -655,12 +659,9 @@ $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
 	    CRITERION_TEST_PATTERN='!(planted)/*' sh tests/tools/criterion.sh $<
-# The first example as its reader compiles and runs it.
-$(test_gpu)/first: examples/00_first.cu build/config
-	@mkdir -p $(@D)
-	$(Q)$(NVCC) -O3 -arch=$(GPU_ARCH) -Iinclude -MD -MP -MF $@.d $< -o $@
-build/checks/gpu-first.ok: $(test_gpu)/first FORCE
-	$(check) $<
+# The first example as its reader compiles and runs it, and as README.md says to change it.
+build/checks/gpu-first.ok: FORCE
+	$(check) sh tests/tools/first.sh $(test_gpu)/first.d $(GPU_ARCH) run
 build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive sh tests/gpu/sanitize.sh $*check $<
 

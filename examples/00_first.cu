@@ -4,7 +4,8 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/00_first.cu -o first && ./first
  *
- * README.md has the same kernel, and says what to change for another input type, layout or format.
+ * README.md has the same kernel, and says which words to change for another input type, layout or
+ * format.
  * 03_rmsnorm.cu does the same job at full speed, with all options.
  */
 #include <fp4/device/load.cuh>
@@ -12,7 +13,7 @@
 #include <fp4/device/store.cuh>
 #include <fp4/row.h>
 
-/* NVFP4 of x * rsqrt(mean(x^2) + eps) * w. One CTA a row; cols % 16 == 0, blockDim.x % 32 == 0.
+/* NVFP4 of x * rsqrt(mean(x^2) + eps) * w. One CTA a row of whole blocks; blockDim.x % 32 == 0.
    x [rows, cols] and w [cols] bf16, q [rows, cols/2], sf in the 128x4 layout, padding included.
    With blockDim.x = fp4_row_threads(cols) the bytes are fp4_ref_rmsnorm_quantize's. */
 __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const uint16_t *w,
@@ -20,7 +21,7 @@ __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const 
 {
     __shared__ float smem[32];
     const size_t row = blockIdx.x;
-    const int first = 16 * threadIdx.x, step = 16 * blockDim.x;
+    const int first = FP4_NVFP4_BLOCK * threadIdx.x, step = FP4_NVFP4_BLOCK * blockDim.x;
     float ss = 0.0f;
 
     x += row * cols;
@@ -34,16 +35,17 @@ __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const 
         const fp4_f32x16 t = fp4_mul_x16(fp4_load_bf16x16(x + c), fp4_load_bf16x16(w + c));
         const fp4_nvfp4_block b = fp4_nvfp4_quantize_scaled(t, rstd, global_enc);
         fp4_store_e2m1x16(q + c / 2, b.q);
-        sf[fp4_sf_offset_128x4(row, c / 16, cols / 16)] = b.sf;
+        sf[fp4_sf_offset_128x4(row, c / FP4_NVFP4_BLOCK, cols / FP4_NVFP4_BLOCK)] = b.sf;
     }
-    fp4_sf_pad_128x4(sf, rows, cols / 16);
+    fp4_sf_pad_128x4(sf, rows, cols / FP4_NVFP4_BLOCK);
 }
 
 /**
  * Launches it on `stream`.
  *
- * shape    cols: a multiple of 16, up to 2^30. x and w aligned to 16 bytes, q to 8, sf to 4, with
- *          fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / 16) bytes. eps, global_enc: positive.
+ * shape    cols: whole blocks, up to 2^30. x and w aligned to 16 bytes, q to the codes of a block,
+ *          sf to 4, with fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / FP4_NVFP4_BLOCK) bytes.
+ *          eps, global_enc: positive.
  * errors   cudaErrorInvalidValue for another one, or a null pointer: nothing launched. rows = 0 or
  *          cols = 0 is no error.
  */
@@ -53,9 +55,10 @@ static cudaError_t rmsnorm_quantize(uint8_t *q, uint8_t *sf, const uint16_t *x, 
 {
     cudaLaunchConfig_t config = {};
 
-    if (rows < 0 || cols < 0 || cols > 1 << 30 || cols % 16 != 0 || q == NULL || sf == NULL ||
-        x == NULL || w == NULL || ((size_t)x | (size_t)w) % 16 != 0 || (size_t)q % 8 != 0 ||
-        (size_t)sf % 4 != 0 || !(eps > 0.0f && eps <= FP4_F32_MAX) ||
+    if (rows < 0 || cols < 0 || cols > 1 << 30 || cols % FP4_NVFP4_BLOCK != 0 || q == NULL ||
+        sf == NULL || x == NULL || w == NULL || ((size_t)x | (size_t)w) % 16 != 0 ||
+        (size_t)q % (FP4_NVFP4_BLOCK / 2) != 0 || (size_t)sf % 4 != 0 ||
+        !(eps > 0.0f && eps <= FP4_F32_MAX) ||
         !(global_enc > 0x1p-128f && global_enc <= FP4_F32_MAX)) { /* and its reciprocal */
         return cudaErrorInvalidValue;
     }

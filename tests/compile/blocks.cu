@@ -490,6 +490,7 @@ KERNEL padding(uint8_t *sf, size_t rows, size_t sf_cols)
 {
     fp4_sf_pad_128x4(sf, rows, sf_cols);
     fp4_sf_pad_8x4(sf + 16384, rows, sf_cols);
+    fp4_sf_pad_linear(sf, rows, sf_cols);
 }
 
 /* ------------------------------------------------------------ dequantize */

@@ -270,4 +270,13 @@ FP4_D void fp4_sf_pad_8x4(uint8_t *sf, size_t rows, size_t sf_cols)
     fp4_sf_pad_(FP4_LAYOUT_8X4, sf, rows, sf_cols);
 }
 
+/** The same for linear scales, which have no padding: nothing. A kernel changes its layout by one
+    word. */
+FP4_D void fp4_sf_pad_linear(uint8_t *sf, size_t rows, size_t sf_cols)
+{
+    (void)sf;
+    (void)rows;
+    (void)sf_cols;
+}
+
 #endif /* FP4_DEVICE_STORE_CUH */

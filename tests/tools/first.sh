@@ -1,0 +1,41 @@
+#!/bin/sh
+# first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each row
+# of the table under the kernel in README.md, with the words changed as it says; and runs them.
+#
+# A cell has `WORD` as `WORD`, and maybe more of them. The programs and their sources go to DIR.
+# Respects NVCC.
+set -eu
+
+dir=$1
+arch=$2
+mkdir -p "$dir"
+cp examples/00_first.cu "$dir/first.0.cu"
+awk '
+    /^\| for \| wherever it stands \|/ { inside = 1; next }
+    inside && /^\|---/ { next }
+    inside && !/^\|/ { exit }
+    inside { sub(/^\|[^|]*\| /, ""); sub(/ \|$/, ""); print }' README.md >"$dir/rows"
+[ -s "$dir/rows" ] || { echo "README.md: no words to change" && exit 1; }
+rows=$(wc -l <"$dir/rows")
+for row in $(seq "$rows"); do
+    sed -n "${row}p" "$dir/rows" | awk '
+        function literal(s) { gsub(/[][\\.*^$&|]/, "\\\\&", s); return s }
+        {
+            while (match($0, /`[^`]*` as `[^`]*`/)) {
+                split(substr($0, RSTART, RLENGTH), part, "`")
+                print "s|" literal(part[2]) "|" literal(part[4]) "|g"
+                $0 = substr($0, RSTART + RLENGTH)
+            }
+        }' >"$dir/first.$row.sed"
+    while read -r command; do # each of them must have something to do
+        sed "$command" examples/00_first.cu | cmp -s - examples/00_first.cu || continue
+        echo "README.md: nothing of 00_first.cu is changed by $command" && exit 1
+    done <"$dir/first.$row.sed"
+    sed -f "$dir/first.$row.sed" examples/00_first.cu >"$dir/first.$row.cu"
+done
+for row in $(seq 0 "$rows"); do
+    echo "row $row: $([ "$row" = 0 ] && echo 'as it stands' || sed -n "${row}p" "$dir/rows")"
+    "${NVCC:-nvcc}" -O3 -arch="$arch" -Werror all-warnings -Iinclude "$dir/first.$row.cu" \
+        -o "$dir/first.$row"
+    [ "${3-}" != run ] || "$dir/first.$row"
+done
