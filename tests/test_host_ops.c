@@ -607,6 +607,128 @@ Test(host_ops, a_row_that_can_be_computed_by_hand)
     }
 }
 
+static int same_float(float a, float b)
+{
+    return host_bits_of(a) == host_bits_of(b) || (isnan(a) && isnan(b));
+}
+
+/* Row sums, and quantization with a factor, as an op of one's own would put them together: the
+   bytes of the library's RMSNorm. x, weight: f32. */
+static void check_by_hand(host_recipe recipe, size_t rows, size_t cols, uint64_t *state)
+{
+    const fp4_format format = host_recipe_format(recipe);
+    const size_t q_bytes = fp4_q_bytes(format, rows, cols);
+    const size_t sf_bytes = fp4_sf_bytes(FP4_LAYOUT_128X4, rows, cols / fp4_format_block(format));
+    float *x = (float *)host_zeros(rows * cols * sizeof(float));
+    float *w = (float *)host_zeros(cols * sizeof(float));
+    float *rstd = (float *)host_zeros(rows * sizeof(float));
+    float *sums = (float *)host_zeros(rows * sizeof(float));
+    uint8_t *bytes = (uint8_t *)host_zeros(2 * (q_bytes + sf_bytes));
+    const fp4_matrix m = fp4_matrix_f32(x, rows, cols, cols);
+    fp4_tensor t = fp4_tensor_view(format, FP4_LAYOUT_128X4, rows, cols, bytes, q_bytes,
+                                   bytes + 2 * q_bytes, sf_bytes);
+    fp4_tensor expected = fp4_tensor_view(format, FP4_LAYOUT_128X4, rows, cols, bytes + q_bytes,
+                                          q_bytes, bytes + 2 * q_bytes + sf_bytes, sf_bytes);
+    fp4_ref_fused how;
+
+    memset(&how, 0, sizeof how);
+    how.global_enc = 37.5f;
+    host_fill((uint8_t *)x, m, state, HOST_NARROW, 16);
+    host_fill((uint8_t *)w, fp4_matrix_f32(w, 1, cols, cols), state, HOST_NARROW, 16);
+    if (rows > 2) {
+        x[2 * cols + 5] = NAN;
+    }
+    cr_assert(fp4_ref_rmsnorm_quantize(m, w, 1e-5f, &how, &expected) == FP4_OK);
+    cr_assert(fp4_ref_row_sums(m, 0, sums) == FP4_OK);
+    cr_assert(fp4_ref_row_sums(m, 1, rstd) == FP4_OK);
+    for (size_t row = 0; row < rows; row++) {
+        float *h = x + row * cols, *ones = (float *)host_zeros(cols * sizeof(float));
+        for (size_t i = 0; i < cols; i++) {
+            ones[i] = 1.0f;
+        }
+        CHECK(same_float(sums[row], naive_row_sum(h, ones, cols)), "sum of row %zu", row);
+        CHECK(same_float(rstd[row], naive_row_sum(h, h, cols)), "squares of row %zu", row);
+        free(ones);
+        rstd[row] = fp4_ref_rsqrt(fp4_add_rn(fp4_div_rn(rstd[row], (float)cols), 1e-5f));
+        for (size_t i = 0; i < cols; i++) {
+            h[i] = fp4_mul_rn(h[i], w[i]);
+        }
+    }
+    cr_assert((format == FP4_MXFP8 ? fp4_ref_mxfp8_quantize_scaled(m, rstd, &t)
+               : fp4_format_is_nvfp4(format)
+                   ? fp4_ref_nvfp4_quantize_scaled(m, rstd, 37.5f, &t)
+                   : fp4_ref_mxfp4_quantize_scaled(m, rstd, &t)) == FP4_OK);
+    CHECK(t.global_dec == expected.global_dec, "%s, global scale", host_recipe_name(recipe));
+    host_expect_bytes(t.q, expected.q, q_bytes, host_recipe_name(recipe));
+    host_expect_bytes(t.sf, expected.sf, sf_bytes, host_recipe_name(recipe));
+    free(x);
+    free(w);
+    free(rstd);
+    free(sums);
+    free(bytes);
+}
+
+Test(host_ops, an_op_of_ones_own_from_sums_and_a_factor_has_the_bytes_of_rmsnorm)
+{
+    static const host_recipe recipes[] = {HOST_NVFP4_TENSOR, HOST_MXFP4_UP, HOST_MXFP8_UP};
+    uint64_t state = 40;
+
+    for (size_t i = 0; i < 3; i++) {
+        check_by_hand(recipes[i], 3, 64, &state);
+        check_by_hand(recipes[i], 5, 5120, &state);
+        check_by_hand(recipes[i], 2, 20480, &state);
+    }
+}
+
+Test(host_ops, sums_and_factors_that_cannot_be_are_refused_and_nothing_is_written)
+{
+    static const float bad[] = {0.0f, -1.0f, INFINITY, -INFINITY};
+    float x[2 * 64] = {0}, mul[2] = {1.0f, 1.0f}, sums[2] = {7.0f, 7.0f};
+    uint8_t q[128], sf[512];
+    fp4_matrix m = fp4_matrix_f32(x, 2, 64, 64);
+    fp4_tensor t = fp4_tensor_view(FP4_NVFP4, FP4_LAYOUT_128X4, 2, 64, q, 64, sf, 512);
+    fp4_tensor mx = fp4_tensor_view(FP4_MXFP4, FP4_LAYOUT_128X4, 2, 64, q, 64, sf, 512);
+    fp4_tensor mx8 = fp4_tensor_view(FP4_MXFP8, FP4_LAYOUT_128X4, 2, 64, q, 128, sf, 512);
+
+    memset(q, 0x7f, sizeof q);
+    memset(sf, 0x7f, sizeof sf);
+    for (size_t i = 0; i < 4; i++) {
+        mul[1] = bad[i];
+        CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, mul, 1.0f, &t), FP4_BAD_SCALE, "%a", bad[i]);
+        CHECK_EQ(fp4_ref_mxfp4_quantize_scaled(m, mul, &mx), FP4_BAD_SCALE, "%a", bad[i]);
+        CHECK_EQ(fp4_ref_mxfp8_quantize_scaled(m, mul, &mx8), FP4_BAD_SCALE, "%a", bad[i]);
+    }
+    mul[1] = 1.0f;
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, NULL, 1.0f, &t), FP4_NULL, "no factors");
+    CHECK_EQ(fp4_ref_mxfp4_quantize_scaled(m, NULL, &mx), FP4_NULL, "no factors");
+    CHECK_EQ(fp4_ref_mxfp8_quantize_scaled(m, NULL, &mx8), FP4_NULL, "no factors");
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, mul, 1.0f, NULL), FP4_NULL, "no tensor");
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, mul, 0.0f, &t), FP4_BAD_SCALE, "global scale");
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, mul, 1.0f, &mx), FP4_BAD_TYPE, "format");
+    CHECK_EQ(fp4_ref_mxfp4_quantize_scaled(m, mul, &t), FP4_BAD_TYPE, "format");
+    CHECK_EQ(fp4_ref_mxfp8_quantize_scaled(m, mul, &mx), FP4_BAD_TYPE, "format");
+    t.row_dec = sums;
+    t.row_dec_bytes = sizeof sums;
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(m, mul, 1.0f, &t), FP4_BAD_TYPE, "scales of rows");
+    CHECK_EQ(fp4_ref_row_sums(m, 1, NULL), FP4_NULL, "no sums");
+    m.data = NULL;
+    CHECK_EQ(fp4_ref_row_sums(m, 1, sums), FP4_NULL, "no x");
+    m = fp4_matrix_f32(x, 2, 56, 64);
+    CHECK_EQ(fp4_ref_row_sums(m, 1, sums), FP4_BAD_SHAPE, "no whole pieces");
+    m = fp4_matrix_f32(x, 2, 64, 63);
+    CHECK_EQ(fp4_ref_row_sums(m, 1, sums), FP4_BAD_STRIDE, "stride");
+    m = fp4_matrix_f32(x, 2, 64, 64);
+    m.dtype = (fp4_dtype)9;
+    CHECK_EQ(fp4_ref_row_sums(m, 1, sums), FP4_BAD_TYPE, "dtype");
+    for (size_t i = 0; i < sizeof sf; i++) {
+        CHECK(q[i % sizeof q] == 0x7f && sf[i] == 0x7f, "byte %zu", i);
+    }
+    CHECK(sums[0] == 7.0f && sums[1] == 7.0f, "sums");
+    CHECK_EQ(fp4_ref_row_sums(fp4_matrix_f32(x, 2, 0, 0), 1, sums), FP4_OK, "no columns");
+    CHECK(sums[0] == 0.0f && sums[1] == 0.0f, "sums of nothing");
+    CHECK_EQ(fp4_ref_row_sums(fp4_matrix_f32(NULL, 0, 64, 64), 1, NULL), FP4_OK, "no rows");
+}
+
 Test(host_ops, zeros_give_zeros_and_keep_their_sign)
 {
     float x[2 * ROW], weight[ROW], bias[ROW];

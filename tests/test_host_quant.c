@@ -855,7 +855,7 @@ Test(host_quant, scales_and_codes_beyond_2_to_the_32_bytes_are_right)
         host_fill(x + far * COLS, one, &state, HOST_NARROW, host_recipe_block(recipes[i / 3]));
         expected = host_quantize_naively(recipes[i / 3], &one, COLS, &level);
         t.global_dec = expected.global_dec;
-        fp4_ref_quantize_row_(&m, &t, far, rules[i / 3], 8.0f);
+        fp4_ref_quantize_row_(&m, &t, far, rules[i / 3], 8.0f, 1.0f);
         fp4_ref_decode_(y, &t, far, 0, COLS, FP4_CODE_FIRST);
         memcpy(scales + (far - top) * sf_cols, expected.sf, sf_cols);
         host_place_scales(tile, layout, scales, tile_rows, sf_cols);

@@ -191,7 +191,7 @@ static inline void fp4_ref_kv_put_(const fp4_kv_new *n, size_t page, size_t plac
     const fp4_matrix m = fp4_matrix_f32(x, 1, pages->dim, pages->dim);
     size_t block;
 
-    fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, n->global_enc);
+    fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, n->global_enc, 1.0f);
     for (block = 0; block < pages->dim / FP4_NVFP4_BLOCK; block++) {
         n->cache->sf[fp4_kv_sf_offset(pages, page, place, head, block)] = sf[block];
     }

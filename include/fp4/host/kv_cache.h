@@ -140,7 +140,7 @@ static inline fp4_status fp4_ref_kv_quantize(const void *x, fp4_dtype dtype, siz
                                             dtype, 1, c->pages.dim, c->pages.dim, 1.0f);
         uint8_t sf[FP4_KV_DIM_MAX / FP4_NVFP4_BLOCK];
         const fp4_tensor row = fp4_ref_kv_row_(c, page, token, head, sf);
-        fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, global_enc);
+        fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, global_enc, 1.0f);
         for (block = 0; block < c->pages.dim / FP4_NVFP4_BLOCK; block++) {
             c->sf[fp4_kv_sf_offset(&c->pages, page, token, head, block)] = sf[block];
         }

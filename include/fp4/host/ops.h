@@ -8,6 +8,10 @@
  *     fp4_ref_silu_mul_quantize            silu(gate) * up
  *     fp4_ref_gelu_tanh_mul_quantize       gelu_tanh(gate) * up
  *
+ * For kernels of your own: fp4_ref_row_sums has the sums, fp4_ref_rsqrt the root, activation.h the
+ * activations, and fp4_ref_*_quantize_scaled (quant.h) quantizes what is left, a factor of the row
+ * apart.
+ *
  * A kernel that does the same operations in the same order gives the same bytes. What they are,
  * each rounded to f32:
  *
@@ -93,8 +97,9 @@ static inline float fp4_ref_add_(float a, float b)
     return fp4_fma_rn(a, 1.0f, b);
 }
 
-/* 1 / sqrt(x), correctly rounded: so it is where double has 53 bits. */
-static inline float fp4_ref_rsqrt_(float x)
+/** 1 / sqrt(x), correctly rounded, as fp4_rsqrt_rn is on the device: so it is where double has 53
+    bits. */
+static inline float fp4_ref_rsqrt(float x)
 {
     return (float)(1.0 / sqrt((double)x));
 }
@@ -212,7 +217,7 @@ static inline fp4_ref_stats_ fp4_ref_row_stats_(const fp4_ref_call_ *call, size_
         stats.mean = fp4_div_rn(fp4_ref_row_sum_(call, row, 0.0f, 0), (float)cols);
     }
     var = fp4_div_rn(fp4_ref_row_sum_(call, row, stats.mean, 1), (float)cols);
-    stats.rstd = fp4_ref_rsqrt_(fp4_add_rn(var, call->eps));
+    stats.rstd = fp4_ref_rsqrt(fp4_add_rn(var, call->eps));
     return stats;
 }
 
@@ -410,6 +415,29 @@ static inline fp4_status fp4_ref_fused_(fp4_ref_call_ call, const fp4_ref_fused 
         fp4_ref_fused_row_(&call, t, (size_t)row);
     }
     return FP4_OK;
+}
+
+/**
+ * The sum of each row of x, or (squares = 1) of its squares, in the order of row.h: that in which a
+ * CTA of fp4_row_threads(x.cols) threads sums, each thread the pieces of 16 that row.h gives it by
+ * fp4_sum_x16 or fp4_sumsq_x16 from 0, added one after the other, and then fp4_cta_sum.
+ *
+ * shape    x: any dtype, any alignment; cols: a multiple of 16. sums: x.rows floats.
+ * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_BAD_TYPE, FP4_NULL; then nothing is written. rows = 0
+ *          is fine; cols = 0 gives zeros.
+ */
+static inline fp4_status fp4_ref_row_sums(fp4_matrix x, int squares, float *sums)
+{
+    const fp4_ref_call_ call = fp4_ref_call_of_(FP4_REF_RMSNORM_, x);
+    fp4_status status = fp4_ref_check_matrix_(&x);
+    size_t row;
+
+    status = status == FP4_OK && x.cols % FP4_ROW_PIECE != 0 ? FP4_BAD_SHAPE : status;
+    status = status == FP4_OK && x.rows != 0 && sums == NULL ? FP4_NULL : status;
+    for (row = 0; row < x.rows && status == FP4_OK; row++) {
+        sums[row] = x.cols == 0 ? 0.0f : fp4_ref_row_sum_(&call, row, 0.0f, squares);
+    }
+    return status;
 }
 
 /** RMSNorm: y = x / sqrt( mean(x^2) + eps ) * weight. weight: x.cols elements of x's type. */

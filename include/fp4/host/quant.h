@@ -9,6 +9,9 @@
  *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp4_scale_floor, ...
  *     fp4_ref_mxfp8_quantize            none                            fp4_mxfp8_scale
  *       ..._floor, ..._ceil, ..._even                                   fp4_mxfp8_scale_floor, ...
+ *     fp4_ref_nvfp4_quantize_scaled     one global_enc                  of a row times a factor
+ *     fp4_ref_mxfp4_quantize_scaled     none                            of a row times a factor
+ *     fp4_ref_mxfp8_quantize_scaled     none                            of a row times a factor
  *     fp4_ref_dequantize, ..._to        read from the tensor
  *     fp4_ref_dequantize_blocks         given; blocks of any length
  *
@@ -19,7 +22,8 @@
  * shape    x: rows x cols of any dtype, any row_stride >= cols. t: the same rows;
  *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
  *          scales of 0x00. rows = 0 or cols = 0 is fine: no codes, no scales.
- *          row_enc, row_dec: aligned as floats are. Everything else: any alignment.
+ *          row_enc, row_dec, mul: aligned as floats are, one for each row. Everything else: any
+ *          alignment.
  * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
  *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
  *          used. Not a byte past the advertised sizes.
@@ -360,7 +364,7 @@ static inline void fp4_ref_put_(const fp4_tensor *t, size_t row, size_t col, flo
 
 /* One row: codes, scale bytes, and zeros where t is wider than x. */
 static inline void fp4_ref_quantize_row_(const fp4_matrix *x, const fp4_tensor *t, size_t row,
-                                         fp4_ref_rule_ rule, float global_enc)
+                                         fp4_ref_rule_ rule, float global_enc, float mul)
 {
     uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
     float chunk[FP4_REF_CHUNK_];
@@ -369,7 +373,7 @@ static inline void fp4_ref_quantize_row_(const fp4_matrix *x, const fp4_tensor *
     for (col = 0; col < x->cols; col += n) {
         n = fp4_ref_chunk_(x->cols - col);
         fp4_ref_load_(chunk, x, row, col, n);
-        fp4_ref_put_(t, row, col, chunk, n, rule, global_enc, 1.0f);
+        fp4_ref_put_(t, row, col, chunk, n, rule, global_enc, mul);
     }
     memset(q + fp4_q_bytes(t->format, 1, x->cols), 0, fp4_q_bytes(t->format, 1, t->cols - x->cols));
 }
@@ -412,9 +416,9 @@ static inline ptrdiff_t fp4_ref_begin_(const fp4_tensor *t)
     return (ptrdiff_t)t->rows;
 }
 
-/* Everything has been checked. */
-static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, fp4_tensor *t, fp4_ref_rule_ rule,
-                                           fp4_ref_second_level_ level)
+/* Everything has been checked. mul: null, or what each row is multiplied by. */
+static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, const float *mul, fp4_tensor *t,
+                                           fp4_ref_rule_ rule, fp4_ref_second_level_ level)
 {
     const ptrdiff_t rows = fp4_ref_begin_(t);
     ptrdiff_t row;
@@ -422,17 +426,37 @@ static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, fp4_tensor *t, f
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
         const float enc = fp4_ref_row_enc_(x, t, (size_t)row, &level);
-        fp4_ref_quantize_row_(x, t, (size_t)row, rule, enc);
+        fp4_ref_quantize_row_(x, t, (size_t)row, rule, enc, mul == NULL ? 1.0f : mul[row]);
     }
     return FP4_OK;
 }
 
-/** NVFP4 with one global scale: see fp4_nvfp4_global_enc. Sets t->global_dec = 1 / global_enc. */
-static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, fp4_tensor *t)
+/* One factor for each row of t, positive and finite, or NaN; or, where none are asked for, none. */
+static inline fp4_status fp4_ref_check_mul_(int is_scaled, const float *mul, const fp4_tensor *t)
+{
+    size_t row;
+
+    if (!is_scaled || t->cols == 0) {
+        return FP4_OK;
+    }
+    if (mul == NULL && t->rows != 0) {
+        return FP4_NULL;
+    }
+    for (row = 0; row < t->rows; row++) {
+        if (!fp4_positive_finite_(mul[row]) && !fp4_is_nan(mul[row])) {
+            return FP4_BAD_SCALE;
+        }
+    }
+    return FP4_OK;
+}
+
+static inline fp4_status fp4_ref_nvfp4_quantize_(fp4_matrix x, int is_scaled, const float *mul,
+                                                 float global_enc, fp4_tensor *t)
 {
     const fp4_ref_second_level_ level = {global_enc, NULL, 0.0f};
-    const fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4, FP4_NVFP4_32);
+    fp4_status status = fp4_ref_check_(&x, t, FP4_NVFP4, FP4_NVFP4_32);
 
+    status = status != FP4_OK ? status : fp4_ref_check_mul_(is_scaled, mul, t);
     if (status != FP4_OK) {
         return status;
     }
@@ -443,7 +467,27 @@ static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, 
         return FP4_BAD_SCALE;
     }
     t->global_dec = fp4_nvfp4_global_dec(global_enc);
-    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+    return fp4_ref_quantize_(&x, mul, t, FP4_REF_NVFP4_, level);
+}
+
+/** NVFP4 with one global scale: see fp4_nvfp4_global_enc. Sets t->global_dec = 1 / global_enc. */
+static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, fp4_tensor *t)
+{
+    return fp4_ref_nvfp4_quantize_(x, 0, NULL, global_enc, t);
+}
+
+/**
+ * Row r of x times mul[r], whose product is not formed: the host twin of fp4_nvfp4_quantize_scaled
+ * (device/quant.cuh), for kernels that end in a factor common to the row.
+ *
+ *     A = (amax of x in the block) * mul         code = round( x * min(mul * enc, FLT_MAX) )
+ *
+ * range    mul: positive and finite; or NaN, and codes are those of NaN elements; else FP4_BAD_SCALE.
+ */
+static inline fp4_status fp4_ref_nvfp4_quantize_scaled(fp4_matrix x, const float *mul,
+                                                       float global_enc, fp4_tensor *t)
+{
+    return fp4_ref_nvfp4_quantize_(x, 1, mul, global_enc, t);
 }
 
 /** NVFP4 with a given scale for each row: row_enc[0..rows). Writes t->row_dec[r] = 1/row_enc[r]. */
@@ -466,7 +510,7 @@ static inline fp4_status fp4_ref_nvfp4_quantize_rows(fp4_matrix x, const float *
         }
     }
     t->global_dec = 1.0f;
-    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+    return fp4_ref_quantize_(&x, NULL, t, FP4_REF_NVFP4_, level);
 }
 
 /**
@@ -488,16 +532,18 @@ static inline fp4_status fp4_ref_nvfp4_quantize_tokens(fp4_matrix x, float base_
         return FP4_BAD_SCALE;
     }
     t->global_dec = 1.0f;
-    return fp4_ref_quantize_(&x, t, FP4_REF_NVFP4_, level);
+    return fp4_ref_quantize_(&x, NULL, t, FP4_REF_NVFP4_, level);
 }
 
 /* A format without a second-level scale. */
-static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_format format,
-                                              fp4_format or_format, fp4_ref_rule_ rule)
+static inline fp4_status fp4_ref_mx_scaled_(fp4_matrix x, int is_scaled, const float *mul,
+                                            fp4_tensor *t, fp4_format format, fp4_format or_format,
+                                            fp4_ref_rule_ rule)
 {
     const fp4_ref_second_level_ level = {1.0f, NULL, 0.0f};
-    const fp4_status status = fp4_ref_check_(&x, t, format, or_format);
+    fp4_status status = fp4_ref_check_(&x, t, format, or_format);
 
+    status = status != FP4_OK ? status : fp4_ref_check_mul_(is_scaled, mul, t);
     if (status != FP4_OK) {
         return status;
     }
@@ -505,13 +551,26 @@ static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_f
         return FP4_BAD_TYPE;
     }
     t->global_dec = 1.0f;
-    return fp4_ref_quantize_(&x, t, rule, level);
+    return fp4_ref_quantize_(&x, mul, t, rule, level);
+}
+
+static inline fp4_status fp4_ref_mx_quantize_(fp4_matrix x, fp4_tensor *t, fp4_format format,
+                                              fp4_format or_format, fp4_ref_rule_ rule)
+{
+    return fp4_ref_mx_scaled_(x, 0, NULL, t, format, or_format, rule);
 }
 
 /** MXFP4, scales rounded up: the default. */
 static inline fp4_status fp4_ref_mxfp4_quantize(fp4_matrix x, fp4_tensor *t)
 {
     return fp4_ref_mx_quantize_(x, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_);
+}
+
+/** Row r of x times mul[r], as fp4_ref_nvfp4_quantize_scaled has it. */
+static inline fp4_status fp4_ref_mxfp4_quantize_scaled(fp4_matrix x, const float *mul,
+                                                       fp4_tensor *t)
+{
+    return fp4_ref_mx_scaled_(x, 1, mul, t, FP4_MXFP4, FP4_MXFP4_16, FP4_REF_MXFP4_);
 }
 
 /** MXFP4 by OCP's floor rule. */
@@ -536,6 +595,13 @@ static inline fp4_status fp4_ref_mxfp4_quantize_even(fp4_matrix x, fp4_tensor *t
 static inline fp4_status fp4_ref_mxfp8_quantize(fp4_matrix x, fp4_tensor *t)
 {
     return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_);
+}
+
+/** Row r of x times mul[r], as fp4_ref_nvfp4_quantize_scaled has it. */
+static inline fp4_status fp4_ref_mxfp8_quantize_scaled(fp4_matrix x, const float *mul,
+                                                       fp4_tensor *t)
+{
+    return fp4_ref_mx_scaled_(x, 1, mul, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_);
 }
 
 /** MXFP8 by OCP's floor rule. */
