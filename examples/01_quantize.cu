@@ -3,7 +3,8 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/01_quantize.cu -o quantize && ./quantize
  *
- * To change the input type, the format or the layout of the scale bytes, edit one word below.
+ * To change the input type, the format or the layout of the scale bytes, edit one word below
+ * (or -DFORMAT=mxfp4).
  *
  * How it works: each thread loads a few pieces of 16 elements, quantizes them in registers and
  * stores their codes; two lanes share the 32-element blocks of MXFP4 and MXFP8. quantize_small and
@@ -18,8 +19,12 @@
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
-#define INPUT bf16              /* f32, f16, bf16, e4m3 */
-#define FORMAT nvfp4            /* nvfp4, mxfp4, mxfp8 */
+#define INPUT bf16 /* f32, f16, bf16, e4m3 */
+#endif
+#if !defined(FORMAT)
+#define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8 */
+#endif
+#if !defined(LAYOUT)
 #define LAYOUT FP4_LAYOUT_128X4 /* FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR */
 #endif
 
@@ -677,18 +682,19 @@ static int check(size_t rows, size_t cols)
     const quantize_args a = make_args(rows, cols);
     char text[FP4_DIFFERENCE_TEXT];
     fp4_difference d = {};
+    fp4_status status;
 
     fill(x, x_bytes);
     must(cudaMemcpy((void *)a.x, x, x_bytes, cudaMemcpyHostToDevice));
     must(quantize(&a, 0, 0));
     must(cudaMemcpy(q, a.q, q_bytes, cudaMemcpyDeviceToHost));
     must(cudaMemcpy(sf, a.sf, sf_bytes, cudaMemcpyDeviceToHost));
-    if (BLOCK == 16) {
-        fp4_ref_nvfp4_quantize(m, global_enc, &expected);
-    } else if (CODES == 8) {
-        fp4_ref_mxfp4_quantize(m, &expected);
-    } else {
-        fp4_ref_mxfp8_quantize(m, &expected);
+    status = BLOCK == 16  ? fp4_ref_nvfp4_quantize(m, global_enc, &expected)
+             : CODES == 8 ? fp4_ref_mxfp4_quantize(m, &expected)
+                          : fp4_ref_mxfp8_quantize(m, &expected);
+    if (status != FP4_OK) {
+        fprintf(stderr, "host: %s\n", fp4_status_text(status));
+        exit(1);
     }
     got.global_dec = expected.global_dec;
     const int same = fp4_ref_same(&got, &expected, &d);

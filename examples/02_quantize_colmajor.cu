@@ -9,15 +9,20 @@
  * shared memory: a CTA makes 128 rows x 4 blocks, of which every row is 32 or 64 consecutive bytes
  * of codes, and the whole one tile of the 128x4 layout.
  *
- * To change the input type, the format or the layout of the scale bytes, edit one word below.
+ * To change the input type, the format or the layout of the scale bytes, edit one word below
+ * (or -DFORMAT=mxfp4).
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
-#define INPUT bf16              /* f32, f16, bf16, e4m3 */
-#define FORMAT nvfp4            /* nvfp4, mxfp4, mxfp8 */
+#define INPUT bf16 /* f32, f16, bf16, e4m3 */
+#endif
+#if !defined(FORMAT)
+#define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8 */
+#endif
+#if !defined(LAYOUT)
 #define LAYOUT FP4_LAYOUT_128X4 /* FP4_LAYOUT_128X4, FP4_LAYOUT_8X4, FP4_LAYOUT_LINEAR */
 #endif
 
@@ -357,6 +362,7 @@ static int check(size_t rows, size_t cols)
                                           q_bytes, sf + sf_bytes, sf_bytes);
     char text[FP4_DIFFERENCE_TEXT];
     fp4_difference d = {};
+    fp4_status status;
 
     fill(x, x_bytes);
     for (size_t r = 0; r < rows; r++) {
@@ -369,12 +375,12 @@ static int check(size_t rows, size_t cols)
     must(quantize(&a, 0, 0));
     must(cudaMemcpy(q, a.q, q_bytes, cudaMemcpyDeviceToHost));
     must(cudaMemcpy(sf, a.sf, sf_bytes, cudaMemcpyDeviceToHost));
-    if (BLOCK == 16) {
-        fp4_ref_nvfp4_quantize(m, global_enc, &expected);
-    } else if (CODES == 16) {
-        fp4_ref_mxfp4_quantize(m, &expected);
-    } else {
-        fp4_ref_mxfp8_quantize(m, &expected);
+    status = BLOCK == 16   ? fp4_ref_nvfp4_quantize(m, global_enc, &expected)
+             : CODES == 16 ? fp4_ref_mxfp4_quantize(m, &expected)
+                           : fp4_ref_mxfp8_quantize(m, &expected);
+    if (status != FP4_OK) {
+        fprintf(stderr, "host: %s\n", fp4_status_text(status));
+        exit(1);
     }
     got.global_dec = expected.global_dec;
     const int same = fp4_ref_same(&got, &expected, &d);

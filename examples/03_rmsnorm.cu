@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/03_rmsnorm.cu -o rmsnorm && ./rmsnorm
  *
- * To change the input type, the format or the operation, edit one word below.
+ * To change the input type, the format or the operation, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: a CTA a row, which it reads from memory once; of up to 512 columns four rows, a
  * warp each, and of up to 1536 two. Each thread has up to 4 pieces of 16 elements, a stride of all
@@ -26,8 +26,12 @@
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
-#define INPUT bf16   /* f32, f16, bf16 */
+#define INPUT bf16 /* f32, f16, bf16 */
+#endif
+#if !defined(FORMAT)
 #define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8; nvfp4_32, mxfp4_16: with the other's block */
+#endif
+#if !defined(NORM)
 #define NORM rmsnorm /* rmsnorm, add_rmsnorm, layernorm */
 #endif
 

@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/04_silu_mul.cu -o silu_mul && ./silu_mul
  *
- * To change the input type, the format or the activation, edit one word below.
+ * To change the input type, the format or the activation, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: as 03_rmsnorm.cu, but nothing is summed, so that each piece of 16 elements is
  * finished before the next is begun, and a CTA takes no more than 8192 columns of a row. The
@@ -22,8 +22,12 @@
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
-#define INPUT bf16      /* f32, f16, bf16 */
-#define FORMAT nvfp4    /* nvfp4, mxfp4, mxfp8; nvfp4_32, mxfp4_16: with the other's block */
+#define INPUT bf16 /* f32, f16, bf16 */
+#endif
+#if !defined(FORMAT)
+#define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8; nvfp4_32, mxfp4_16: with the other's block */
+#endif
+#if !defined(ACTIVATION)
 #define ACTIVATION silu /* silu, gelu_tanh */
 #endif
 

@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/05_per_token.cu -o per_token && ./per_token
  *
- * To change the input type or the length of a block, edit one word below.
+ * To change the input type or the length of a block, edit one word below (or -DINPUT=f16).
  *
  * How it works: a CTA a row, which it reads from memory once; of up to 2048 columns it has four
  * rows, a warp each. Each thread has up to 4 pieces of 16 elements, a stride of all threads apart,
@@ -21,7 +21,9 @@
 #include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
-#define INPUT bf16   /* f32, f16, bf16 */
+#define INPUT bf16 /* f32, f16, bf16 */
+#endif
+#if !defined(FORMAT)
 #define FORMAT nvfp4 /* nvfp4, nvfp4_32: with blocks of 32 */
 #endif
 

@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/06_dequantize.cu -o dequantize && ./dequantize
  *
- * To change the format or the output type, edit one word below.
+ * To change the format or the output type, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: a thread makes 16 bytes of four rows of the output, neighbours in a row by
  * neighbours, so that every store of a warp is one run of bytes. (32 bytes a thread, stored in two
@@ -18,9 +18,11 @@
 #include <fp4/layout.h>
 #include <fp4/scale.h>
 
-#if !defined(OUTPUT)
+#if !defined(FORMAT)
 #define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8; nvfp4_32, mxfp4_16: with blocks of that length */
-#define OUTPUT bf16  /* f32, f16, bf16 */
+#endif
+#if !defined(OUTPUT)
+#define OUTPUT bf16 /* f32, f16, bf16 */
 #endif
 
 /* What the words stand for. */

@@ -6,7 +6,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/07_fake_quant.cu -o fake_quant && ./fake_quant
  *
- * To change the input type, the output type or the rule, edit one word below.
+ * To change the input type, the output type or the rule, edit one word below (or -DRULE=mxfp4).
  *
  *     nvfp4, mxfp4, mxfp8, nvfp4_32, mxfp4_16    what 06_dequantize makes of the bytes of
  *                                                01_quantize, byte for byte
@@ -27,9 +27,13 @@
 #include <fp4/divisor.h>
 
 #if !defined(INPUT)
-#define INPUT bf16  /* f32, f16, bf16 */
+#define INPUT bf16 /* f32, f16, bf16 */
+#endif
+#if !defined(OUTPUT)
 #define OUTPUT bf16 /* f32, f16, bf16 */
-#define RULE nvfp4  /* see above */
+#endif
+#if !defined(RULE)
+#define RULE nvfp4 /* see above */
 #endif
 
 /* What the words stand for. */

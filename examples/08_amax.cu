@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/08_amax.cu -o amax && ./amax
  *
- * To change the input type, edit one word below.
+ * To change the input type, edit one word below (or -DINPUT=f16).
  *
  * How it works: a thread goes down the rows with 16 columns, four rows at a time, and lanes that
  * share a block ask each other. At the end each CTA has one number; the last to come knows that of

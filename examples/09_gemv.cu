@@ -5,7 +5,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/09_gemv.cu -o gemv && ./gemv
  *
- * To change the format or a type, edit one word below.
+ * To change the format or a type, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: memory gives an H200 a code in the time of about four instructions, which is not
  * enough for floats: a conversion and a product for each. So it multiplies integers, four at a time
@@ -23,9 +23,13 @@
 #include <fp4/layout.h>
 
 #if !defined(INPUT)
-#define INPUT bf16   /* of the vector: f32, f16, bf16 */
+#define INPUT bf16 /* of the vector: f32, f16, bf16 */
+#endif
+#if !defined(FORMAT)
 #define FORMAT nvfp4 /* nvfp4, mxfp4; nvfp4_32, mxfp4_16: with blocks of that length */
-#define OUTPUT f32   /* f32, f16, bf16 */
+#endif
+#if !defined(OUTPUT)
+#define OUTPUT f32 /* f32, f16, bf16 */
 #endif
 
 /* What the words stand for. */

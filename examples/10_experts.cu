@@ -5,7 +5,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/10_experts.cu -o experts && ./experts
  *
- * To change the input type, the format or the activation, edit one word below.
+ * To change the input type, the format or the activation, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: the work is cut into tiles, as 01_quantize.cu has it, never by expert, so that it
  * does not matter how unevenly the rows are spread. Up to four tiles below each other are an item.
@@ -26,8 +26,12 @@
 #include <fp4/experts.h>
 
 #if !defined(INPUT)
-#define INPUT bf16      /* f32, f16, bf16 */
-#define FORMAT nvfp4    /* nvfp4, mxfp4, mxfp8 */
+#define INPUT bf16 /* f32, f16, bf16 */
+#endif
+#if !defined(FORMAT)
+#define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8 */
+#endif
+#if !defined(ACTIVATION)
 #define ACTIVATION none /* none, silu, gelu_tanh */
 #endif
 
@@ -1091,9 +1095,10 @@ static cudaError_t launch(const void *kernel, dim3 ctas, void **arguments, int p
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer, and for
- *          more than 2^30 tiles (of 4096 elements or more): nothing launched, nothing written. groups, rows, or cols and q_cols = 0 is no error. Counts, offsets and sources
- *          are never one, and never lead outside of the buffers: they are bounded, and reported in
- *          *errors. What the runtime says where it cannot tell how much the device has room for.
+ *          more than 2^30 tiles (of 4096 elements or more): nothing launched, nothing written.
+ *          groups, rows, or cols and q_cols = 0 is no error. Counts, offsets and sources are never
+ *          one, and never lead outside of the buffers: they are bounded, and reported in *errors.
+ *          What the runtime says where it cannot tell how much the device has room for.
  */
 static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t stream)
 {

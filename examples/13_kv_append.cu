@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/13_kv_append.cu -o kv_append && ./kv_append
  *
- * To change the input type, edit one word below.
+ * To change the input type, edit one word below (or -DINPUT=f16).
  *
  * How it works: a thread has two pieces of 16 elements of a head of K, and two of V, of one token
  * after the other. NeoX's RoPE makes pairs of elements half of what is turned apart, and so the two

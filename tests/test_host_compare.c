@@ -543,6 +543,10 @@ Test(host_compare, same_means_compared_and_no_difference)
     change_code(&b, 3, 5);
     CHECK_EQ(fp4_ref_same(&a.t, &b.t, &d), 0, "another code");
     CHECK_EQ(d.codes, 1, "codes");
+    CHECK_EQ(fp4_ref_same(&a.t, &b.t, NULL), 0, "another code, nowhere to say so");
+    CHECK_EQ(fp4_ref_same(&a.t, &a.t, NULL), 1, "equal");
+    CHECK_EQ(fp4_ref_same(&a.t, NULL, &d), 0, "no tensor");
+    CHECK_EQ(d.status, FP4_NULL, "status");
     host_tensor_free(a);
     host_tensor_free(b);
 }

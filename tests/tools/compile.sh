@@ -11,12 +11,14 @@ cxx17="$CXX -std=c++17 $FLAGS -x c++"
 
 case $what in
 
-# standards SOURCE CHECK: as C11, C++11 and C++17. Writes CHECK.d, what make's CHECK.ok depends on.
+# standards SOURCE CHECK: as C11, C++11 and C++17, and as C11 under UBSan, where gcc warns of more
+# conversions. Writes CHECK.d, what make's CHECK.ok depends on.
 standards)
     set -x
     $c11 -MMD -MP -MT "$3.ok" -MF "$3.d" -c "$source" -o /dev/null
     $cxx11 -c "$source" -o /dev/null
     $cxx17 -c "$source" -o /dev/null
+    $c11 -fsanitize=undefined -c "$source" -o /dev/null
     ;;
 
 # cxx SOURCE CHECK: the same for what is C++.

@@ -27,6 +27,7 @@
  *          0x7f); infinities encode as +-6 with the largest scale.
  * rounding nearest, ties to even, every operation: the bytes are the host reference's, on every
  *          target, whatever the compiler's flags (but -ftz=true flushes subnormals: scale.h).
+ * where    a scale byte belongs in a buffer: fp4_sf_offset_* of layout.h, which store.cuh brings.
  * threads  one lane to a block: none needed. Lanes that share one: all 32 lanes of the warp call.
  * source   the recipes are those of scale.h; tests/gpu/test_blocks.c compares all of them.
  *

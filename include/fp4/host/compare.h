@@ -48,7 +48,7 @@ typedef struct fp4_difference {
 static inline uint8_t fp4_code_at_(const fp4_tensor *t, size_t row, size_t col)
 {
     const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
-    return t->format == FP4_MXFP8 ? q[col] : (uint8_t)((q[col / 2] >> (col % 2 * 4)) & 15);
+    return (uint8_t)(t->format == FP4_MXFP8 ? q[col] : q[col / 2] >> (col % 2 * 4) & 15);
 }
 
 static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size_t row, size_t col)
@@ -166,17 +166,19 @@ static inline fp4_status fp4_ref_compare(const fp4_tensor *got, const fp4_tensor
 }
 
 /**
- * 1 if the tensors are the same bytes, second-level scales and padding included; else 0, and *d
- * says why: the differences, or in d->status what forbade to compare.
+ * 1 if the tensors are the same bytes, second-level scales and padding included; else 0, and *d,
+ * where d is not null, says why: the differences, or in d->status what forbade to compare.
  */
 static inline int fp4_ref_same(const fp4_tensor *got, const fp4_tensor *expected, fp4_difference *d)
 {
-    fp4_status status;
+    fp4_difference found;
 
-    memset(d, 0, sizeof(*d));
-    status = fp4_ref_compare(got, expected, d);
-    d->status = status;
-    return status == FP4_OK && d->blocks + d->rows + d->padding == 0;
+    memset(&found, 0, sizeof(found));
+    found.status = fp4_ref_compare(got, expected, &found);
+    if (d != NULL) {
+        *d = found;
+    }
+    return found.status == FP4_OK && found.blocks + found.rows + found.padding == 0;
 }
 
 /** Bytes that hold any text of fp4_difference_text. */

@@ -227,7 +227,7 @@ static inline void fp4_ref_modelopt_decode_(float *out, const fp4_tensor *t, siz
     for (i = 0; i < n; i++) {
         const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, (col + i) / block, t->cols / block)];
         const uint8_t code =
-            t->format == FP4_MXFP8 ? q[i] : (uint8_t)(q[i / 2] >> (i % 2 * 4) & 15);
+            (uint8_t)(t->format == FP4_MXFP8 ? q[i] : q[i / 2] >> (i % 2 * 4) & 15);
 
         out[i] = fp4_format_is_nvfp4(t->format)
                      ? fp4_modelopt_nvfp4_value(code, fp4_modelopt_nvfp4_dec(sf, t->global_dec))

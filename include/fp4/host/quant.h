@@ -482,7 +482,8 @@ static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, 
  *
  *     A = (amax of x in the block) * mul         code = round( x * min(mul * enc, FLT_MAX) )
  *
- * range    mul: positive and finite; or NaN, and codes are those of NaN elements; else FP4_BAD_SCALE.
+ * range    mul: positive and finite; or NaN, and codes are those of NaN elements. Else
+ *          FP4_BAD_SCALE.
  */
 static inline fp4_status fp4_ref_nvfp4_quantize_scaled(fp4_matrix x, const float *mul,
                                                        float global_enc, fp4_tensor *t)

@@ -93,23 +93,22 @@ static inline fp4_matrix fp4_matrix_f32(const float *x, size_t rows, size_t cols
     return fp4_matrix_of_(x, FP4_F32, rows, cols, row_stride, 1.0f);
 }
 
-/** A matrix of IEEE halves, as their bits. */
-static inline fp4_matrix fp4_matrix_f16(const uint16_t *x, size_t rows, size_t cols,
-                                        size_t row_stride)
+/** A matrix of IEEE halves: __half, _Float16, or uint16_t with their bits. */
+static inline fp4_matrix fp4_matrix_f16(const void *x, size_t rows, size_t cols, size_t row_stride)
 {
     return fp4_matrix_of_(x, FP4_F16, rows, cols, row_stride, 1.0f);
 }
 
-/** A matrix of bfloat16, as their bits. */
-static inline fp4_matrix fp4_matrix_bf16(const uint16_t *x, size_t rows, size_t cols,
-                                         size_t row_stride)
+/** A matrix of bfloat16: __nv_bfloat16, or uint16_t with their bits. */
+static inline fp4_matrix fp4_matrix_bf16(const void *x, size_t rows, size_t cols, size_t row_stride)
 {
     return fp4_matrix_of_(x, FP4_BF16, rows, cols, row_stride, 1.0f);
 }
 
-/** A matrix of e4m3 bytes with their own dequantization scale: x = decode(code) * dec. */
-static inline fp4_matrix fp4_matrix_e4m3(const uint8_t *x, size_t rows, size_t cols,
-                                         size_t row_stride, float dec)
+/** A matrix of e4m3, __nv_fp8_e4m3 or bytes, with their own dequantization scale:
+    x = decode(code) * dec. */
+static inline fp4_matrix fp4_matrix_e4m3(const void *x, size_t rows, size_t cols, size_t row_stride,
+                                         float dec)
 {
     return fp4_matrix_of_(x, FP4_E4M3, rows, cols, row_stride, dec);
 }
