@@ -60,6 +60,32 @@ Test(activation, exp_is_near_the_exponential_and_exact_at_0)
     CHECK_EQ(host_bits_of(fp4_exp_(-0.0f)), 0x3f800000u, "e^-0");
 }
 
+static void check_public_exp(float x)
+{
+    const double exact = exp((double)x), got = (double)fp4_exp(x);
+    const int is_near = fabsf(x) <= 87.0f;
+    CHECK((is_near && got == (double)fp4_exp_(x)) ||
+              (!is_near && fabs(got - exact) <= 3e-6 * exact + 0x1p-149) ||
+              (got == INFINITY && exact > 3.4028e38),
+          "e^%.9g is %.9g, not %.12g", (double)x, got, exact);
+}
+
+Test(activation, exp_of_any_float_is_what_it_says)
+{
+    static const float far[] = {89.0f, 174.0f, 175.0f, 1e10f, FP4_F32_MAX, INFINITY};
+
+    sweep(0.0f, 88.8f, check_public_exp);
+    sweep(-0.0f, -200.0f, check_public_exp);
+    for (int i = 0; i < 6; i++) {
+        CHECK(fp4_exp(far[i]) == INFINITY, "e^%g", (double)far[i]);
+        CHECK_EQ(host_bits_of(fp4_exp(-20.0f - far[i])), 0u, "e^%g", (double)(-20.0f - far[i]));
+    }
+    for (uint32_t bits = 0x7f800001u; bits < 0x80000000u; bits += 65521) {
+        CHECK(isnan(fp4_exp(host_bits(bits))), "e^NaN, %08x", bits);
+        CHECK(isnan(fp4_exp(host_bits(bits | 0x80000000u))), "e^-NaN, %08x", bits);
+    }
+}
+
 Test(activation, silu_is_as_near_as_it_says)
 {
     sweep(0.0f, FP4_F32_MAX, check_silu);

@@ -115,6 +115,16 @@ FP4_HD float fp4_rcp_rn(float x)
 #endif
 }
 
+/** The larger of a and b, which is not NaN; b where a is. Of zeros of both signs either. */
+FP4_HD float fp4_max(float a, float b)
+{
+#if defined(__CUDA_ARCH__)
+    return fmaxf(a, b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
 /** The smaller of a and b, which is not NaN; b where a is. */
 FP4_HD float fp4_min(float a, float b)
 {

@@ -208,6 +208,10 @@ KERNEL fragments(const float *x, float factor, float *out)
     out[3] = fp4_sumsq_x32(t, fp4_sumsq_x16(u, 0.0f));
     out[4] = fp4_sum_x16(fp4_fma_x16(u, fp4_low_x16(v), fp4_high_x16(v)), 0.0f);
     out[5] = fp4_sum_x16(fp4_shift_x16(fp4_add_x16(u, fp4_low_x16(v)), factor), 0.0f);
+    out[6] = fp4_sum_x32(fp4_shift_x32(fp4_add_x32(fp4_fma_x32(v, v, t), v), factor), 0.0f);
+    out[7] = fp4_sum_x8(w, fp4_exp(factor));
+    out[8] = fp4_max_x32(v);
+    out[9] = fp4_max(fp4_max_x16(u), fp4_max_x8(w));
 }
 
 KERNEL rope(const float *x, const float *cos_sin, float *out)
@@ -298,6 +302,14 @@ static __device__ __forceinline__ fp4_f32x4 load_f32x4(const uint8_t *p)
 BLOCKS(nvfp4, fp4_load_f32x16, fp4_store_e2m1x16_cs, fp4_nvfp4_quantize(v, global_enc))
 BLOCKS(nvfp4_scaled, fp4_load_f32x16, fp4_store_e2m1x16,
        fp4_nvfp4_quantize_scaled(v, factor, global_enc))
+BLOCKS(nvfp4_scaled_x8, fp4_load_f32x8, STORE_X8,
+       fp4_nvfp4_quantize_scaled_x8(v, factor, global_enc))
+BLOCKS(mxfp4_scaled_x16, fp4_load_f32x16, fp4_store_e2m1x16,
+       fp4_mxfp4_quantize_scaled_x16(v, factor))
+BLOCKS(mxfp4_scaled_x8, fp4_load_f32x8, STORE_X8, fp4_mxfp4_quantize_scaled_x8(v, factor))
+BLOCKS(mxfp8_scaled_x16, fp4_load_f32x16, fp4_store_e4m3x16,
+       fp4_mxfp8_quantize_scaled_x16(v, factor))
+BLOCKS(mxfp8_scaled_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_scaled_x8(v, factor))
 BLOCKS(nvfp4_x8, fp4_load_f32x8, STORE_X8, fp4_nvfp4_quantize_x8(v, global_enc))
 BLOCKS(nvfp4_x4, load_f32x4, STORE_X8_CS, fp4_nvfp4_quantize_x4(v, global_enc))
 BLOCKS(mxfp4, fp4_load_f32x32, fp4_store_e2m1x32, fp4_mxfp4_quantize(v))

@@ -633,6 +633,8 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
         const fp4_f32x8 v = fragment_at<fp4_f32x8>(x, i);
         return how == AMAX    ? fp4_amax_x8(v)
                : how == SUMSQ ? fp4_sumsq_x8(v, sum)
+               : how == SUM   ? fp4_sum_x8(v, sum)
+               : how == MAX   ? fp4_max_x8(v)
                               : fp4_amax_or_nan_x8(v);
     }
     if (count == 16) {
@@ -641,6 +643,7 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
                : how == AMAX_OF_NUMBERS  ? fp4_amax_of_numbers_x16(v)
                : how == SUMSQ            ? fp4_sumsq_x16(v, sum)
                : how == SUM              ? fp4_sum_x16(v, sum)
+               : how == MAX              ? fp4_max_x16(v)
                : how == AMAX_OR_NAN_BF16 ? fp4_amax_or_nan_bf16x16(halves_of(v))
                : how == AMAX_OR_NAN_F16  ? fp4_amax_or_nan_f16x16(halves_of(v))
                                          : fp4_amax_or_nan_x16(v);
@@ -648,6 +651,8 @@ static __device__ float reduce_fragment(parts_reducer how, int count, const floa
     const fp4_f32x32 v = fragment_at<fp4_f32x32>(x, i);
     return how == AMAX    ? fp4_amax_x32(v)
            : how == SUMSQ ? fp4_sumsq_x32(v, sum)
+           : how == SUM   ? fp4_sum_x32(v, sum)
+           : how == MAX   ? fp4_max_x32(v)
                           : fp4_amax_or_nan_x32(v);
 }
 
@@ -833,6 +838,18 @@ static __global__ void combine_kernel(parts_arithmetic how, const float *x, cons
         const fp4_f32x16 c = fragment_at<fp4_f32x16>(z, i);
         fp4_f32x16 first = a, second = b;
         fp4_rope_neox_x16(&first, &second, c, a);
+        if (how == ADD_32 || how == SHIFT_32 ||
+            how == FMA_32) { /* the other half: something else */
+            const int low = i % 2 == 0;
+            const fp4_f32x32 x2 = low ? fp4_join_x16(a, b) : fp4_join_x16(c, a);
+            const fp4_f32x32 y2 = low ? fp4_join_x16(b, c) : fp4_join_x16(a, b);
+            const fp4_f32x32 z2 = low ? fp4_join_x16(c, b) : fp4_join_x16(b, c);
+            const fp4_f32x32 both = how == ADD_32     ? fp4_add_x32(x2, y2)
+                                    : how == SHIFT_32 ? fp4_shift_x32(x2, term)
+                                                      : fp4_fma_x32(x2, y2, z2);
+            put_fragment(out, i, low ? fp4_low_x16(both) : fp4_high_x16(both));
+            return;
+        }
         put_fragment(out, i,
                      how == ADD      ? fp4_add_x16(a, b)
                      : how == SHIFT  ? fp4_shift_x16(a, term)
@@ -862,6 +879,9 @@ static __global__ void activate_kernel(parts_activation how, const float *x, siz
                        : how == SILU_KNOWN ? fp4_silu_known_x16(v, amax)
                        : how == GELU_TANH  ? fp4_gelu_tanh_x16(v)
                                            : fp4_gelu_tanh_known_x16(v, amax);
+        for (int k = 0; k < 16 && how == EXP; k++) {
+            y.v[k] = fp4_exp(v.v[k]);
+        }
         for (int k = 1; k < 16; k++) {
             y.v[k] =
                 (how == SILU_KNOWN || how == GELU_TANH_KNOWN) && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
@@ -920,14 +940,19 @@ QUANTIZER(nvfp4, fp4_f32x16, 1, 8, fp4_nvfp4_quantize(x, enc))
 QUANTIZER(nvfp4_x8, fp4_f32x8, 2, 4, fp4_nvfp4_quantize_x8(x, enc))
 QUANTIZER(nvfp4_x4, fp4_f32x4, 4, 2, fp4_nvfp4_quantize_x4(x, enc))
 QUANTIZER(nvfp4_scaled, fp4_f32x16, 1, 8, fp4_nvfp4_quantize_scaled(x, mul, enc))
+QUANTIZER(nvfp4_scaled_x8, fp4_f32x8, 2, 4, fp4_nvfp4_quantize_scaled_x8(x, mul, enc))
 QUANTIZER(mxfp4, fp4_f32x32, 1, 16, fp4_mxfp4_quantize(x))
 QUANTIZER(mxfp4_x16, fp4_f32x16, 2, 8, fp4_mxfp4_quantize_x16(x))
 QUANTIZER(mxfp4_x8, fp4_f32x8, 4, 4, fp4_mxfp4_quantize_x8(x))
 QUANTIZER(mxfp4_scaled, fp4_f32x32, 1, 16, fp4_mxfp4_quantize_scaled(x, mul))
+QUANTIZER(mxfp4_scaled_x16, fp4_f32x16, 2, 8, fp4_mxfp4_quantize_scaled_x16(x, mul))
+QUANTIZER(mxfp4_scaled_x8, fp4_f32x8, 4, 4, fp4_mxfp4_quantize_scaled_x8(x, mul))
 QUANTIZER(mxfp8, fp4_f32x32, 1, 32, fp4_mxfp8_quantize(x))
 QUANTIZER(mxfp8_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_x16(x))
 QUANTIZER(mxfp8_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_x8(x))
 QUANTIZER(mxfp8_scaled, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_scaled(x, mul))
+QUANTIZER(mxfp8_scaled_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_scaled_x16(x, mul))
+QUANTIZER(mxfp8_scaled_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_scaled_x8(x, mul))
 
 /* The codes and the scale byte of a lane. */
 template <class How, class Part>
@@ -969,10 +994,15 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
     typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
                                     uint8_t *);
     static const function by[PARTS_QUANTIZERS] = {
-        quantize_by<nvfp4>,        quantize_by<nvfp4_x8>,     quantize_by<nvfp4_x4>,
-        quantize_by<nvfp4_scaled>, quantize_by<mxfp4>,        quantize_by<mxfp4_x16>,
-        quantize_by<mxfp4_x8>,     quantize_by<mxfp4_scaled>, quantize_by<mxfp8>,
-        quantize_by<mxfp8_x16>,    quantize_by<mxfp8_x8>,     quantize_by<mxfp8_scaled>};
+        quantize_by<nvfp4>,           quantize_by<nvfp4_x8>,
+        quantize_by<nvfp4_x4>,        quantize_by<nvfp4_scaled>,
+        quantize_by<nvfp4_scaled_x8>, quantize_by<mxfp4>,
+        quantize_by<mxfp4_x16>,       quantize_by<mxfp4_x8>,
+        quantize_by<mxfp4_scaled>,    quantize_by<mxfp4_scaled_x16>,
+        quantize_by<mxfp4_scaled_x8>, quantize_by<mxfp8>,
+        quantize_by<mxfp8_x16>,       quantize_by<mxfp8_x8>,
+        quantize_by<mxfp8_scaled>,    quantize_by<mxfp8_scaled_x16>,
+        quantize_by<mxfp8_scaled_x8>};
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 

@@ -63,14 +63,19 @@ typedef enum parts_quantizer {
     QUANTIZE_NVFP4_X8,     /* 2 x 8 */
     QUANTIZE_NVFP4_X4,     /* 4 x 4 */
     QUANTIZE_NVFP4_SCALED, /* 1 x 16 */
+    QUANTIZE_NVFP4_SCALED_X8,
     QUANTIZE_MXFP4,        /* 1 x 32 */
     QUANTIZE_MXFP4_X16,    /* 2 x 16 */
     QUANTIZE_MXFP4_X8,     /* 4 x 8 */
     QUANTIZE_MXFP4_SCALED, /* 1 x 32 */
+    QUANTIZE_MXFP4_SCALED_X16,
+    QUANTIZE_MXFP4_SCALED_X8,
     QUANTIZE_MXFP8,        /* 1 x 32 */
     QUANTIZE_MXFP8_X16,    /* 2 x 16 */
     QUANTIZE_MXFP8_X8,     /* 4 x 8 */
     QUANTIZE_MXFP8_SCALED, /* 1 x 32 */
+    QUANTIZE_MXFP8_SCALED_X16,
+    QUANTIZE_MXFP8_SCALED_X8,
     PARTS_QUANTIZERS
 } parts_quantizer;
 
@@ -98,7 +103,8 @@ typedef enum parts_reducer {
     AMAX_OR_NAN_BF16, /* of the upper halves of the floats' bits; fragments of 16 */
     AMAX_OR_NAN_F16,
     SUMSQ, /* on top of the float that is in the output */
-    SUM,   /* the same; fragments of 16 */
+    SUM,   /* the same */
+    MAX,   /* of x, NaN left out */
     GROUP_MAX,
     GROUP_MAX_OR_NAN,
     GROUP_SUM,
@@ -124,6 +130,9 @@ typedef enum parts_arithmetic {
     ADD,    /* x + y */
     SHIFT,  /* x + term */
     FMA,    /* x * y + z */
+    ADD_32, /* the same by halves of fragments of 32 */
+    SHIFT_32,
+    FMA_32,
     TURN,   /* fp4_rope_turn_x16 of x and y; z the cosines, x the sines */
     NEOX_X, /* the same of fp4_rope_neox_x16, the first halves of its pairs */
     NEOX_Y, /* the second */
@@ -138,6 +147,7 @@ typedef enum parts_activation {
     GELU_TANH_KNOWN,
     SILU_TABLE, /* of x rounded to bf16; zeros where the table does not have all sixteen */
     GELU_TANH_TABLE,
+    EXP, /* fp4_exp of each */
     PARTS_ACTIVATIONS
 } parts_activation;
 

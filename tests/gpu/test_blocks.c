@@ -25,14 +25,19 @@ static const quantizer quantizers[] = {
     {QUANTIZE_NVFP4_X8, FP4_NVFP4, 2, 0, "nvfp4_quantize_x8"},
     {QUANTIZE_NVFP4_X4, FP4_NVFP4, 4, 0, "nvfp4_quantize_x4"},
     {QUANTIZE_NVFP4_SCALED, FP4_NVFP4, 1, 1, "nvfp4_quantize_scaled"},
+    {QUANTIZE_NVFP4_SCALED_X8, FP4_NVFP4, 2, 1, "nvfp4_quantize_scaled_x8"},
     {QUANTIZE_MXFP4, FP4_MXFP4, 1, 0, "mxfp4_quantize"},
     {QUANTIZE_MXFP4_X16, FP4_MXFP4, 2, 0, "mxfp4_quantize_x16"},
     {QUANTIZE_MXFP4_X8, FP4_MXFP4, 4, 0, "mxfp4_quantize_x8"},
     {QUANTIZE_MXFP4_SCALED, FP4_MXFP4, 1, 1, "mxfp4_quantize_scaled"},
+    {QUANTIZE_MXFP4_SCALED_X16, FP4_MXFP4, 2, 1, "mxfp4_quantize_scaled_x16"},
+    {QUANTIZE_MXFP4_SCALED_X8, FP4_MXFP4, 4, 1, "mxfp4_quantize_scaled_x8"},
     {QUANTIZE_MXFP8, FP4_MXFP8, 1, 0, "mxfp8_quantize"},
     {QUANTIZE_MXFP8_X16, FP4_MXFP8, 2, 0, "mxfp8_quantize_x16"},
     {QUANTIZE_MXFP8_X8, FP4_MXFP8, 4, 0, "mxfp8_quantize_x8"},
-    {QUANTIZE_MXFP8_SCALED, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled"}};
+    {QUANTIZE_MXFP8_SCALED, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled"},
+    {QUANTIZE_MXFP8_SCALED_X16, FP4_MXFP8, 2, 1, "mxfp8_quantize_scaled_x16"},
+    {QUANTIZE_MXFP8_SCALED_X8, FP4_MXFP8, 4, 1, "mxfp8_quantize_scaled_x8"}};
 
 enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
 

@@ -89,7 +89,8 @@ static float of_cta(parts_reducer how, const float *x, size_t threads)
 
 static float of_fragment(parts_reducer how, const float *x, size_t count, float start)
 {
-    float result = how == SUMSQ || how == SUM ? start : how == AMAX_OF_NUMBERS ? NAN : 0.0f;
+    const int has_none = how == AMAX_OF_NUMBERS || how == MAX; /* of nothing but NaN */
+    float result = how == SUMSQ || how == SUM ? start : has_none ? NAN : 0.0f;
 
     for (size_t i = 0; i < count; i++) {
         const uint16_t half = (uint16_t)(host_bits_of(x[i]) >> 16);
@@ -98,6 +99,7 @@ static float of_fragment(parts_reducer how, const float *x, size_t count, float 
                                                  : x[i];
         result = how == SUMSQ ? fmaf(v, v, result)
                  : how == SUM ? result + v
+                 : how == MAX ? larger(result, v, 0)
                               : larger(result, fabsf(v), how != AMAX && how != AMAX_OF_NUMBERS);
     }
     return result;
@@ -117,6 +119,9 @@ static void reduce_fragments(parts_reducer how, size_t count, const char *what)
         x[2 * count + i] = is_sum || i % 2 ? 0.0f : -0.0f;
     }
     x[2 * count - 1] = -2.5f;
+    for (size_t i = 3 * count; i < n / 4 * count && how == MAX; i++) {
+        x[i] = -fabsf(x[i]);
+    }
     for (size_t i = 0; i < n; i++) {
         expected[i] = of_fragment(how, x + i * count, count, start[i]);
     }
@@ -146,7 +151,12 @@ GPU_TEST(reduce, fragments)
     reduce_fragments(SUMSQ, 8, "sumsq_x8");
     reduce_fragments(SUMSQ, 16, "sumsq_x16");
     reduce_fragments(SUMSQ, 32, "sumsq_x32");
+    reduce_fragments(SUM, 8, "sum_x8");
     reduce_fragments(SUM, 16, "sum_x16");
+    reduce_fragments(SUM, 32, "sum_x32");
+    reduce_fragments(MAX, 8, "max_x8");
+    reduce_fragments(MAX, 16, "max_x16");
+    reduce_fragments(MAX, 32, "max_x32");
 }
 
 /* Each of the 65536 halves at each place of a fragment, between others. */
@@ -570,10 +580,13 @@ static float combined_element(parts_arithmetic how, const float *x, const float 
 
     switch (how) {
     case ADD:
+    case ADD_32:
         return x[i] + y[i];
     case SHIFT:
+    case SHIFT_32:
         return x[i] + term;
     case FMA:
+    case FMA_32:
         return fmaf(x[i], y[i], z[i]);
     case TURN:
         return fmaf(x[i], z[i], host_mul(y[i], x[i]));
@@ -592,9 +605,9 @@ static float combined_element(parts_arithmetic how, const float *x, const float 
 
 GPU_TEST(reduce, sums_of_fragments)
 {
-    static const char *const names[] = {"add_x16",       "shift_x16",   "fma_x16",
-                                        "rope_turn_x16", "rope_neox_x", "rope_neox_y",
-                                        "rope_gptj_x16"};
+    static const char *const names[] = {
+        "add_x16", "shift_x16",     "fma_x16",     "add_x32",     "shift_x32",
+        "fma_x32", "rope_turn_x16", "rope_neox_x", "rope_neox_y", "rope_gptj_x16"};
     const size_t n = 16 * (gpu_is_reduced() ? 20 : 10000);
     float *x = numbers(n, 1, 3), *y = numbers(n, 1, 4), *z = numbers(n, 1, 5);
     float *expected = (float *)host_zeros(n * sizeof(float));

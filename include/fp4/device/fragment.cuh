@@ -69,6 +69,12 @@ FP4_D fp4_f32x16 fp4_add_x16(fp4_f32x16 x, fp4_f32x16 y)
     return x;
 }
 
+FP4_D fp4_f32x32 fp4_add_x32(fp4_f32x32 x, fp4_f32x32 y)
+{
+    return fp4_join_x16(fp4_add_x16(fp4_low_x16(x), fp4_low_x16(y)),
+                        fp4_add_x16(fp4_high_x16(x), fp4_high_x16(y)));
+}
+
 /** x + term. */
 FP4_D fp4_f32x16 fp4_shift_x16(fp4_f32x16 x, float term)
 {
@@ -81,6 +87,11 @@ FP4_D fp4_f32x16 fp4_shift_x16(fp4_f32x16 x, float term)
     return x;
 }
 
+FP4_D fp4_f32x32 fp4_shift_x32(fp4_f32x32 x, float term)
+{
+    return fp4_join_x16(fp4_shift_x16(fp4_low_x16(x), term), fp4_shift_x16(fp4_high_x16(x), term));
+}
+
 /** x * y + z, element by element, rounded once. */
 FP4_D fp4_f32x16 fp4_fma_x16(fp4_f32x16 x, fp4_f32x16 y, fp4_f32x16 z)
 {
@@ -91,6 +102,12 @@ FP4_D fp4_f32x16 fp4_fma_x16(fp4_f32x16 x, fp4_f32x16 y, fp4_f32x16 z)
         x.v[i] = fp4_fma_rn(x.v[i], y.v[i], z.v[i]);
     }
     return x;
+}
+
+FP4_D fp4_f32x32 fp4_fma_x32(fp4_f32x32 x, fp4_f32x32 y, fp4_f32x32 z)
+{
+    return fp4_join_x16(fp4_fma_x16(fp4_low_x16(x), fp4_low_x16(y), fp4_low_x16(z)),
+                        fp4_fma_x16(fp4_high_x16(x), fp4_high_x16(y), fp4_high_x16(z)));
 }
 
 #endif /* FP4_DEVICE_FRAGMENT_CUH */

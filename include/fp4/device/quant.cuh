@@ -15,9 +15,11 @@
  * and, for fused kernels that end in a factor common to the row, such as RMSNorm,
  *
  *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
+ *     fp4_nvfp4_quantize_scaled_x8, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
  *
  * which quantize t * mul without forming it: the scale is that of amax(t) * mul, and the elements
- * are encoded from t * (mul * enc), one rounding fewer than the long way.
+ * are encoded from t * (mul * enc), one rounding fewer than the long way. On the host they are
+ * fp4_ref_nvfp4_quantize_scaled and its like (host/quant.h).
  *
  * What all of them share:
  *
@@ -198,21 +200,33 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled(fp4_f32x16 t, float mul, float g
     return fp4_nvfp4_quantize_(t, mul, 1, global_enc);
 }
 
-/** Quantize an NVFP4 block shared by 2 lanes: 8 elements, one word of codes each. */
-FP4_D fp4_part1 fp4_nvfp4_quantize_x8(fp4_f32x8 x, float global_enc)
+FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled, float global_enc)
 {
-    float amax = fp4_amax_or_nan_x8(x);
+    float amax = fp4_amax_or_nan_x8(t), enc;
     const int care = fp4_part_needs_care_(amax);
     fp4_scale scale;
     fp4_part1 part;
 
-    amax = care ? fp4_amax_x8(x) : amax;
+    amax = care ? fp4_amax_x8(t) : amax;
     amax = fp4_group_max(amax, 2);
-    scale = fp4_nvfp4_scale_(amax, global_enc);
-    part.q[0] = care || fp4_needs_care_(amax, scale.enc) ? fp4_encode_e2m1x8(x, scale.enc)
-                                                         : fp4_encode_e2m1x8_below_7(x, scale.enc);
+    scale = fp4_nvfp4_scale_(fp4_amax_times_(amax, mul, scaled), global_enc);
+    enc = fp4_enc_times_(scale.enc, mul, scaled);
+    part.q[0] = care || fp4_needs_care_(amax, enc) ? fp4_encode_e2m1x8(t, enc)
+                                                   : fp4_encode_e2m1x8_below_7(t, enc);
     part.sf = scale.bits;
     return part;
+}
+
+/** Quantize an NVFP4 block shared by 2 lanes: 8 elements, one word of codes each. */
+FP4_D fp4_part1 fp4_nvfp4_quantize_x8(fp4_f32x8 x, float global_enc)
+{
+    return fp4_nvfp4_quantize_x8_(x, 1.0f, 0, global_enc);
+}
+
+/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+FP4_D fp4_part1 fp4_nvfp4_quantize_scaled_x8(fp4_f32x8 t, float mul, float global_enc)
+{
+    return fp4_nvfp4_quantize_x8_(t, mul, 1, global_enc);
 }
 
 /** Quantize an NVFP4 block shared by 4 lanes: 4 elements each, their codes in q[0] bits 0..15. */
@@ -286,24 +300,53 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
     return fp4_mxfp4_quantize_(t, mul, 1);
 }
 
-/** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
-FP4_D fp4_part2 fp4_mxfp4_quantize_x16(fp4_f32x16 x)
+FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
 {
-    float amax = fp4_amax_or_nan_x16(x);
+    float amax = fp4_amax_or_nan_x16(t), enc;
     const int care = fp4_part_needs_care_(amax);
     fp4_scale scale;
     fp4_part2 part;
 
-    amax = care ? fp4_amax_x16(x) : amax;
+    amax = care ? fp4_amax_x16(t) : amax;
     amax = fp4_group_max(amax, 2);
-    scale = fp4_mxfp4_scale_device_(amax);
-    if (care || fp4_needs_care_(amax, scale.enc)) {
-        part.q[0] = fp4_encode_e2m1x8(fp4_low_x8(x), scale.enc);
-        part.q[1] = fp4_encode_e2m1x8(fp4_high_x8(x), scale.enc);
+    scale = fp4_mxfp4_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    enc = fp4_enc_times_(scale.enc, mul, scaled);
+    if (care || fp4_needs_care_(amax, enc)) {
+        part.q[0] = fp4_encode_e2m1x8(fp4_low_x8(t), enc);
+        part.q[1] = fp4_encode_e2m1x8(fp4_high_x8(t), enc);
     } else {
-        part.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(x), scale.enc);
-        part.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(x), scale.enc);
+        part.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(t), enc);
+        part.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(t), enc);
     }
+    part.sf = scale.bits;
+    return part;
+}
+
+/** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_x16(fp4_f32x16 x)
+{
+    return fp4_mxfp4_quantize_x16_(x, 1.0f, 0);
+}
+
+/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_scaled_x16(fp4_f32x16 t, float mul)
+{
+    return fp4_mxfp4_quantize_x16_(t, mul, 1);
+}
+
+FP4_D fp4_part1 fp4_mxfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
+{
+    float amax = fp4_amax_or_nan_x8(t), enc;
+    const int care = fp4_part_needs_care_(amax);
+    fp4_scale scale;
+    fp4_part1 part;
+
+    amax = care ? fp4_amax_x8(t) : amax;
+    amax = fp4_group_max(amax, 4);
+    scale = fp4_mxfp4_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    enc = fp4_enc_times_(scale.enc, mul, scaled);
+    part.q[0] = care || fp4_needs_care_(amax, enc) ? fp4_encode_e2m1x8(t, enc)
+                                                   : fp4_encode_e2m1x8_below_7(t, enc);
     part.sf = scale.bits;
     return part;
 }
@@ -311,18 +354,13 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16(fp4_f32x16 x)
 /** Quantize an MXFP4 block shared by 4 lanes: 8 elements, one word of codes each. */
 FP4_D fp4_part1 fp4_mxfp4_quantize_x8(fp4_f32x8 x)
 {
-    float amax = fp4_amax_or_nan_x8(x);
-    const int care = fp4_part_needs_care_(amax);
-    fp4_scale scale;
-    fp4_part1 part;
+    return fp4_mxfp4_quantize_x8_(x, 1.0f, 0);
+}
 
-    amax = care ? fp4_amax_x8(x) : amax;
-    amax = fp4_group_max(amax, 4);
-    scale = fp4_mxfp4_scale_device_(amax);
-    part.q[0] = care || fp4_needs_care_(amax, scale.enc) ? fp4_encode_e2m1x8(x, scale.enc)
-                                                         : fp4_encode_e2m1x8_below_7(x, scale.enc);
-    part.sf = scale.bits;
-    return part;
+/** The same of t * mul; mul > 0 and finite, or NaN, the same in all four lanes. */
+FP4_D fp4_part1 fp4_mxfp4_quantize_scaled_x8(fp4_f32x8 t, float mul)
+{
+    return fp4_mxfp4_quantize_x8_(t, mul, 1);
 }
 
 /* ------------------------------------------------------------ MXFP8 */
@@ -358,23 +396,48 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
     return fp4_mxfp8_quantize_(t, mul, 1);
 }
 
+FP4_D fp4_part4 fp4_mxfp8_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
+{
+    const float amax = fp4_group_max(fp4_amax_x16(t), 2);
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
+    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), enc);
+    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), enc);
+    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
+    return part;
+}
+
 /** Quantize an MXFP8 block shared by 2 lanes: 16 elements, four words of codes each. */
 FP4_D fp4_part4 fp4_mxfp8_quantize_x16(fp4_f32x16 x)
 {
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_group_max(fp4_amax_x16(x), 2));
-    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(x), scale.enc);
-    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(x), scale.enc);
-    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
+    return fp4_mxfp8_quantize_x16_(x, 1.0f, 0);
+}
+
+/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_x16(fp4_f32x16 t, float mul)
+{
+    return fp4_mxfp8_quantize_x16_(t, mul, 1);
+}
+
+FP4_D fp4_part2 fp4_mxfp8_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
+{
+    const float amax = fp4_group_max(fp4_amax_x8(t), 4);
+    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    const fp4_u32x2 q = fp4_encode_e4m3x8(t, fp4_enc_times_(scale.enc, mul, scaled));
+    const fp4_part2 part = {{q.v[0], q.v[1]}, scale.bits};
     return part;
 }
 
 /** Quantize an MXFP8 block shared by 4 lanes: 8 elements, two words of codes each. */
 FP4_D fp4_part2 fp4_mxfp8_quantize_x8(fp4_f32x8 x)
 {
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_group_max(fp4_amax_x8(x), 4));
-    const fp4_u32x2 q = fp4_encode_e4m3x8(x, scale.enc);
-    const fp4_part2 part = {{q.v[0], q.v[1]}, scale.bits};
-    return part;
+    return fp4_mxfp8_quantize_x8_(x, 1.0f, 0);
+}
+
+/** The same of t * mul; mul > 0 and finite, or NaN, the same in all four lanes. */
+FP4_D fp4_part2 fp4_mxfp8_quantize_scaled_x8(fp4_f32x8 t, float mul)
+{
+    return fp4_mxfp8_quantize_x8_(t, mul, 1);
 }
 
 /* ------------------------------------------------------------ the amax known in advance */

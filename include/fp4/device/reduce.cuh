@@ -162,15 +162,48 @@ FP4_D float fp4_sumsq_x32(fp4_f32x32 x, float sum)
 }
 
 /** sum + x[0] + x[1] + ..., in ascending order. */
-FP4_D float fp4_sum_x16(fp4_f32x16 x, float sum)
+FP4_D float fp4_sum_x8(fp4_f32x8 x, float sum)
 {
     int i;
 
 #pragma unroll
-    for (i = 0; i < 16; i++) {
+    for (i = 0; i < 8; i++) {
         sum = fp4_add_rn(sum, x.v[i]);
     }
     return sum;
+}
+
+FP4_D float fp4_sum_x16(fp4_f32x16 x, float sum)
+{
+    return fp4_sum_x8(fp4_high_x8(x), fp4_sum_x8(fp4_low_x8(x), sum));
+}
+
+FP4_D float fp4_sum_x32(fp4_f32x32 x, float sum)
+{
+    return fp4_sum_x16(fp4_high_x16(x), fp4_sum_x16(fp4_low_x16(x), sum));
+}
+
+/** The largest x of a fragment, sign and all, NaN left out; NaN of nothing but NaN. */
+FP4_D float fp4_max_x8(fp4_f32x8 x)
+{
+    float max = x.v[0];
+    int i;
+
+#pragma unroll
+    for (i = 1; i < 8; i++) {
+        max = fp4_ptx_max(max, x.v[i]);
+    }
+    return max;
+}
+
+FP4_D float fp4_max_x16(fp4_f32x16 x)
+{
+    return fp4_ptx_max(fp4_max_x8(fp4_low_x8(x)), fp4_max_x8(fp4_high_x8(x)));
+}
+
+FP4_D float fp4_max_x32(fp4_f32x32 x)
+{
+    return fp4_ptx_max(fp4_max_x16(fp4_low_x16(x)), fp4_max_x16(fp4_high_x16(x)));
 }
 
 /* ------------------------------------------------------------ lanes */
