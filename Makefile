@@ -94,7 +94,7 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
 san := san/host-tests san/demo san/quantize_safetensors
-simt := $(addprefix simt/,sm_75 sm_90 sm_100a shuffled tracked planted)
+simt := $(addprefix simt/,one sm_75 sm_90 sm_100a shuffled tracked planted)
 
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
@@ -730,8 +730,15 @@ simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
 	$(simt_fused) $(simt_back) $(simt_read) \
 	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes)
-folders += simt
-.PHONY: test-simt coverage
+folders += simt cpu
+.PHONY: cpu test-simt coverage
+cpu_machine := $(simt_san_machine:%=build/simt/san/machine/%.o)
+
+cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers
+	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [CPU_ARCH=750|900|1000] [CPPFLAGS=-DWORD=...]))
+	@sh tests/tools/need.sh libc c++
+	$(Q)$(MAKE) -s --no-print-directory $(cpu_machine)
+	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(CPPFLAGS)
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc c++ criterion
@@ -786,6 +793,16 @@ build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
 build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
+
+# What a file of one's own is run by: the ways to launch, a byte too far, and the first example as it
+# stands and as README.md says to change it.
+build/checks/simt/one.ok: $(cpu_machine) tests/simt/one.sh tests/simt/launches.cu $(HEADERS) \
+		examples/00_first.cu README.md tests/tools/first.sh tests/simt/kernels.sh
+	$(check) sh -c 'sh tests/simt/one.sh build/cpu tests/simt/launches.cu && \
+	    ! sh tests/simt/one.sh build/cpu tests/simt/launches.cu -DBEYOND 2>build/cpu/beyond \
+	    && grep "kernel write of launches, CTA (0, 0, 0).* thread (100, 0, 0)" \
+	    build/cpu/beyond && \
+	    grep "heap-buffer-overflow" build/cpu/beyond && sh tests/tools/first.sh build/cpu cpu'
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.
 $(eval $(call simt_program,fuzz,sm_75))

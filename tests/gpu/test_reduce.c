@@ -116,7 +116,7 @@ static void reduce_fragments(parts_reducer how, size_t count, const char *what)
     for (size_t i = 0; i < count; i++) { /* fragments of nothing but NaN, and but one number */
         x[i] = is_sum ? x[i] : NAN;
         x[count + i] = is_sum || i + 1 == count ? x[i] : -NAN;
-        x[2 * count + i] = is_sum || i % 2 ? 0.0f : -0.0f;
+        x[2 * count + i] = is_sum || how == MAX || i % 2 ? 0.0f : -0.0f;
     }
     x[2 * count - 1] = -2.5f;
     for (size_t i = 3 * count; i < n / 4 * count && how == MAX; i++) {

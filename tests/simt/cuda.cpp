@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MOST_ARGUMENTS = 16 };
 
@@ -130,6 +131,11 @@ cudaError_t cudaFree(void *memory)
     return cudaSuccess;
 }
 
+cudaError_t cudaMallocManaged(void **memory, size_t bytes, unsigned)
+{
+    return cudaMalloc(memory, bytes);
+}
+
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
 {
     *memory = malloc(bytes);
@@ -149,6 +155,14 @@ cudaError_t cudaMemset(void *to, int byte, size_t bytes)
         simt_memory_written(to, bytes);
     }
     return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t stream)
+{
+    if (stream != NULL && stream->captured != NULL) {
+        simt_fail("a memset is captured, which this runtime cannot");
+    }
+    return cudaMemset(to, byte, bytes);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind)
@@ -286,6 +300,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreate(cudaStream_t *stream)
+{
+    return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     free(stream);
@@ -295,6 +314,42 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
     return last_error;
+}
+
+/* ------------------------------------------------------------------------------ events */
+
+struct simt_event {
+    timespec when;
+};
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = (simt_event *)calloc(1, sizeof **event);
+    return result(*event == NULL ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
+{
+    clock_gettime(CLOCK_MONOTONIC, &event->when);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return last_error;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    *ms = (float)(1e3 * (double)(to->when.tv_sec - from->when.tv_sec) +
+                  1e-6 * (double)(to->when.tv_nsec - from->when.tv_nsec));
+    return cudaSuccess;
 }
 
 /* ------------------------------------------------------------------------------ launches */
@@ -332,4 +387,16 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *fu
     simt_run_grid(kernel, config->gridDim, config->blockDim, config->dynamicSmemBytes, is_dependent,
                   arguments);
     return cudaSuccess;
+}
+
+cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 cta, void **arguments,
+                             size_t dynamic_bytes, cudaStream_t stream)
+{
+    cudaLaunchConfig_t config = {};
+
+    config.gridDim = grid;
+    config.blockDim = cta;
+    config.dynamicSmemBytes = dynamic_bytes;
+    config.stream = stream;
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }

@@ -2,7 +2,8 @@
 # kernels.sh FILE.cu: a line SIMT_KERNEL(name); for each kernel of the file, but for those of its
 # main. A launch has only a kernel's address; this says how to call what is there. The file's
 # conditions stay around them. Of a macro with __global__ in it another is made, which names the
-# kernel instead, and what uses it, itself or by other macros, stands there once more.
+# kernel instead, and what uses it, itself or by other macros, stands there once more. Templates are
+# left out.
 sed '/^#if !defined(NO_MAIN)/,$d' "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | awk '
     function is_maker(text,   i, n, word) {
         n = split(text, word, /[^A-Za-z0-9_]+/)
@@ -24,6 +25,10 @@ sed '/^#if !defined(NO_MAIN)/,$d' "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' |
         next
     }
     /^#/ { next }
+    /^ *template *</ && !/__global__/ { is_template = 1; next }
+    # known when it is launched
+    /__global__/ && (is_template || /^ *template *</) { is_template = 0; next }
+    { is_template = 0 }
     /__global__/ {
         head = $0; while (head !~ /\{/ && (getline more) > 0) head = head " " more
         print "SIMT_KERNEL(" name_in(head) ");"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each row
-# of the table under the kernel in README.md, with the words changed as it says; and runs them.
+# of the table under the kernel in README.md, with the words changed as it says; and runs them. For
+# the ARCH cpu it is compiled and run by tests/simt/one.sh.
 #
 # A cell has `WORD` as `WORD`, and maybe more of them. The programs and their sources go to DIR.
 # Respects NVCC.
@@ -35,6 +36,10 @@ for row in $(seq "$rows"); do
 done
 for row in $(seq 0 "$rows"); do
     echo "row $row: $([ "$row" = 0 ] && echo 'as it stands' || sed -n "${row}p" "$dir/rows")"
+    if [ "$arch" = cpu ]; then
+        sh tests/simt/one.sh "$dir" "$dir/first.$row.cu"
+        continue
+    fi
     "${NVCC:-nvcc}" -O3 -arch="$arch" -Werror all-warnings -Iinclude "$dir/first.$row.cu" \
         -o "$dir/first.$row"
     [ "${3-}" != run ] || "$dir/first.$row"

@@ -247,26 +247,53 @@ template <class... P> static int simt_register_kernel(void (*function)(P...), co
     __attribute__((unused)) static const int kernel##_is_known = \
         simt_register_kernel(kernel, #kernel)
 
+/** The typed launch of CUDA's C++ header. A kernel that is not known is called "kernel" in
+    messages. */
+template <class... P>
+static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
+                                      typename simt_same<P>::type... arguments)
+{
+    void *pointers[] = {(void *)&arguments..., NULL};
+
+    simt_register_kernel(kernel, "kernel");
+    return cudaLaunchKernelExC(config, (const void *)kernel, pointers);
+}
+
 template <class... P>
 static cudaError_t simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 cta,
                                typename simt_same<P>::type... arguments)
 {
-    void *pointers[] = {(void *)&arguments...};
     cudaLaunchConfig_t config = {};
 
     simt_register_kernel(kernel, name);
     config.gridDim = grid;
     config.blockDim = cta;
-    return cudaLaunchKernelExC(&config, (const void *)kernel, pointers);
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-/** The typed launch of CUDA's C++ header, of a kernel that is known. */
-template <class... P>
-static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
-                                      typename simt_same<P>::type... arguments)
+/* ---------------------------------------------------------------- typed pointers */
+
+template <class T> static inline cudaError_t cudaMalloc(T **memory, size_t bytes)
 {
-    void *pointers[] = {(void *)&arguments...};
-    return cudaLaunchKernelExC(config, (const void *)kernel, pointers);
+    return cudaMalloc((void **)memory, bytes);
+}
+
+template <class T> static inline cudaError_t cudaMallocManaged(T **memory, size_t bytes)
+{
+    return cudaMallocManaged((void **)memory, bytes, cudaMemAttachGlobal);
+}
+
+template <class T> static inline cudaError_t cudaMallocHost(T **memory, size_t bytes)
+{
+    return cudaMallocHost((void **)memory, bytes);
+}
+
+template <class F>
+static inline cudaError_t cudaLaunchKernel(F *kernel, dim3 grid, dim3 cta, void **arguments,
+                                           size_t dynamic_bytes = 0, cudaStream_t stream = NULL)
+{
+    simt_register_kernel(kernel, "kernel");
+    return cudaLaunchKernel((const void *)kernel, grid, cta, arguments, dynamic_bytes, stream);
 }
 
 /** kernel<<<grid, cta>>>(arguments...) */

@@ -1,0 +1,83 @@
+/*
+ * tests/simt/launches.cu - what one.sh makes of the ways to write a launch; each adds what it
+ * should to a sum. With BEYOND the last writes one byte behind its buffer, and the sanitizer must
+ * say so.
+ */
+#include <fp4/device/quant.cuh>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static __global__ void add(unsigned *sum, unsigned each)
+{
+    atomicAdd(sum, each);
+}
+
+static __global__ void nothing(void)
+{
+}
+
+template <int N> static __global__ void add_constant(unsigned *sum)
+{
+    __shared__ unsigned shared[32];
+
+    shared[threadIdx.x] = N;
+    __syncthreads();
+    atomicAdd(sum, shared[31 - threadIdx.x]);
+}
+
+static __global__ void write(uint8_t *bytes, unsigned n)
+{
+    if (threadIdx.x < n) {
+        bytes[threadIdx.x] = (uint8_t)fp4_f32_to_e2m1((float)threadIdx.x);
+    }
+}
+
+static void must(cudaError_t error)
+{
+    if (error != cudaSuccess) {
+        fprintf(stderr, "%s\n", cudaGetErrorString(error));
+        exit(1);
+    }
+}
+
+int main(void)
+{
+    const unsigned ctas = 3;
+    cudaLaunchConfig_t config = {};
+    unsigned *sum, each = 1000000;
+    void *arguments[] = {&sum, &each};
+    cudaEvent_t start, stop;
+    cudaStream_t stream;
+    uint8_t *bytes;
+    float ms = -1.0f;
+
+    must(cudaMallocManaged(&sum, sizeof *sum));
+    must(cudaMalloc(&bytes, 100));
+    must(cudaStreamCreate(&stream));
+    must(cudaEventCreate(&start));
+    must(cudaEventCreate(&stop));
+    must(cudaEventRecord(start));
+    *sum = 0;
+    add<<<ctas, 2>>>(sum, 1);                    /* 6 */
+    add<<<dim3(ctas, 2), dim3(1, 2)>>>(sum, 10); /* 120 */
+    add<<<1, 1, 0, stream>>>(                    /* over */
+                             sum /* some */, 1000 /* lines */);
+    nothing<<<1, 32>>>();
+    add_constant<32><<<1, 32>>>(sum); /* 1024 */
+    config.gridDim = dim3(1);
+    config.blockDim = dim3(2);
+    must(cudaLaunchKernelEx(&config, add, sum, 100000u)); /* 200000 */
+    must(cudaLaunchKernel((const void *)add, dim3(1), dim3(1), arguments));
+    must(cudaLaunchKernel(add, dim3(1), dim3(1), arguments, 0, stream)); /* 2000000 */
+#if defined(BEYOND)
+    write<<<1, 128>>>(bytes, 101);
+#else
+    write<<<1, 128>>>(bytes, 100);
+#endif
+    must(cudaEventRecord(stop));
+    must(cudaEventElapsedTime(&ms, start, stop));
+    must(cudaDeviceSynchronize());
+    printf("%u\n", *sum);
+    return !(*sum == 6 + 120 + 1000 + 1024 + 200000 + 2000000 && ms >= 0.0f);
+}
