@@ -794,8 +794,8 @@ build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
 
-# What a file of one's own is run by: the ways to launch, a byte too far, and the first example as it
-# stands and as README.md says to change it.
+# What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
+# it stands and as README.md says to change it.
 build/checks/simt/one.ok: $(cpu_machine) tests/simt/one.sh tests/simt/launches.cu $(HEADERS) \
 		examples/00_first.cu README.md tests/tools/first.sh tests/simt/kernels.sh
 	$(check) sh -c 'sh tests/simt/one.sh build/cpu tests/simt/launches.cu && \

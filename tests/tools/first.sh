@@ -1,7 +1,7 @@
 #!/bin/sh
-# first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each row
-# of the table under the kernel in README.md, with the words changed as it says; and runs them. For
-# the ARCH cpu it is compiled and run by tests/simt/one.sh.
+# first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each
+# row of the table under the kernel in README.md, with the words changed as it says; and runs them.
+# For the ARCH cpu it is compiled and run by tests/simt/one.sh.
 #
 # A cell has `WORD` as `WORD`, and maybe more of them. The programs and their sources go to DIR.
 # Respects NVCC.

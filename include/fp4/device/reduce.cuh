@@ -183,8 +183,8 @@ FP4_D float fp4_sum_x32(fp4_f32x32 x, float sum)
     return fp4_sum_x16(fp4_high_x16(x), fp4_sum_x16(fp4_low_x16(x), sum));
 }
 
-/** The largest x of a fragment, sign and all, NaN left out; NaN of nothing but NaN. Of zeros of both
-    signs either. */
+/** The largest x of a fragment, sign and all, NaN left out; NaN of nothing but NaN. Of zeros of
+    both signs either. */
 FP4_D float fp4_max_x8(fp4_f32x8 x)
 {
     float max = x.v[0];
