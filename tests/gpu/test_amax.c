@@ -903,7 +903,7 @@ static void refuse_shapes(good_call g)
     ACCEPTED("a row stride one element off", args.x_stride += 1);
     ACCEPTED("no blocks, of nothing", args.block = 0; args.block_amax = NULL);
     ACCEPTED("no blocks, not whole", args.block = 24; args.block_amax = NULL);
-    SCALES_REFUSED("more than a grid has", args.n = (size_t)0x7fffffff * 256 + 1);
+    SCALES_REFUSED("more than a grid has", args.n = (size_t)0x7fffffff * (4 * 256) + 1);
     SCALES_REFUSED("without end", args.n = (size_t)-1);
 }
 
