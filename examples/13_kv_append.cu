@@ -9,7 +9,8 @@
  * How it works: a thread has two pieces of 16 elements of a head of K, and two of V, of one token
  * after the other. NeoX's RoPE makes pairs of elements half of what is turned apart, and so the two
  * pieces of K are; GPT-J's pairs are neighbours, in whatever pieces. K is loaded while V is worked
- * on, and the next V while K is. The threads of a token are neighbours, so that its row of cosines
+ * on, and the next V while K is; with RoPE, which needs the registers, the next token's K and V are
+ * copied to shared memory meanwhile. The threads of a token are neighbours, so that its row of cosines
  * and sines comes from memory once, and its heads are stored side by side, as they are in NHD. In
  * HND the tokens of a head are, and so neighbouring threads have neighbouring tokens and go from
  * head to head. Scale bytes are stored as words of four where that can be: of four columns of a
@@ -523,13 +524,47 @@ static __device__ __forceinline__ void flush(append_bytes *four, const append_si
     four->first = four->second = 0;
 }
 
-/* Two pieces of K and two of V a thread, of one token after the other. K and its row of the table
-   are on their way while V is worked on, and the next token's V while K is. A thread that has none
+/* A thread's two pieces of K and of V on their way through shared memory: 16 bytes of each thread
+   side by side. Nobody else reads them, so no barrier is needed. */
+typedef struct append_ahead {
+    uint4 k[2][ELEMENT][THREADS], v[2][ELEMENT][THREADS];
+} append_ahead;
+
+/* The pieces at x, and so many behind it. */
+static __device__ __forceinline__ void bring(uint4 (*to)[ELEMENT][THREADS], const uint8_t *x,
+                                             uint32_t apart)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < ELEMENT; i++) {
+        fp4_ptx_copy16_async(&to[0][i][threadIdx.x], x + 16 * i);
+        fp4_ptx_copy16_async(&to[1][i][threadIdx.x], x + apart * PIECE + 16 * i);
+    }
+}
+
+static __device__ __forceinline__ raw brought(const uint4 (*from)[THREADS])
+{
+    raw r;
+
+#pragma unroll
+    for (uint32_t i = 0; i < ELEMENT; i++) {
+        const uint4 four = from[i][threadIdx.x];
+        r.v[4 * i] = four.x;
+        r.v[4 * i + 1] = four.y;
+        r.v[4 * i + 2] = four.z;
+        r.v[4 * i + 3] = four.w;
+    }
+    return r;
+}
+
+/* Two pieces of K and two of V a thread, of one token after the other. With RoPE they come through
+   shared memory, K and V of the next token on their way as soon as those of this are in registers;
+   without, K is on its way while V is worked on, and the next V while K is. A thread that has none
    of K or V loads something of it all the same. Constants: whether there is RoPE, and which. */
 static __device__ __forceinline__ void append_pairs(const append_job &w, const int has_table,
                                                     const int is_neox)
 {
     __shared__ uint4 stops[TURNS * THREADS / 2];
+    __shared__ append_ahead ahead; /* of kernels with RoPE */
     const append_task t = task_of(w);
     const append_part k = pair_of(w, w.k, t.i, is_neox), v = pair_of(w, w.v, t.i, 0);
     const append_turner r = turner_of(w, k, is_neox);
@@ -542,11 +577,14 @@ static __device__ __forceinline__ void append_pairs(const append_job &w, const i
     const uint8_t *v_x = v.x + token * (size_t)w.v.x_token;
     const uint4 *at = stops + fp4_divide(threadIdx.x, w.by_threads) * w.turns;
     append_bytes of_k = {0, 0}, of_v = {0, 0};
-    raw v0 = {}, v1 = {};
+    raw k0 = {}, k1 = {}, v0 = {}, v1 = {};
 
     fp4_pdl_wait();
     fp4_pdl_trigger();
-    if (end != 0) {
+    if (end != 0 && has_table) {
+        bring(ahead.k, k_x, k.apart);
+        bring(ahead.v, v_x, v.apart);
+    } else if (end != 0) {
         v0 = LOAD(v_x);
         v1 = LOAD(v_x + v.apart * PIECE);
     }
@@ -554,10 +592,15 @@ static __device__ __forceinline__ void append_pairs(const append_job &w, const i
     plan(w, stops);
     for (uint32_t turn = 0; turn < end; turn++) {
         const uint4 stop = at[turn];
-        const raw k0 = LOAD(k_x), k1 = LOAD(k_x + k.apart * PIECE);
         append_angles angles;
         if (has_table) {
+            fp4_ptx_copies_wait();
+            v0 = brought(ahead.v[0]);
+            v1 = brought(ahead.v[1]);
             angles = load_angles(w, r, stop.z);
+        } else {
+            k0 = LOAD(k_x);
+            k1 = LOAD(k_x + k.apart * PIECE);
         }
         k_x += w.k.x_token;
         v_x += w.v.x_token;
@@ -567,7 +610,14 @@ static __device__ __forceinline__ void append_pairs(const append_job &w, const i
             const uint32_t second = put(row.q + v.apart * CODES, WIDEN(v1), v_enc);
             take(&of_v, is_kept(w.v, stop.w), row.sf, v, turn % 4, first, second);
         }
-        if (turn + 1 < end) {
+        if (has_table) {
+            k0 = brought(ahead.k[0]);
+            k1 = brought(ahead.k[1]);
+        }
+        if (turn + 1 < end && has_table) {
+            bring(ahead.k, k_x, k.apart);
+            bring(ahead.v, v_x, v.apart);
+        } else if (turn + 1 < end) {
             v0 = LOAD(v_x);
             v1 = LOAD(v_x + v.apart * PIECE);
         }

@@ -101,13 +101,15 @@ static __global__ void reversed_dynamic(const uint32_t *in, uint32_t *out)
 
 static __global__ void reversed_by_copies(const uint32_t *in, uint32_t *out)
 {
-    __shared__ uint2 two[MOST / 2];
-    const uint32_t *shared = (const uint32_t *)two;
+    __shared__ uint4 four[MOST / 4];
+    uint32_t *shared = (uint32_t *)four;
 
-    if (me() % 4 < 2) {
-        fp4_ptx_copy4_async((uint32_t *)two + me(), &in[me()]);
-    } else if (me() % 4 == 2) {
-        fp4_ptx_copy8_async(&two[me() / 2], &in[me()]);
+    if (me() % 8 < 2) {
+        fp4_ptx_copy4_async(shared + me(), &in[me()]);
+    } else if (me() % 8 == 2) {
+        fp4_ptx_copy8_async(shared + me(), &in[me()]);
+    } else if (me() % 8 == 4) {
+        fp4_ptx_copy16_async(shared + me(), &in[me()]);
     }
     fp4_ptx_copies_wait();
     __syncthreads();

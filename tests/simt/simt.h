@@ -70,10 +70,10 @@ void simt_barrier(const char *file, int line);
 /** One for a part of the CTA: so many threads, whole warps, that come to number `part`, 1 to 15. */
 void simt_barrier_of(uint32_t part, uint32_t threads, const char *file, int line);
 
-/** A copy to shared memory that is under way: 4 or 8 bytes, and where it was asked for. */
+/** A copy to shared memory that is under way: 4, 8 or 16 bytes, and where it was asked for. */
 typedef struct simt_copy {
     void *to;
-    uint32_t value[2], bytes;
+    uint32_t value[4], bytes;
     const char *file;
     int line;
 } simt_copy;

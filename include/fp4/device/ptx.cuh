@@ -370,8 +370,21 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
     __stcs((uint32_t *)p, a);
 }
 
-/** Eight bytes from global to shared memory, aligned as large, there after fp4_ptx_copies_wait:
+/** Sixteen bytes from global to shared memory, aligned as large, there after fp4_ptx_copies_wait:
     without a register and with nobody waiting in between, from sm_80 on. */
+FP4_D void fp4_ptx_copy16_async(void *shared, const void *global)
+{
+#if FP4_ARCH_CP_ASYNC
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16;"
+                 :
+                 : "r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(global)
+                 : "memory");
+#else
+    *(uint4 *)shared = *(const uint4 *)global;
+#endif
+}
+
+/** The same of eight. */
 FP4_D void fp4_ptx_copy8_async(void *shared, const void *global)
 {
 #if FP4_ARCH_CP_ASYNC

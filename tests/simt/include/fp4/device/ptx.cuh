@@ -288,6 +288,15 @@ FP4_D void fp4_ptx_store4_cs(void *p, uint32_t a)
 
 /* What is copied is read at once, and written where the thread waits for it: until then something
    else is there. */
+FP4_D void fp4_ptx_copy16_async(void *shared, const void *global, SIMT_LINE)
+{
+    const fp4_u32x4 v = fp4_ptx_load16(global);
+    const simt_copy copy = {shared, {v.v[0], v.v[1], v.v[2], v.v[3]}, 16, file, line};
+
+    fp4_ptx_store16(shared, 0x7f7f7f7fu, 0x7f7f7f7fu, 0x7f7f7f7fu, 0x7f7f7f7fu);
+    simt_add_copy(&copy);
+}
+
 FP4_D void fp4_ptx_copy8_async(void *shared, const void *global, SIMT_LINE)
 {
     const fp4_u32x2 v = fp4_ptx_load8(global);
@@ -311,7 +320,10 @@ FP4_D void fp4_ptx_copies_wait(void)
     const simt_copy *copy = simt_take_copies(&n);
 
     for (; n > 0; n--, copy++) {
-        if (copy->bytes == 8) {
+        if (copy->bytes == 16) {
+            fp4_ptx_store16(copy->to, copy->value[0], copy->value[1], copy->value[2],
+                            copy->value[3]);
+        } else if (copy->bytes == 8) {
             fp4_ptx_store8(copy->to, copy->value[0], copy->value[1]);
         } else {
             fp4_ptx_store4(copy->to, copy->value[0]);
