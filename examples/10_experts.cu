@@ -1007,6 +1007,12 @@ static experts_job job_of(const experts_args *a)
     return t;
 }
 
+/* Items of a band, where a tile has so many rows. */
+static size_t items_of_band(uint32_t rows)
+{
+    return rows < 32 ? 32 / rows : 1;
+}
+
 /* As many items as there can be, whatever the device says. */
 static size_t most_items(const experts_job *t, uint32_t rows)
 {
@@ -1017,7 +1023,7 @@ static size_t most_items(const experts_job *t, uint32_t rows)
             fp4_experts_sf_rows((fp4_experts_starts)t->is_spread, t->rows, t->groups) / 128;
         bands = t->leaves || used > t->bands ? used : t->bands;
     }
-    return bands * (rows < 32 ? 32 / rows : 1) + (t->rows + 127) / 128;
+    return bands * items_of_band(rows) + (t->rows + 127) / 128;
 }
 
 /* Tiles `width` pieces wide have no more than 1/32 of their columns beyond the last: the tiles that
@@ -1056,7 +1062,7 @@ static size_t common_divisor(size_t a, size_t b)
     return a;
 }
 
-/* CTAs for so many tiles. */
+/* CTAs for so many tiles: those of rows that are all an expert's. */
 static cudaError_t ctas_for(const void *kernel, const experts_job *t, size_t tiles, size_t *ctas)
 {
     int device = 0, processors = 0, resident = 0;
@@ -1104,6 +1110,7 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
 {
     experts_job t;
     void *arguments[] = {&t};
+    const size_t bands = (a->counts != NULL ? a->groups : 1) * ((a->rows + 127) / 128);
     size_t across, tiles, ctas;
     const void *kernel;
     uint32_t width;
@@ -1124,7 +1131,7 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
     }
     t.across = fp4_divisor_of((uint32_t)across);
     tiles *= across;
-    error = ctas_for(kernel, &t, tiles, &ctas);
+    error = ctas_for(kernel, &t, bands * items_of_band(THREADS * EACH / width) * across, &ctas);
     if (error != cudaSuccess) {
         return error;
     }
