@@ -10,13 +10,13 @@
  * after the other. NeoX's RoPE makes pairs of elements half of what is turned apart, and so the two
  * pieces of K are; GPT-J's pairs are neighbours, in whatever pieces. K is loaded while V is worked
  * on, and the next V while K is; with RoPE, which needs the registers, the next token's K and V are
- * copied to shared memory meanwhile. The threads of a token are neighbours, so that its row of cosines
- * and sines comes from memory once, and its heads are stored side by side, as they are in NHD. In
- * HND the tokens of a head are, and so neighbouring threads have neighbouring tokens and go from
- * head to head. Scale bytes are stored as words of four where that can be: of four columns of a
- * row, or four tokens of a tile. Where there are few tokens, a thread has one piece, so that less
- * comes one after the other; and so it has where the pieces of a head, or what of it is turned, are
- * no pairs.
+ * copied to shared memory meanwhile, but not in HND. The threads of a token are neighbours, so that
+ * its row of cosines and sines comes from memory once, and its heads are stored side by side, as
+ * they are in NHD. In HND the tokens of a head are, and so neighbouring threads have neighbouring
+ * tokens and go from head to head. Scale bytes are stored as words of four where that can be: of
+ * four columns of a row, or four tokens of a tile. Where there are few tokens, a thread has one
+ * piece, so that less comes one after the other; and so it has where the pieces of a head, or what
+ * of it is turned, are no pairs.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
