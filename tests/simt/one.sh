@@ -4,10 +4,10 @@
 # build/simt/san/machine. What is made goes to DIR. Respects CXX, and CPU_ARCH: 750, 900 or 1000,
 # the target to be.
 #
-# A launch by <<<grid, cta>>> becomes a call of simt_launch. Kernels that are launched by their
-# address are made known by kernels.sh. There is no dynamic shared memory (extern __shared__), no
-# texture, no cuda_fp16.h or cuda_bf16.h, and of the runtime what cuda_runtime_api.h of this machine
-# has.
+# A launch by <<<grid, cta>>> becomes a call of simt_launch, whatever its stream. Kernels that are
+# launched by their address are made known by kernels.sh. There is no dynamic shared memory (extern
+# __shared__), no texture, no cuda_fp16.h or cuda_bf16.h, and of the runtime what
+# cuda_runtime_api.h of this machine has.
 set -eu
 
 dir=$1
@@ -35,6 +35,10 @@ mkdir -p "$dir"
             while ((at = index(text, "<<<")) > 0) {
                 before = substr(text, 1, at - 1); rest = substr(text, at + 3)
                 end = index(rest, ">>>")
+                if (end == 0) { # no launch
+                    printf "%s<<<", before; text = rest
+                    continue
+                }
                 n = split_at_commas(substr(rest, 1, end - 1))
                 match(before, /[A-Za-z0-9_:]+(<[^;{}()]*>)?[ \n]*$/)
                 kernel = substr(before, RSTART); rest = substr(rest, end + 3)
