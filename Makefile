@@ -735,10 +735,10 @@ folders += simt cpu
 cpu_machine := $(simt_san_machine:%=build/simt/san/machine/%.o)
 
 cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers
-	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [CPU_ARCH=750|900|1000] [CPPFLAGS=-DWORD=...]))
+	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [CPU_ARCH=750|900|1000] [WORDS=-DFORMAT=mxfp4]))
 	@sh tests/tools/need.sh libc c++
 	$(Q)$(MAKE) -s --no-print-directory $(cpu_machine)
-	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(CPPFLAGS)
+	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(WORDS)
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc c++ criterion
@@ -802,6 +802,9 @@ build/checks/simt/one.ok: $(cpu_machine) tests/simt/one.sh tests/simt/launches.c
 	    ! sh tests/simt/one.sh build/cpu tests/simt/launches.cu -DBEYOND 2>build/cpu/beyond \
 	    && grep "kernel write of launches, CTA (0, 0, 0).* thread (100, 0, 0)" \
 	    build/cpu/beyond && \
+	    ! sh tests/simt/one.sh build/cpu tests/simt/launches.cu -DSHARED 2>build/cpu/shared \
+	    && grep "kernel share of launches, CTA (0, 0, 0).* thread (8, 0, 0)" \
+	    build/cpu/shared && grep "global-buffer-overflow" build/cpu/shared && \
 	    grep "heap-buffer-overflow" build/cpu/beyond && sh tests/tools/first.sh build/cpu cpu'
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.

@@ -16,8 +16,8 @@
 /* NVFP4 of x * rsqrt(mean(x^2) + eps) * w. One CTA a row of whole blocks; blockDim.x % 32 == 0.
    x [rows, cols] and w [cols] bf16, q [rows, cols/2], sf in the 128x4 layout, padding included.
    With blockDim.x = fp4_row_threads(cols) the bytes are fp4_ref_rmsnorm_quantize's. */
-__global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const uint16_t *w,
-                              int rows, int cols, float eps, float global_enc)
+static __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const uint16_t *w,
+                                     int rows, int cols, float eps, float global_enc)
 {
     __shared__ float smem[32];
     const size_t row = blockIdx.x;

@@ -1,10 +1,12 @@
 #!/bin/sh
-# kernels.sh FILE.cu: a line SIMT_KERNEL(name); for each kernel of the file, but for those of its
-# main. A launch has only a kernel's address; this says how to call what is there. The file's
-# conditions stay around them. Of a macro with __global__ in it another is made, which names the
-# kernel instead, and what uses it, itself or by other macros, stands there once more. Templates are
-# left out.
-sed '/^#if !defined(NO_MAIN)/,$d' "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | awk '
+# kernels.sh FILE.cu [all]: a line SIMT_KERNEL(name); for each kernel of the file, but for those of
+# its main unless all are asked for. A launch has only a kernel's address; this says how to call
+# what is there. The file's conditions stay around them. Of a macro with __global__ in it another is
+# made, which names the kernel instead, and what uses it, itself or by other macros, stands there
+# once more. Templates are left out.
+cut='/^#if !defined(NO_MAIN)/,$d'
+[ "${2-}" != all ] || cut=
+sed "$cut" "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | awk '
     function is_maker(text,   i, n, word) {
         n = split(text, word, /[^A-Za-z0-9_]+/)
         for (i = 1; i <= n; i++) if (word[i] in maker) return 1

@@ -1,7 +1,7 @@
 /*
  * tests/simt/launches.cu - what one.sh makes of the ways to write a launch; each adds what it
- * should to a sum. With BEYOND the last writes one byte behind its buffer, and the sanitizer must
- * say so.
+ * should to a sum. With BEYOND the last writes one byte behind its buffer, with SHARED one behind
+ * an array in shared memory, and the sanitizer must say so.
  */
 #include <fp4/device/quant.cuh>
 
@@ -15,6 +15,26 @@ static __global__ void add(unsigned *sum, unsigned each)
 
 static __global__ void nothing(void)
 {
+}
+
+__global__ void later(unsigned *sum); /* a __global__ that is declared, */
+
+static __device__ unsigned twice(unsigned x) /* and one in a comment */
+{
+    return 2 * x;
+}
+
+namespace mine
+{
+static __global__ void add(unsigned *sum)
+{
+    atomicAdd(sum, twice(5));
+}
+} // namespace mine
+
+template <class T, class U> static __global__ void add_any(T *sum, U value)
+{
+    atomicAdd(sum, (T)value);
 }
 
 template <int N> static __global__ void add_constant(unsigned *sum)
@@ -31,6 +51,30 @@ static __global__ void write(uint8_t *bytes, unsigned n)
     if (threadIdx.x < n) {
         bytes[threadIdx.x] = (uint8_t)fp4_f32_to_e2m1((float)threadIdx.x);
     }
+}
+
+static __attribute__((noinline)) void set(float *x, unsigned i)
+{
+    x[i] = 1.0f;
+}
+
+static __global__ void share(unsigned last)
+{
+    __shared__ float a[8], b[32];
+
+    set(a, threadIdx.x < last ? 0 : last);
+    set(b, threadIdx.x % 32);
+}
+
+__global__ void later(unsigned *sum)
+{
+    atomicAdd(sum, 10000000u);
+}
+
+#if !defined(NO_MAIN)
+static __global__ void by_address(unsigned *sum)
+{
+    atomicAdd(sum, 20000000u);
 }
 
 static void must(cudaError_t error)
@@ -64,7 +108,16 @@ int main(void)
     add<<<1, 1, 0, stream>>>(                    /* over */
                              sum /* some */, 1000 /* lines */);
     nothing<<<1, 32>>>();
-    add_constant<32><<<1, 32>>>(sum); /* 1024 */
+    add_constant<32><<<1, 32>>>(sum); /* 1024, of which 1<<<1 is none */
+    mine::add<<<1, 2>>>(sum);         // 20, and none of add<<<1, 2>>>(sum)
+    add_any<<<1, 1>>>(sum, 300.0f);   /* 300 */
+    add_any<<<1, 1>>>(sum, ")\"("[0] == ')' ? 3000u : 0u);
+    later<<<1, 1>>>(sum);
+    must(cudaLaunchKernel((const void *)by_address, dim3(1), dim3(1), arguments));
+    share<<<1, 64>>>(7);
+#if defined(SHARED)
+    share<<<1, 64>>>(8);
+#endif
     config.gridDim = dim3(1);
     config.blockDim = dim3(2);
     must(cudaLaunchKernelEx(&config, add, sum, 100000u)); /* 200000 */
@@ -78,6 +131,7 @@ int main(void)
     must(cudaEventRecord(stop));
     must(cudaEventElapsedTime(&ms, start, stop));
     must(cudaDeviceSynchronize());
-    printf("<<< %u\n", *sum);
-    return !(*sum == 6 + 120 + 1000 + 1024 + 200000 + 2000000 && ms >= 0.0f);
+    printf("<<< %u >>>\n", *sum);
+    return !(*sum == 6 + 120 + 1000 + 1024 + 20 + 300 + 3000 + 32200000 && ms >= 0.0f);
 }
+#endif

@@ -4,10 +4,11 @@
 # build/simt/san/machine. What is made goes to DIR. Respects CXX, and CPU_ARCH: 750, 900 or 1000,
 # the target to be.
 #
-# A launch by <<<grid, cta>>> becomes a call of simt_launch, whatever its stream. Kernels that are
-# launched by their address are made known by kernels.sh. There is no dynamic shared memory (extern
-# __shared__), no texture, no cuda_fp16.h or cuda_bf16.h, and of the runtime what
-# cuda_runtime_api.h of this machine has.
+# A launch by <<<grid, cta>>> becomes a call of simt_launch_of, whatever its stream: its arguments
+# are looked at by each thread. Kernels that are launched by their address, which then stands behind
+# (const void *) or (void *), are made known by kernels.sh. There is no dynamic shared memory, no
+# texture, none of NVIDIA's headers, and of CUDA what this machine's cuda_runtime.h and
+# cuda_runtime_api.h have.
 set -eu
 
 dir=$1
@@ -18,8 +19,34 @@ name=$(basename "$file" .cu | sed 's/[^A-Za-z0-9]/_/g')
 mkdir -p "$dir"
 {
     echo "#line 1 \"$file\""
-    awk '
+    LC_ALL=C awk '
         { text = text $0 "\n" }
+
+        # where the comment, string or character ends that begins at i; or i, where none begins
+        function skipped(i,   two, quote) {
+            two = substr(text, i, 2)
+            quote = substr(two, 1, 1)
+            if (two == "//") return i + index(substr(text, i), "\n") - 1
+            if (two == "/*") return i + 1 + index(substr(text, i + 2), "*/") + 2
+            if (quote != "\"" && quote != "\047") return i
+            for (i++; i <= size && substr(text, i, 1) != quote; i++) {
+                if (substr(text, i, 1) == "\\") i++
+            }
+            return i + 1
+        }
+
+        # where the bracket ends that begins at i
+        function behind(i,   depth, c, next_i) {
+            for (depth = 0; i <= size; ) {
+                next_i = skipped(i)
+                if (next_i != i) { i = next_i; continue }
+                c = substr(text, i++, 1)
+                depth += (c ~ /[({[]/) - (c ~ /[)}\]]/)
+                if (depth == 0) return i
+            }
+            return 0
+        }
+
         # the arguments of a launch, at the commas that stand in no bracket
         function split_at_commas(s,   i, c, depth, n) {
             n = 1; part[1] = ""
@@ -31,32 +58,63 @@ mkdir -p "$dir"
             }
             return n
         }
-        END {
-            while ((at = index(text, "<<<")) > 0) {
-                before = substr(text, 1, at - 1); rest = substr(text, at + 3)
-                end = index(rest, ">>>")
-                if (end == 0) { # no launch
-                    printf "%s<<<", before; text = rest
-                    continue
-                }
-                n = split_at_commas(substr(rest, 1, end - 1))
-                match(before, /[A-Za-z0-9_:]+(<[^;{}()]*>)?[ \n]*$/)
-                kernel = substr(before, RSTART); rest = substr(rest, end + 3)
-                if (n < 2 || (n > 2 && part[3] !~ /^[ \n]*0[uU]?[ \n]*$/)) {
-                    print "#error \"a launch with dynamic shared memory: not on this machine\""
-                }
-                sub(/^[ \n]*\(/, "", rest)
-                printf "%s", substr(before, 1, RSTART - 1)
-                printf "simt_launch(\"%s\", %s, %s, %s", kernel, kernel, part[1], part[2]
-                text = (rest ~ /^[ \n]*\)/ ? "" : ", ") rest
+
+        # a launch at i: 0, or where it ends, when it has been written
+        function launch(i,   length_of, from, to, n, kernel, named) {
+            length_of = index(substr(text, i + 3), ">>>") - 1
+            if (length_of < 0 || !match(out, /[A-Za-z0-9_:]+(<[^;{}()]*>)?[ \t\r\n]*$/)) return 0
+            kernel = substr(out, RSTART)
+            n = split_at_commas(substr(text, i + 3, length_of))
+            from = i + 3 + length_of + 3
+            while (substr(text, from, 1) ~ /[ \t\r\n]/) from++
+            to = substr(text, from, 1) == "(" ? behind(from) : 0
+            if (n < 2 || to == 0) return 0
+            named = kernel
+            gsub(/[ \t\r\n"\\]+/, " ", named)
+            out = substr(out, 1, length(out) - length(kernel)) "simt_launch_of(\"" named "\", " \
+                part[1] ", " part[2] ", [&] { " kernel substr(text, from, to - from) "; }"
+            if (n > 2 && part[3] !~ /^[ \t\r\n]*0[uU]?[ \t\r\n]*$/) {
+                out = out ", this_machine_has_no_dynamic_shared_memory"
             }
-            printf "%s", text
+            out = out ")"
+            return to
+        }
+        END {
+            size = length(text)
+            for (i = 1; i <= size; ) {
+                end = skipped(i)
+                if (end == i && substr(text, i, 3) == "<<<") end = launch(i)
+                else if (end > i) out = out substr(text, i, end - i)
+                if (end <= i) { end = i + 1; out = out substr(text, i, 1) }
+                i = end
+                if (length(out) > 8192) { # what a launch looks back at is near
+                    printf "%s", substr(out, 1, length(out) - 4096)
+                    out = substr(out, length(out) - 4095)
+                }
+            }
+            printf "%s", out
         }' "$file"
-    sh "$(dirname "$0")/kernels.sh" "$file"
+    sh "$(dirname "$0")/kernels.sh" "$file" all | awk -v file="$file" '
+        BEGIN {
+            while ((getline line <file) > 0) {
+                while (match(line, /\((const )?void \*\) *[A-Za-z0-9_]+/)) {
+                    name = substr(line, RSTART, RLENGTH); sub(/.*\) */, "", name); cast[name]
+                    line = substr(line, RSTART + RLENGTH)
+                }
+            }
+        }
+        /^SIMT_KERNEL\(/ {
+            name = $0; gsub(/SIMT_KERNEL\(|\);/, "", name)
+            if (!(name in cast)) next
+        }
+        { print }'
 } >"$dir/$name.cpp"
 special=
 [ "$arch" != 1000 ] || special=-D__CUDA_ARCH_SPECIFIC__=1000
-${CXX:-g++} -std=c++17 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+cxx=${CXX:-g++}
+# gcc: red zones between the shared memory of kernels
+$cxx --version | grep -q clang || special="$special -fsanitize-sections=shared_*"
+$cxx -std=c++17 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -include cuda_runtime.h -ffp-contract=off -Wall -Wno-unused \
     -Wno-unknown-pragmas -DSIMT_UNIT="$name" -D__CUDA_ARCH__="$arch" $special \
     -Itests/simt/include -Iinclude -I"$(dirname "$file")" "$@" "$dir/$name.cpp" \

@@ -51,8 +51,20 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) ushort4 {
+    unsigned short x, y, z, w;
+};
 struct alignas(8) float2 {
     float x, y;
+};
+struct float3 {
+    float x, y, z;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -65,6 +77,16 @@ static inline __attribute__((unused)) uint2 make_uint2(unsigned x, unsigned y)
 
 static inline __attribute__((unused)) uint4 make_uint4(unsigned x, unsigned y, unsigned z,
                                                        unsigned w)
+{
+    return {x, y, z, w};
+}
+
+static inline __attribute__((unused)) float2 make_float2(float x, float y)
+{
+    return {x, y};
+}
+
+static inline __attribute__((unused)) float4 make_float4(float x, float y, float z, float w)
 {
     return {x, y, z, w};
 }
@@ -113,6 +135,65 @@ FP4_D float __fdiv_rn(float a, float b)
 FP4_D float __frcp_rn(float x)
 {
     return 1.0f / x;
+}
+
+/* The functions of a GPU are less exact than these. The C library has its own __expf, __logf. */
+#define __expf(x) expf(x)
+#define __logf(x) logf(x)
+
+FP4_D float __fsqrt_rn(float x)
+{
+    return sqrtf(x);
+}
+
+FP4_D float rsqrtf(float x)
+{
+    return 1.0f / sqrtf(x);
+}
+
+FP4_D float __fdividef(float a, float b)
+{
+    return a / b;
+}
+
+FP4_D float __saturatef(float x)
+{
+    return fminf(fmaxf(x, 0.0f), 1.0f); /* of NaN 0 */
+}
+
+FP4_D int __float2int_rn(float x)
+{
+    return (int)lrintf(x);
+}
+
+FP4_D int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+
+FP4_D int __clz(int x)
+{
+    return x == 0 ? 32 : __builtin_clz((unsigned)x);
+}
+
+FP4_D int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+
+template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
+
+template <class T> static inline T min(T a, T b)
+{
+    return b < a ? b : a;
+}
+
+template <class T> static inline T max(T a, T b)
+{
+    return a < b ? b : a;
 }
 
 /* ---------------------------------------------------------------- threads */
@@ -186,7 +267,33 @@ template <class T, class U> static inline SIMT_NOT_TRACKED T atomicMin(T *at, U 
     return before;
 }
 
+template <class T, class U> static inline SIMT_NOT_TRACKED T atomicMax(T *at, U value)
+{
+    const T before = *at;
+    *at = before < value ? value : before;
+    return before;
+}
+
+template <class T, class U> static inline SIMT_NOT_TRACKED T atomicExch(T *at, U value)
+{
+    const T before = *at;
+    *at = value;
+    return before;
+}
+
+template <class T, class U, class V>
+static inline SIMT_NOT_TRACKED T atomicCAS(T *at, U expected, V value)
+{
+    const T before = *at;
+    *at = before == (T)expected ? (T)value : before;
+    return before;
+}
+
 FP4_D void __threadfence(void)
+{
+}
+
+FP4_D void __threadfence_block(void)
 {
 }
 
@@ -244,7 +351,7 @@ template <class... P> static int simt_register_kernel(void (*function)(P...), co
 
 /** Makes a kernel known that is launched by its address. Once for each, at the end of the file. */
 #define SIMT_KERNEL(kernel) \
-    __attribute__((unused)) static const int kernel##_is_known = \
+    __attribute__((unused)) static const int SIMT_JOIN(simt_is_known_, __COUNTER__) = \
         simt_register_kernel(kernel, #kernel)
 
 /** The typed launch of CUDA's C++ header. A kernel that is not known is called "kernel" in
@@ -269,6 +376,35 @@ static cudaError_t simt_launch(const char *name, void (*kernel)(P...), dim3 grid
     config.gridDim = grid;
     config.blockDim = cta;
     return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+/* A launch of whatever can be called: each thread calls f. What the names of launches become. */
+template <class F> static SIMT_NOT_TRACKED void simt_call_closure(const void *, void **arguments)
+{
+    (*(F *)arguments[0])();
+}
+
+template <class F> static cudaError_t simt_launch_of(const char *name, dim3 grid, dim3 cta, F f)
+{
+    static const size_t sizes[] = {sizeof(F), 0};
+    const void *function = (const void *)simt_call_closure<F>;
+    void *arguments[] = {&f};
+    cudaLaunchConfig_t config = {};
+
+    if (simt_kernel_of(function) == NULL) {
+        simt_kernel *kernel = new simt_kernel();
+        kernel->function = function;
+        kernel->name = name;
+        kernel->unit = SIMT_TEXT(SIMT_UNIT);
+        kernel->call = simt_call_closure<F>;
+        kernel->sizes = sizes;
+        kernel->shared = SIMT_JOIN(__start_shared_, SIMT_UNIT);
+        kernel->shared_end = SIMT_JOIN(__stop_shared_, SIMT_UNIT);
+        simt_register(kernel);
+    }
+    config.gridDim = grid;
+    config.blockDim = cta;
+    return cudaLaunchKernelExC(&config, function, arguments);
 }
 
 /* ---------------------------------------------------------------- typed pointers */
