@@ -13,13 +13,12 @@
  *
  * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
  * to contribute still call: with 0 where sums or magnitudes are wanted, with -infinity for a max of
- * numbers with a sign. cta functions take 32 floats of shared memory, which no other
- * call may have used since the last barrier: two calls in a row take 32 each; so do teams, each
- * with its own, of a CTA that has up to 15 of them, or of one warp each. max and amax ignore
- * NaN unless they say _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own
- * elements in ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over
- * the warps in the same way, their number rounded up to a power of two; the order depends on
- * nothing else.
+ * numbers with a sign. cta functions take 32 floats of shared memory, which no other call may have
+ * used since the last barrier: two calls in a row take 32 each; so do teams, each with its own, of
+ * a CTA that has up to 15 of them, or of one warp each. max and amax ignore NaN unless they say
+ * _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own elements in
+ * ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over the warps in
+ * the same way, their number rounded up to a power of two; the order depends on nothing else.
  */
 #ifndef FP4_DEVICE_REDUCE_CUH
 #define FP4_DEVICE_REDUCE_CUH
@@ -290,20 +289,17 @@ FP4_D void fp4_cta_leave_(float x, uint32_t thread, float *smem)
     }
 }
 
-/* Behind a barrier: lane l of each `lanes` lanes gets what warp l has left. Where there is no such
-   warp it gets 0 for a sum (a constant), and once more the first warp's for a maximum, which may be
-   below 0. */
-FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const float *smem,
-                          const int is_sum)
+/* Behind a barrier: lane l of each `lanes` lanes gets what warp l has left, or 0 where there is no
+   such warp. */
+FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const float *smem)
 {
     const uint32_t from = thread % (uint32_t)lanes;
-    const int is_warp = from < threads / 32;
-    return is_sum ? (is_warp ? smem[from] : 0.0f) : smem[is_warp ? from : 0];
+    return from < threads / 32 ? smem[from] : 0.0f;
 }
 
 /* Both, with the barrier. team: 0, or the number of the thread's team, which has these threads. */
 FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
-                            uint32_t team, const int is_sum)
+                            uint32_t team)
 {
     if (lanes == 1) {
         return x;
@@ -314,14 +310,17 @@ FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lane
     } else {
         fp4_ptx_barrier_of(team, threads);
     }
-    return fp4_cta_left_(thread, threads, lanes, smem, is_sum);
+    return fp4_cta_left_(thread, threads, lanes, smem);
 }
 
+/* The 0 of a lane without a warp may be more than all there is: it has its own warp's instead. */
 FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_max(fp4_cta_gather_(fp4_warp_max(x), thread, threads, lanes, smem, 0, 0),
-                         lanes);
+    const float own = fp4_warp_max(x);
+    const float of_warp = fp4_cta_gather_(own, thread, threads, lanes, smem, 0);
+
+    return fp4_group_max(thread % (uint32_t)lanes < threads / 32 ? of_warp : own, lanes);
 }
 
 FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem,
@@ -329,14 +328,13 @@ FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, floa
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     x = fp4_group_max_or_nan(x, 32);
-    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team, 0), lanes);
+    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team), lanes);
 }
 
 FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0, 1),
-                         lanes);
+    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0), lanes);
 }
 
 /** The largest x of the CTA; smem: 32 floats. */

@@ -85,7 +85,7 @@ FP4_D float fp4_row_sum(float sum, fp4_row_cut c, uint32_t threads, float *smem)
         fp4_cta_leave_(fp4_warp_sum(sum), threadIdx.x, of_warp);
     }
     fp4_ptx_barrier();
-    return fp4_group_sum(fp4_cta_left_(threadIdx.x, threads, lanes, of_warp, 1), lanes);
+    return fp4_group_sum(fp4_cta_left_(threadIdx.x, threads, lanes, of_warp), lanes);
 }
 
 /**
@@ -105,8 +105,7 @@ FP4_D float fp4_row_sum_and_max_or_nan(float sum, float *max, fp4_row_cut c, uin
     }
     sum = fp4_row_sum(sum, c, threads, smem);
     if (lanes > 1) {
-        *max =
-            fp4_group_max_or_nan(fp4_cta_left_(threadIdx.x, c.threads, lanes, smem_max, 0), lanes);
+        *max = fp4_group_max_or_nan(fp4_cta_left_(threadIdx.x, c.threads, lanes, smem_max), lanes);
     }
     return sum;
 }
