@@ -42,6 +42,12 @@ FP4_HD float fp4_exp_(float x)
     return fp4_bits_f32(fp4_f32_bits(p) + (fp4_f32_bits(sum) << 23));
 }
 
+/* The larger of x and low, NaN where x is NaN. */
+FP4_HD float fp4_at_least_(float x, float low)
+{
+    return x < low ? low : x;
+}
+
 /**
  * e^x, for a softmax and for activations that are not here.
  *
@@ -51,18 +57,12 @@ FP4_HD float fp4_exp_(float x)
  */
 FP4_HD float fp4_exp(float x)
 {
+    const float end = 2.0f * FP4_EXP_END_;
+    const float bounded = fp4_min(fp4_at_least_(x, -end), end);
     const int is_near = x >= -FP4_EXP_END_ && x <= FP4_EXP_END_;
-    const float half = fp4_mul_rn(
-        x < 0.0f ? -fp4_min(-x, 2.0f * FP4_EXP_END_) : fp4_min(x, 2.0f * FP4_EXP_END_), 0.5f);
-    const float y = fp4_exp_(is_near ? x : half);
+    const float y = fp4_exp_(is_near ? x : fp4_mul_rn(bounded, 0.5f));
 
     return is_near ? y : fp4_is_nan(x) ? x : fp4_mul_rn(y, y);
-}
-
-/* The larger of x and low, NaN where x is NaN. */
-FP4_HD float fp4_at_least_(float x, float low)
-{
-    return x < low ? low : x;
 }
 
 /* 1 + e^x, for x beyond +-87 what it is there; for NaN anything but NaN. */
