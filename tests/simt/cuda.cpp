@@ -157,11 +157,16 @@ cudaError_t cudaMemset(void *to, int byte, size_t bytes)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t stream)
+static void expect_no_capture(cudaStream_t stream, const char *what)
 {
     if (stream != NULL && stream->captured != NULL) {
-        simt_fail("a memset is captured, which this runtime cannot");
+        simt_fail("a %s is captured, which this runtime cannot", what);
     }
+}
+
+cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t stream)
+{
+    expect_no_capture(stream, "memset");
     return cudaMemset(to, byte, bytes);
 }
 
@@ -177,9 +182,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    if (stream != NULL && stream->captured != NULL) {
-        simt_fail("a copy is captured, which this runtime cannot");
-    }
+    expect_no_capture(stream, "copy");
     return cudaMemcpy(to, from, bytes, kind);
 }
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # one.sh DIR FILE.cu [FLAG...]: compiles a CUDA file with a main of its own for the machine of
-# simt.h, under AddressSanitizer and UBSan, and runs it on the CPU. The machine's objects stand in
-# build/simt/san/machine. What is made goes to DIR. Respects CXX, and CPU_ARCH: 750, 900 or 1000,
-# the target to be.
+# simt.h, under AddressSanitizer and UBSan, and runs it on the CPU. What is made goes to DIR.
+# SIMT_COMPILE is how kernels are compiled for it, SIMT_MACHINE its objects: the Makefile says. CXX
+# links.
 #
 # A launch by <<<grid, cta>>> becomes a call of simt_launch_of, whatever its stream: its arguments
 # are looked at by each thread. Kernels that are launched by their address, which then stands behind
@@ -14,7 +14,6 @@ set -eu
 dir=$1
 file=$2
 shift 2
-arch=${CPU_ARCH:-900}
 name=$(basename "$file" .cu | sed 's/[^A-Za-z0-9]/_/g')
 mkdir -p "$dir"
 {
@@ -109,15 +108,8 @@ mkdir -p "$dir"
         }
         { print }'
 } >"$dir/$name.cpp"
-special=
-[ "$arch" != 1000 ] || special=-D__CUDA_ARCH_SPECIFIC__=1000
-cxx=${CXX:-g++}
-# gcc: red zones between the shared memory of kernels
-$cxx --version | grep -q clang || special="$special -fsanitize-sections=shared_*"
-$cxx -std=c++17 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-    -fno-omit-frame-pointer -include cuda_runtime.h -ffp-contract=off -Wall -Wno-unused \
-    -Wno-unknown-pragmas -DSIMT_UNIT="$name" -D__CUDA_ARCH__="$arch" $special \
-    -Itests/simt/include -Iinclude -I"$(dirname "$file")" "$@" "$dir/$name.cpp" \
-    build/simt/san/machine/simt.o build/simt/san/machine/cuda.o build/simt/san/machine/memory.o \
-    -lm -o "$dir/$name"
+# shellcheck disable=SC2086
+$SIMT_COMPILE -DSIMT_UNIT="$name" -I"$(dirname "$file")" "$@" -c "$dir/$name.cpp" -o "$dir/$name.o"
+# shellcheck disable=SC2086
+${CXX:-g++} -fsanitize=address,undefined "$dir/$name.o" $SIMT_MACHINE -lm -o "$dir/$name"
 ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS-} "$dir/$name"

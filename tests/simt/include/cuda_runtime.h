@@ -331,21 +331,29 @@ template <class... P> struct simt_call {
     }
 };
 
-template <class... P> static int simt_register_kernel(void (*function)(P...), const char *name)
+/* Makes what has this address known, unless it is: of the file that is compiled. */
+static inline __attribute__((unused)) void simt_make_known(const void *function, const char *name,
+                                                           void (*call)(const void *, void **),
+                                                           const size_t *sizes)
 {
-    static const size_t sizes[] = {sizeof(P)..., 0};
-
-    if (simt_kernel_of((const void *)function) == NULL) {
+    if (simt_kernel_of(function) == NULL) {
         simt_kernel *kernel = new simt_kernel();
-        kernel->function = (const void *)function;
+        kernel->function = function;
         kernel->name = name;
         kernel->unit = SIMT_TEXT(SIMT_UNIT);
-        kernel->call = simt_call<P...>::run;
+        kernel->call = call;
         kernel->sizes = sizes;
         kernel->shared = SIMT_JOIN(__start_shared_, SIMT_UNIT);
         kernel->shared_end = SIMT_JOIN(__stop_shared_, SIMT_UNIT);
         simt_register(kernel);
     }
+}
+
+template <class... P> static int simt_register_kernel(void (*function)(P...), const char *name)
+{
+    static const size_t sizes[] = {sizeof(P)..., 0};
+
+    simt_make_known((const void *)function, name, simt_call<P...>::run, sizes);
     return 1;
 }
 
@@ -391,17 +399,7 @@ template <class F> static cudaError_t simt_launch_of(const char *name, dim3 grid
     void *arguments[] = {&f};
     cudaLaunchConfig_t config = {};
 
-    if (simt_kernel_of(function) == NULL) {
-        simt_kernel *kernel = new simt_kernel();
-        kernel->function = function;
-        kernel->name = name;
-        kernel->unit = SIMT_TEXT(SIMT_UNIT);
-        kernel->call = simt_call_closure<F>;
-        kernel->sizes = sizes;
-        kernel->shared = SIMT_JOIN(__start_shared_, SIMT_UNIT);
-        kernel->shared_end = SIMT_JOIN(__stop_shared_, SIMT_UNIT);
-        simt_register(kernel);
-    }
+    simt_make_known(function, name, simt_call_closure<F>, sizes);
     config.gridDim = grid;
     config.blockDim = cta;
     return cudaLaunchKernelExC(&config, function, arguments);
