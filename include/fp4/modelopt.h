@@ -292,10 +292,26 @@ FP4_HD float fp4_modelopt_global_dec(float amax, float fp8_max)
     return fp4_mul_rn(amax, fp4_rcp_rn(fp4_mul_rn(FP4_E2M1_MAX, fp8_max)));
 }
 
-/* A scale to e4m3, at least 2^-9. */
-FP4_HD uint8_t fp4_modelopt_bounded_e4m3_(float scale)
+/* A scale that is still to be rounded to e4m3: at least 2^-9. */
+FP4_HD float fp4_modelopt_bounded_(float scale)
 {
-    return fp4_f32_to_e4m3(scale < 0.001953125f ? 0.001953125f : scale);
+    return scale < 0.001953125f ? 0.001953125f : scale;
+}
+
+/* The scale of a block from its amax, and that of a static quantizer, to be rounded. */
+FP4_HD float fp4_modelopt_nvfp4_units_(float amax, float global_dec)
+{
+    const float quotient = fp4_div_rn(amax, fp4_mul_rn(FP4_E2M1_MAX, global_dec));
+
+    return fp4_modelopt_bounded_(quotient == 0.0f ? 1.0f : quotient);
+}
+
+FP4_HD float fp4_modelopt_nvfp4_static_units_(float amax, float global_amax, float fp8_max)
+{
+    const float scale = fp4_modelopt_scale_f32(amax);
+    const float units = fp4_mul_rn(scale == 0.0f ? 1.0f : scale, fp8_max);
+
+    return fp4_modelopt_bounded_(fp4_div_rn(units, fp4_modelopt_scale_f32(global_amax)));
 }
 
 /**
@@ -308,9 +324,7 @@ FP4_HD uint8_t fp4_modelopt_bounded_e4m3_(float scale)
  */
 FP4_HD uint8_t fp4_modelopt_nvfp4_sf(float amax, float global_dec)
 {
-    const float quotient = fp4_div_rn(amax, fp4_mul_rn(FP4_E2M1_MAX, global_dec));
-
-    return fp4_modelopt_bounded_e4m3_(quotient == 0.0f ? 1.0f : quotient);
+    return fp4_f32_to_e4m3(fp4_modelopt_nvfp4_units_(amax, global_dec));
 }
 
 /**
@@ -327,10 +341,7 @@ FP4_HD uint8_t fp4_modelopt_nvfp4_sf(float amax, float global_dec)
  */
 FP4_HD uint8_t fp4_modelopt_nvfp4_static_sf(float amax, float global_amax, float fp8_max)
 {
-    const float scale = fp4_modelopt_scale_f32(amax);
-    const float units = fp4_mul_rn(scale == 0.0f ? 1.0f : scale, fp8_max);
-
-    return fp4_modelopt_bounded_e4m3_(fp4_div_rn(units, fp4_modelopt_scale_f32(global_amax)));
+    return fp4_f32_to_e4m3(fp4_modelopt_nvfp4_static_units_(amax, global_amax, fp8_max));
 }
 
 /**

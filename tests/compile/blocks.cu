@@ -385,6 +385,31 @@ KERNEL modelopt_scales(const float *amax, const float *global, float *scale)
     scale[1] = fp4_modelopt_cvt_dynamic_scale_at(amax[thread()], global[1]);
 }
 
+/* Of ModelOpt's tensors: 16 elements with the scale byte of their block. */
+#define ENCODED(name, store, codes, encoded, decoded) \
+    KERNEL name(float *x, uint8_t *sf, float dec, uint8_t *q) \
+    { \
+        float *at = x + (size_t)thread() * 16; \
+        const uint8_t byte = sf[thread()]; \
+        const fp4_f32x16 v = fp4_load_f32x16(at); \
+        const auto c = encoded; \
+        store(q + (size_t)thread() * codes, c.v); \
+        fp4_store_u32x16(at, fp4_f32x16_to_u32x16(decoded)); \
+    }
+
+ENCODED(modelopt_nvfp4_x16, fp4_store_e2m1x16, 8, fp4_modelopt_nvfp4_encode_x16(v, byte, dec),
+        fp4_modelopt_nvfp4_dequantize_x16(c.v, byte, dec))
+ENCODED(modelopt_mxfp4_x16, fp4_store_e2m1x16, 8, fp4_modelopt_mxfp4_encode_x16(v, byte),
+        fp4_modelopt_mxfp4_dequantize_x16(c.v, byte))
+ENCODED(modelopt_mxfp8_x16, fp4_store_e4m3x16, 16, fp4_modelopt_mxfp8_encode_x16(v, byte),
+        fp4_modelopt_mxfp8_dequantize_x16(c.v, byte))
+
+KERNEL modelopt_sf(const float *amax, float global_amax, uint8_t *sf)
+{
+    sf[2 * thread()] = fp4_modelopt_cvt_nvfp4_sf(amax[thread()], global_amax);
+    sf[2 * thread() + 1] = fp4_modelopt_cvt_nvfp4_static_sf(amax[thread()], global_amax, 448.0f);
+}
+
 KERNEL modelopt_nvfp4(const float *x, float global_dec, uint8_t *q, uint8_t *sf)
 {
     const fp4_nvfp4_block b =

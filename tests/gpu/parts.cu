@@ -1191,6 +1191,56 @@ static cudaError_t modelopt_quantize(int format, const float *x, const float *gl
     return cudaGetLastError();
 }
 
+static __global__ void modelopt_encode_kernel(int format, const float *x, const uint8_t *sf,
+                                              const float *global_dec, size_t lanes, uint8_t *q)
+{
+    const size_t i = thread_number();
+
+    if (i >= lanes) {
+        return;
+    }
+    const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
+    if (format == FP4_NVFP4) {
+        fp4_store_e2m1x16(q + 8 * i, fp4_modelopt_nvfp4_encode_x16(v, sf[i], global_dec[i]).v);
+    } else if (format == FP4_MXFP4) {
+        fp4_store_e2m1x16(q + 8 * i, fp4_modelopt_mxfp4_encode_x16(v, sf[i]).v);
+    } else {
+        fp4_store_e4m3x16(q + 16 * i, fp4_modelopt_mxfp8_encode_x16(v, sf[i]).v);
+    }
+}
+
+static cudaError_t modelopt_encode(int format, const float *x, const uint8_t *sf,
+                                   const float *global_dec, size_t lanes, uint8_t *q)
+{
+    GPU_LAUNCH(modelopt_encode_kernel, ctas_of(lanes), THREADS, format, x, sf, global_dec, lanes,
+               q);
+    return cudaGetLastError();
+}
+
+static __global__ void modelopt_dequantize_kernel(int format, const uint8_t *q, const uint8_t *sf,
+                                                  const float *global_dec, size_t lanes, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i >= lanes) {
+        return;
+    }
+    const uint32_t *codes = (const uint32_t *)q + (format == FP4_MXFP8 ? 4 : 2) * i;
+    put_fragment(out, i,
+                 format == FP4_NVFP4
+                     ? fp4_modelopt_nvfp4_dequantize_x16(codes, sf[i], global_dec[i])
+                 : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_dequantize_x16(codes, sf[i])
+                                       : fp4_modelopt_mxfp8_dequantize_x16(codes, sf[i]));
+}
+
+static cudaError_t modelopt_dequantize(int format, const uint8_t *q, const uint8_t *sf,
+                                       const float *global_dec, size_t lanes, float *out)
+{
+    GPU_LAUNCH(modelopt_dequantize_kernel, ctas_of(lanes), THREADS, format, q, sf, global_dec,
+               lanes, out);
+    return cudaGetLastError();
+}
+
 static __global__ void modelopt_scales_kernel(const float *amax, float global_amax, size_t n,
                                               float *out)
 {
@@ -1315,13 +1365,35 @@ static cudaError_t dequantize(parts_dequantizer how, const uint32_t *q, const ui
 
 } // namespace
 
-extern "C" const gpu_parts PARTS = {TEXT(PARTS),     describe,      encode,
-                                    decode,          dot,           load,
-                                    store,           store_by_four, deinterleave,
-                                    store_sf_words,  sf_words,      pad,
-                                    reduce,          reduce_lanes,  reduce_cta,
-                                    grid_max,        multiply,      row,
-                                    combine,         activate,      quantize,
-                                    quantize_known,  quantize_any,  quantize_given,
-                                    clipped,         modelopt_fake, modelopt_quantize,
-                                    modelopt_scales, requantize,    dequantize};
+extern "C" const gpu_parts PARTS = {TEXT(PARTS),
+                                    describe,
+                                    encode,
+                                    decode,
+                                    dot,
+                                    load,
+                                    store,
+                                    store_by_four,
+                                    deinterleave,
+                                    store_sf_words,
+                                    sf_words,
+                                    pad,
+                                    reduce,
+                                    reduce_lanes,
+                                    reduce_cta,
+                                    grid_max,
+                                    multiply,
+                                    row,
+                                    combine,
+                                    activate,
+                                    quantize,
+                                    quantize_known,
+                                    quantize_any,
+                                    quantize_given,
+                                    clipped,
+                                    modelopt_fake,
+                                    modelopt_quantize,
+                                    modelopt_encode,
+                                    modelopt_dequantize,
+                                    modelopt_scales,
+                                    requantize,
+                                    dequantize};

@@ -261,6 +261,13 @@ typedef struct gpu_parts {
     cudaError_t (*modelopt_quantize)(int format, const float *x, const float *global_dec,
                                      size_t blocks, uint8_t *q, uint8_t *sf);
 
+    /* format as there. Lanes of 16 elements whose scale byte is given, and such lanes back; a
+       global_dec each. */
+    cudaError_t (*modelopt_encode)(int format, const float *x, const uint8_t *sf,
+                                   const float *global_dec, size_t lanes, uint8_t *q);
+    cudaError_t (*modelopt_dequantize)(int format, const uint8_t *q, const uint8_t *sf,
+                                       const float *global_dec, size_t lanes, float *out);
+
     /* Scales of amaxes by the largest amax of the tensor: static, dynamic. */
     cudaError_t (*modelopt_scales)(const float *amax, float global_amax, size_t n, float *out);
 

@@ -775,6 +775,182 @@ GPU_TEST(blocks, modelopt_quantized_tensors)
     free(list.x);
 }
 
+/* The scalar rules on lanes of 16, codes as in memory. */
+static void modelopt_expect(fp4_format format, const float *x, const uint8_t *sf, const float *dec,
+                            size_t lanes, uint8_t *q)
+{
+    for (size_t i = 0; i < 16 * lanes; i++) {
+        const uint8_t of = sf[i / 16];
+        const uint8_t code =
+            format == FP4_NVFP4
+                ? fp4_modelopt_nvfp4_code(x[i], fp4_modelopt_nvfp4_dec(of, dec[i / 16]))
+            : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_code(x[i], of)
+                                  : fp4_modelopt_mxfp8_code(x[i], of);
+        if (format == FP4_MXFP8) {
+            q[i] = code;
+        } else {
+            q[i / 2] = (uint8_t)(i % 2 == 0 ? code : q[i / 2] | code << 4);
+        }
+    }
+}
+
+/* Lanes whose scale bytes are given, by each path. is_normal: so is everything on the way. */
+static void run_modelopt_encode(fp4_format format, const float *x, const uint8_t *sf,
+                                const float *dec, size_t lanes, int is_normal)
+{
+    const size_t q_bytes = fp4_q_bytes(format, lanes, 16);
+    const gpu_buffer in = gpu_buffer_of(x, 16 * lanes * sizeof(float), 0);
+    const gpu_buffer in_sf = gpu_buffer_of(sf, lanes, 0);
+    const gpu_buffer in_dec = gpu_buffer_of(dec, lanes * sizeof(float), 0);
+    const gpu_buffer q = gpu_buffer_new(q_bytes, 0);
+    uint8_t *expected = (uint8_t *)host_zeros(q_bytes);
+
+    modelopt_expect(format, x, sf, dec, lanes, expected);
+    for (size_t p = 0; p < PATHS; p++) {
+        uint8_t *got;
+        if (p == FAST_MATH && !is_normal) {
+            continue;
+        }
+        gpu_poison(q, 0x7f);
+        GPU_OK(paths[p]->modelopt_encode((int)format, path_floats(in), in_sf.bytes,
+                                         path_floats(in_dec), lanes, q.bytes));
+        gpu_finish("modelopt_encode_x16");
+        got = (uint8_t *)gpu_copy_of(q);
+        host_expect_bytes(got, expected, q_bytes, paths[p]->name);
+        free(got);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_sf);
+    gpu_buffer_free(in_dec);
+    gpu_buffer_free(q);
+    free(expected);
+}
+
+/* Quotients at and next to the boundaries of the codes, both ways up, and NaN. */
+GPU_TEST(blocks, modelopt_tensors_next_to_boundaries)
+{
+    static const float boundary[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 0.0f,
+                                     0.5f,  1.0f,  1.5f,  2.0f,  3.0f, 4.0f, 6.0f, 0.125f};
+    const size_t lanes = gpu_is_reduced() ? 2000 : 500000;
+    float *x = (float *)host_zeros(16 * lanes * sizeof(float));
+    float *dec = (float *)host_zeros(lanes * sizeof(float));
+    uint8_t *sf = (uint8_t *)host_zeros(lanes);
+    uint64_t state = 115;
+
+    for (int format = FP4_NVFP4; format <= FP4_MXFP8; format++) {
+        for (size_t i = 0; i < lanes; i++) {
+            float unit;
+            sf[i] = (uint8_t)(format == FP4_NVFP4 ? 1 + host_below(&state, 126)
+                                                  : 40 + host_below(&state, 160));
+            dec[i] = host_random_scale(&state, -40, 40);
+            unit = format == FP4_NVFP4 ? fp4_modelopt_nvfp4_dec(sf[i], dec[i])
+                                       : fp4_modelopt_mx_dec(sf[i]);
+            for (size_t k = 0; k < 16; k++) {
+                const float at = host_mul(unit, boundary[k]);
+                const float moved =
+                    at == 0.0f ? at : values_moved(at, (int)host_below(&state, 7) - 3);
+                x[16 * i + k] = host_below(&state, 2) ? moved : -moved;
+            }
+            if (format == FP4_NVFP4 && host_below(&state, 16) == 0) {
+                x[16 * i + host_below(&state, 16)] = NAN; /* of a static quantizer */
+            }
+        }
+        run_modelopt_encode((fp4_format)format, x, sf, dec, lanes, 1);
+    }
+    free(x);
+    free(dec);
+    free(sf);
+}
+
+/* Quotients that are zeros, or hardly not; factors at the ends of their range, and no numbers. */
+GPU_TEST(blocks, modelopt_tensors_at_the_ends_of_their_range)
+{
+    const size_t lanes = gpu_is_reduced() ? 2000 : 100000;
+    float *x = (float *)host_zeros(16 * lanes * sizeof(float));
+    float *dec = (float *)host_zeros(lanes * sizeof(float));
+    uint8_t *sf = (uint8_t *)host_zeros(lanes);
+    uint64_t state = 116;
+
+    for (int format = FP4_NVFP4; format <= FP4_MXFP8; format++) {
+        for (size_t i = 0; i < lanes; i++) {
+            const int most = (int)host_below(&state, 277) - 149; /* of the elements, a power */
+            float amax = 0.0f;
+            for (size_t k = 0; k < 16; k++) {
+                const uint32_t which = host_below(&state, 6);
+                const float small = host_bits(host_below(&state, 4)); /* up to 3 * 2^-149 */
+                const float v = which == 0   ? 0.0f
+                                : which == 1 ? small
+                                : which == 2 ? host_mul(values_power(most), 0x1p-20f)
+                                             : host_mul(values_power(most), 1.0f + 0.1f * (float)k);
+                x[16 * i + k] = host_below(&state, 2) ? v : -v;
+                amax = fmaxf(amax, v);
+            }
+            dec[i] = host_below(&state, 4) == 0 ? host_bits(host_below(&state, 0x7f800000u))
+                                                : values_power((int)host_below(&state, 70));
+            sf[i] = format == FP4_NVFP4   ? (uint8_t)host_below(&state, 128)
+                    : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_sf(amax)
+                                          : (uint8_t)host_below(&state, 255);
+        }
+        run_modelopt_encode((fp4_format)format, x, sf, dec, lanes, 0);
+    }
+    free(x);
+    free(dec);
+    free(sf);
+}
+
+/* Every code with every scale byte, and back. */
+GPU_TEST(blocks, modelopt_tensors_back)
+{
+    static const float global[] = {1.0f, 0.37f, 0x1p-126f, 0x1.8p120f};
+    enum { LANES = 256 * 16 };
+    uint8_t *q = (uint8_t *)host_zeros(16 * LANES), *sf = (uint8_t *)host_zeros(LANES);
+    float *dec = (float *)host_zeros(LANES * sizeof(float));
+    float *expected = (float *)host_zeros(16 * LANES * sizeof(float));
+
+    for (int round = 0; round < 12; round++) {
+        const fp4_format format = (fp4_format)(FP4_NVFP4 + round % 3);
+        const size_t q_bytes = fp4_q_bytes(format, LANES, 16);
+        gpu_buffer in, in_sf, in_dec, out;
+        for (size_t i = 0; i < q_bytes; i++) { /* lane / 16 the scale; what is left the code */
+            q[i] = (uint8_t)(format == FP4_MXFP8 ? i % 256 : i % 128 + i / 128 % 2 * 128);
+        }
+        for (size_t i = 0; i < LANES; i++) {
+            sf[i] = (uint8_t)(i / 16);
+            dec[i] = global[round / 3];
+        }
+        for (size_t i = 0; i < 16 * LANES; i++) {
+            const uint8_t of = sf[i / 16], code = (uint8_t)(q[i / 2] >> i % 2 * 4 & 15);
+            expected[i] =
+                format == FP4_NVFP4
+                    ? fp4_modelopt_nvfp4_value(code, fp4_modelopt_nvfp4_dec(of, global[round / 3]))
+                : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_value(code, of)
+                                      : fp4_modelopt_mxfp8_value(q[i], of);
+        }
+        in = gpu_buffer_of(q, q_bytes, 0);
+        in_sf = gpu_buffer_of(sf, LANES, 0);
+        in_dec = gpu_buffer_of(dec, LANES * sizeof(float), 0);
+        out = gpu_buffer_new(16 * LANES * sizeof(float), 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            if (p == FAST_MATH) {
+                continue; /* subnormals */
+            }
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->modelopt_dequantize((int)format, in.bytes, in_sf.bytes,
+                                                 path_floats(in_dec), LANES, path_floats(out)));
+            gpu_finish("modelopt_dequantize_x16");
+            path_expect_floats(out, expected, "modelopt_dequantize_x16", paths[p]->name);
+        }
+        gpu_buffer_free(in);
+        gpu_buffer_free(in_sf);
+        gpu_buffer_free(in_dec);
+        gpu_buffer_free(out);
+    }
+    free(q);
+    free(sf);
+    free(dec);
+    free(expected);
+}
+
 /* Amaxes of all magnitudes, and what next to none of them is: e4m3's ties and ends. */
 GPU_TEST(blocks, modelopt_scales)
 {

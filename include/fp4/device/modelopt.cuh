@@ -1,10 +1,15 @@
 /*
  * fp4/device/modelopt.cuh - ModelOpt's rules (modelopt.h) on blocks in registers, equal to its
- * scalar functions on every input: fake quantization with packed conversions and no division an
- * element, and the blocks of its quantized tensors, which are not made for speed.
+ * scalar functions on every input, with packed conversions and no division an element.
  *
- *     fp4_modelopt_fake_x16                                     16 elements with a scale
- *     fp4_modelopt_nvfp4_quantize, _mxfp4_quantize, _mxfp8_quantize   a block
+ *     fp4_modelopt_fake_x16          16 elements to what a scale leaves of them
+ *
+ * and of its quantized tensors, NVFP4QTensor, MXFP4QTensor and MXFP8QTensor:
+ *
+ *     fp4_modelopt_nvfp4_quantize, _mxfp4_quantize, _mxfp8_quantize               a block
+ *     fp4_modelopt_nvfp4_encode_x16, _mxfp4_encode_x16, _mxfp8_encode_x16         16 elements to
+ *                                    codes, the scale byte of their block known
+ *     fp4_modelopt_nvfp4_dequantize_x16, _mxfp4_dequantize_x16, _mxfp8_dequantize_x16   and back
  *
  * threads  none needed.
  */
@@ -12,6 +17,7 @@
 #define FP4_DEVICE_MODELOPT_CUH
 
 #include <fp4/device/cvt.cuh>
+#include <fp4/device/dequant.cuh>
 #include <fp4/device/fragment.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/modelopt.h>
@@ -33,13 +39,13 @@ FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
 /*
  * x / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
  * is the correctly rounded one; others are on the right side of all of them, and none reaches 7.
- * NaN is -6.5. It takes a correctly rounded reciprocal and one step of Newton's, exact by fma,
- * where nothing overflows or underflows: a divisor of 2^-64 up to 2^64. If it is elsewhere, both
- * are moved: it to 2^-53 .. 2^32, exactly, and an element that gets too large or too small on the
- * way had a quotient far from every boundary, above 2^96 or below 2^-94. tests/exhaustive.cpp
- * compares them for all mantissas of the divisor.
+ * NaN is -6.5, or 6.5 if nan_is_most. It takes a correctly rounded reciprocal and one step of
+ * Newton's, exact by fma, where nothing overflows or underflows: a divisor of 2^-64 up to 2^64. If
+ * it is elsewhere, both are moved: it to 2^-53 .. 2^32, exactly, and an element that gets too large
+ * or too small on the way had a quotient far from every boundary, above 2^96 or below 2^-94.
+ * tests/exhaustive.cpp compares them for all mantissas of the divisor.
  */
-FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
+FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor, int nan_is_most)
 {
     float reciprocal, most;
     int i;
@@ -52,8 +58,9 @@ FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
     reciprocal = fp4_rcp_newton_(divisor);
     most = fp4_mul_rn(divisor, 6.5f);
 #pragma unroll
-    for (i = 0; i < 16; i++) { /* max returns the number where x is NaN */
-        const float a = fp4_ptx_min(fp4_ptx_max(x.v[i], -most), most);
+    for (i = 0; i < 16; i++) { /* the inner one returns the number where x is NaN */
+        const float a = nan_is_most ? fp4_ptx_max(fp4_ptx_min(x.v[i], most), -most)
+                                    : fp4_ptx_min(fp4_ptx_max(x.v[i], -most), most);
         x.v[i] = fp4_modelopt_quotient_(a, divisor, reciprocal);
     }
     return x;
@@ -73,7 +80,7 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clippe
     const int is_moderate = fp4_is_moderate_(divisor);
     const float unit = dec == 0.0f ? 0.0f : fp4_e2m1_unit();
     const float by = is_moderate ? fp4_mul_rn(unit, divisor) : unit;
-    const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor);
+    const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor, 0);
     fp4_f32x16 y = fp4_join_x8(fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(q))),
                                fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(q))));
     int i;
@@ -95,20 +102,163 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clippe
     return y;
 }
 
-/* ------------------------------------------------------------ blocks of quantized tensors */
+/* ------------------------------------------------------------ quantized tensors: elements */
 
-/** A block of NVFP4QTensor; global_dec: fp4_modelopt_global_dec of the tensor's amax. */
-FP4_D fp4_nvfp4_block fp4_modelopt_nvfp4_quantize(fp4_f32x16 x, float global_dec)
+/* Codes of 16 elements, one at a time, without regard to speed. */
+FP4_D fp4_u32x2 fp4_modelopt_nvfp4_careful_(fp4_f32x16 x, float dec)
 {
-    const uint8_t sf = fp4_modelopt_nvfp4_sf(fp4_amax_or_nan_x16(x), global_dec);
-    const float dec = fp4_modelopt_nvfp4_dec(sf, global_dec);
-    fp4_nvfp4_block block = {{0, 0}, sf};
+    fp4_u32x2 q = {{0, 0}};
     int i;
 
 #pragma unroll
     for (i = 0; i < 16; i++) {
-        block.q[i / 8] |= (uint32_t)fp4_modelopt_nvfp4_code(x.v[i], dec) << (4 * (i % 8));
+        q.v[i / 8] |= (uint32_t)fp4_modelopt_nvfp4_code(x.v[i], dec) << (4 * (i % 8));
     }
+    return q;
+}
+
+FP4_D fp4_u32x2 fp4_modelopt_mxfp4_careful_(fp4_f32x16 x, uint8_t sf)
+{
+    fp4_u32x2 q = {{0, 0}};
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        q.v[i / 8] |= (uint32_t)fp4_modelopt_mxfp4_code(x.v[i], sf) << (4 * (i % 8));
+    }
+    return q;
+}
+
+/* Whether an element is so small that its quotient by up to 2^64 may be a zero, but is none. */
+FP4_D int fp4_modelopt_has_tiny_(fp4_f32x16 x)
+{
+    int has = 0, i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) { /* without the sign; a zero less one is large */
+        has |= 2u * fp4_f32_bits(x.v[i]) - 1u < 2u * 0x15000000u; /* 2^-85 */
+    }
+    return has;
+}
+
+/**
+ * Codes of 16 elements of an NVFP4QTensor, as fp4_modelopt_nvfp4_code has them.
+ *
+ * range    sf: of their block, found or given; elements beyond it saturate.
+ */
+FP4_D fp4_u32x2 fp4_modelopt_nvfp4_encode_x16(fp4_f32x16 x, uint8_t sf, float global_dec)
+{
+    const float dec = fp4_mul_rn(fp4_cvt_e4m3_to_f32(sf), global_dec);
+    fp4_f32x16 quotients;
+    fp4_u32x2 q;
+
+    if (!fp4_is_moderate_(dec) || (dec > 1.0f && fp4_modelopt_has_tiny_(x))) {
+        return fp4_modelopt_nvfp4_careful_(x, dec);
+    }
+    quotients = fp4_modelopt_quotients_(x, dec, 1); /* of -0 it is +0 */
+    q.v[0] = fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(quotients));
+    q.v[1] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(quotients));
+    return q;
+}
+
+/* Eight codes of an MXFP4QTensor from quotients below 7. Ties go down: those that the conversion
+   sends up, from 1.375 times a power of two on, lie below the middle after a step of one unit in
+   the last place. All that is not positive has the sign. */
+FP4_D uint32_t fp4_modelopt_mxfp4_codes_(fp4_f32x8 x)
+{
+    uint32_t signs = 0;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        signs |= x.v[i] > 0.0f ? 0u : 8u << (4 * i);
+        x.v[i] = fp4_fma_rn(x.v[i], -4.33489e-08f /* -2^-24 / 1.375 */, x.v[i]);
+    }
+    return fp4_ptx_pick_bits(0x77777777u, fp4_f32x8_to_e2m1x8_below_7(x), signs);
+}
+
+/**
+ * Codes of 16 elements of an MXFP4QTensor, as fp4_modelopt_mxfp4_code has them.
+ *
+ * range    sf: fp4_modelopt_mxfp4_sf of the amax of their block, which they do not exceed; NaN
+ *          makes it 255.
+ */
+FP4_D fp4_u32x2 fp4_modelopt_mxfp4_encode_x16(fp4_f32x16 x, uint8_t sf)
+{
+    fp4_u32x2 q;
+
+    if (sf == 0 || sf == 255) { /* whose dec is no power of two */
+        return fp4_modelopt_mxfp4_careful_(x, sf);
+    }
+    x = fp4_scale_x16(x, fp4_e8m0_to_enc(sf));
+    q.v[0] = fp4_modelopt_mxfp4_codes_(fp4_low_x8(x));
+    q.v[1] = fp4_modelopt_mxfp4_codes_(fp4_high_x8(x));
+    return q;
+}
+
+/**
+ * Codes of 16 elements of an MXFP8QTensor, as fp4_modelopt_mxfp8_code has them.
+ *
+ * range    sf: up to 254.
+ */
+FP4_D fp4_u32x4 fp4_modelopt_mxfp8_encode_x16(fp4_f32x16 x, uint8_t sf)
+{
+    const float enc = fp4_modelopt_mx_dec((uint8_t)(254u - sf));
+    const fp4_u32x2 low = fp4_f32x8_to_e4m3x8(fp4_scale_x8(fp4_low_x8(x), enc));
+    const fp4_u32x2 high = fp4_f32x8_to_e4m3x8(fp4_scale_x8(fp4_high_x8(x), enc));
+    const fp4_u32x4 q = {{low.v[0], low.v[1], high.v[0], high.v[1]}};
+    return q;
+}
+
+/** 16 codes of an NVFP4QTensor back, as fp4_modelopt_nvfp4_value has them. */
+FP4_D fp4_f32x16 fp4_modelopt_nvfp4_dequantize_x16(const uint32_t q[2], uint8_t sf,
+                                                   float global_dec)
+{
+    uint32_t positive[2];
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 2; i++) { /* a sign stays where a magnitude is: 7 more reach bit 3 */
+        positive[i] = q[i] & (((q[i] & 0x77777777u) + 0x77777777u) | 0x77777777u);
+    }
+    return fp4_nvfp4_dequantize_scales_first(positive, sf, global_dec);
+}
+
+/** 16 codes of an MXFP4QTensor back, as fp4_modelopt_mxfp4_value has them. */
+FP4_D fp4_f32x16 fp4_modelopt_mxfp4_dequantize_x16(const uint32_t q[2], uint8_t sf)
+{
+    return fp4_e2m1x16_dequantize_(q, fp4_dec_of(fp4_modelopt_mx_dec(sf)));
+}
+
+/** 16 codes of an MXFP8QTensor back, as fp4_modelopt_mxfp8_value has them. */
+FP4_D fp4_f32x16 fp4_modelopt_mxfp8_dequantize_x16(const uint32_t q[4], uint8_t sf)
+{
+    const fp4_u32x2 low = {{q[0], q[1]}}, high = {{q[2], q[3]}};
+    const float dec = fp4_modelopt_mx_dec(sf);
+
+    return fp4_join_x8(fp4_e4m3x8_dequantize(low, dec), fp4_e4m3x8_dequantize(high, dec));
+}
+
+/* ------------------------------------------------------------ quantized tensors: blocks */
+
+/** fp4_modelopt_nvfp4_sf with the target's own e4m3 conversion. */
+FP4_D uint8_t fp4_modelopt_cvt_nvfp4_sf(float amax, float global_dec)
+{
+    return fp4_cvt_f32_to_e4m3(fp4_modelopt_nvfp4_units_(amax, global_dec));
+}
+
+/** fp4_modelopt_nvfp4_static_sf with the target's own e4m3 conversion. */
+FP4_D uint8_t fp4_modelopt_cvt_nvfp4_static_sf(float amax, float global_amax, float fp8_max)
+{
+    return fp4_cvt_f32_to_e4m3(fp4_modelopt_nvfp4_static_units_(amax, global_amax, fp8_max));
+}
+
+/** A block of NVFP4QTensor; global_dec: fp4_modelopt_global_dec of the tensor's amax. */
+FP4_D fp4_nvfp4_block fp4_modelopt_nvfp4_quantize(fp4_f32x16 x, float global_dec)
+{
+    const uint8_t sf = fp4_modelopt_cvt_nvfp4_sf(fp4_amax_or_nan_x16(x), global_dec);
+    const fp4_u32x2 q = fp4_modelopt_nvfp4_encode_x16(x, sf, global_dec);
+    const fp4_nvfp4_block block = {{q.v[0], q.v[1]}, sf};
     return block;
 }
 
@@ -116,13 +266,9 @@ FP4_D fp4_nvfp4_block fp4_modelopt_nvfp4_quantize(fp4_f32x16 x, float global_dec
 FP4_D fp4_mxfp4_block fp4_modelopt_mxfp4_quantize(fp4_f32x32 x)
 {
     const uint8_t sf = fp4_modelopt_mxfp4_sf(fp4_amax_or_nan_x32(x));
-    fp4_mxfp4_block block = {{0, 0, 0, 0}, sf};
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 32; i++) {
-        block.q[i / 8] |= (uint32_t)fp4_modelopt_mxfp4_code(x.v[i], sf) << (4 * (i % 8));
-    }
+    const fp4_u32x2 low = fp4_modelopt_mxfp4_encode_x16(fp4_low_x16(x), sf);
+    const fp4_u32x2 high = fp4_modelopt_mxfp4_encode_x16(fp4_high_x16(x), sf);
+    const fp4_mxfp4_block block = {{low.v[0], low.v[1], high.v[0], high.v[1]}, sf};
     return block;
 }
 
@@ -130,13 +276,10 @@ FP4_D fp4_mxfp4_block fp4_modelopt_mxfp4_quantize(fp4_f32x32 x)
 FP4_D fp4_mxfp8_block fp4_modelopt_mxfp8_quantize(fp4_f32x32 x)
 {
     const uint8_t sf = fp4_modelopt_mxfp8_sf(fp4_amax_or_nan_x32(x));
-    fp4_mxfp8_block block = {{0, 0, 0, 0, 0, 0, 0, 0}, sf};
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 32; i++) {
-        block.q[i / 4] |= (uint32_t)fp4_modelopt_mxfp8_code(x.v[i], sf) << (8 * (i % 4));
-    }
+    const fp4_u32x4 low = fp4_modelopt_mxfp8_encode_x16(fp4_low_x16(x), sf);
+    const fp4_u32x4 high = fp4_modelopt_mxfp8_encode_x16(fp4_high_x16(x), sf);
+    const fp4_mxfp8_block block = {
+        {low.v[0], low.v[1], low.v[2], low.v[3], high.v[0], high.v[1], high.v[2], high.v[3]}, sf};
     return block;
 }
 
