@@ -129,6 +129,8 @@ example_kv_append := 13_kv_append
 words_kv_append := INPUT=
 example_packbits := 14_packbits
 words_packbits :=
+example_modelopt := 15_modelopt
+words_modelopt := TYPE= FORMAT=
 defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
 
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
@@ -155,7 +157,8 @@ fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
-	00_first/none 11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none
+	00_first/none 11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none \
+	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4)
 fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
 	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh \
 	04_silu_mul/bf16-nvfp4-silu 05_per_token/bf16-nvfp4_32 \
@@ -163,14 +166,16 @@ fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnor
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
-	00_first/e4m3 11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3
+	00_first/e4m3 11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3 \
+	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8)
 fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
 	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
 	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
 	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
-	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all
+	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all \
+	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16)
 device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
 	compile-time) \
 	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
@@ -599,6 +604,9 @@ test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mx
 # INPUT of KV caches; those that move bytes of any kind; and the README's kernel.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
 test_gpu_bytes := shuffle-all packbits-all first-all
+# TYPE-FORMAT of ModelOpt's tensors.
+test_gpu_modelopt := $(foreach type,f32 f16 bf16,\
+	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,modelopt-$(type)-$(format)))
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
@@ -610,7 +618,8 @@ test_gpu_objects := $(patsubst tests/gpu/%.c,$(test_gpu)/%.o,$(sort $(wildcard t
 	$(gpu_words:%=$(test_gpu)/rows-%.o) $(gpu_words:%=$(test_gpu)/columns-%.o) \
 	$(test_gpu_fused:%=$(test_gpu)/%.o) $(test_gpu_back:%=$(test_gpu)/%.o) \
 	$(test_gpu_read:%=$(test_gpu)/%.o) $(test_gpu_experts:%=$(test_gpu)/%.o) \
-	$(test_gpu_kv:%=$(test_gpu)/%.o) $(test_gpu_bytes:%=$(test_gpu)/%.o)
+	$(test_gpu_kv:%=$(test_gpu)/%.o) $(test_gpu_bytes:%=$(test_gpu)/%.o) \
+	$(test_gpu_modelopt:%=$(test_gpu)/%.o)
 test_gpu_nvcc = $(NVCC) -std=c++17 -O3 -arch=$(GPU_ARCH) $(front) -Iinclude $(CPPFLAGS) \
 	-isystem $(CUDA_HOME)/include -Werror all-warnings \
 	-Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror -MD -MP -MF $(@:o=d)
@@ -730,7 +739,7 @@ simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
 	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
 	$(simt_fused) $(simt_back) $(simt_read) \
-	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes)
+	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes) $(test_gpu_modelopt)
 folders += simt cpu
 .PHONY: cpu test-simt coverage
 cpu_machine := $(simt_san_machine:%=build/simt/san/machine/%.o)

@@ -44,6 +44,10 @@
  * and of those of KV caches, for each input type:
  *
  *     launch_append    examples/13_kv_append.cu    3 times
+ *
+ * and of ModelOpt's quantized tensors, for each type of elements and format:
+ *
+ *     launch_modelopt, launch_modelopt_back    examples/15_modelopt.cu    15 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
@@ -456,6 +460,48 @@ typedef cudaError_t (*launch_append_function)(const launch_append_args *args, in
 #define LAUNCH_APPEND(input) LAUNCH_APPEND_(input)
 #define LAUNCH_APPEND_EACH(X) X(f32) X(f16) X(bf16)
 
+/** 15_modelopt's modelopt_quantize_args and modelopt_dequantize_args. */
+typedef struct launch_modelopt_args {
+    uint8_t *q, *sf;
+    const void *x;
+    size_t rows, cols, x_stride;
+    int layout;
+    const float *amax_device;
+    float amax, fp8_max;
+    const float *block_amax;
+    float *global_dec;
+} launch_modelopt_args;
+
+typedef struct launch_modelopt_back_args {
+    void *y;
+    const uint8_t *q, *sf;
+    size_t rows, cols, y_stride;
+    int layout;
+    const float *global_device;
+    float global_dec;
+} launch_modelopt_back_args;
+
+typedef cudaError_t (*launch_modelopt_function)(const launch_modelopt_args *args, int pdl,
+                                                cudaStream_t stream);
+typedef cudaError_t (*launch_modelopt_back_function)(const launch_modelopt_back_args *args, int pdl,
+                                                     cudaStream_t stream);
+
+/* X(type, format) */
+#define LAUNCH_MODELOPT_(type, format) launch_modelopt_##type##_##format
+#define LAUNCH_MODELOPT(type, format) LAUNCH_MODELOPT_(type, format)
+#define LAUNCH_MODELOPT_BACK_(type, format) launch_modelopt_back_##type##_##format
+#define LAUNCH_MODELOPT_BACK(type, format) LAUNCH_MODELOPT_BACK_(type, format)
+#define LAUNCH_MODELOPT_TYPES_(X, format) X(f32, format) X(f16, format) X(bf16, format)
+#define LAUNCH_MODELOPT_EACH(X) \
+    LAUNCH_MODELOPT_TYPES_(X, nvfp4) \
+    LAUNCH_MODELOPT_TYPES_(X, mxfp4) \
+    LAUNCH_MODELOPT_TYPES_(X, mxfp8) \
+    LAUNCH_MODELOPT_TYPES_(X, nvfp4_32) LAUNCH_MODELOPT_TYPES_(X, mxfp4_16)
+
+#define LAUNCH_DECLARE_MODELOPT_(type, format) \
+    cudaError_t LAUNCH_MODELOPT(type, format)(const launch_modelopt_args *, int, cudaStream_t); \
+    cudaError_t LAUNCH_MODELOPT_BACK(type, format)(const launch_modelopt_back_args *, int, \
+                                                   cudaStream_t);
 #define LAUNCH_DECLARE_APPEND_(input) \
     cudaError_t LAUNCH_APPEND(input)(const launch_append_args *, int, cudaStream_t);
 #define LAUNCH_DECLARE_AMAX_(input) \
@@ -498,6 +544,7 @@ size_t launch_segment_workspace_bytes(size_t segments);
 size_t launch_segment_workspace_zeros(void); /* bytes that are 0 before and behind a launch */
 LAUNCH_KV_EACH(LAUNCH_DECLARE_KV_)
 LAUNCH_APPEND_EACH(LAUNCH_DECLARE_APPEND_)
+LAUNCH_MODELOPT_EACH(LAUNCH_DECLARE_MODELOPT_)
 #if defined(__cplusplus)
 }
 #endif

@@ -31,6 +31,7 @@ plant() {
     dequantize) first=FORMAT second=OUTPUT ;;
     fake) second=OUTPUT ;;
     gemv) last=OUTPUT ;;
+    modelopt) first=TYPE ;;
     esac
     compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
     [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
@@ -218,6 +219,24 @@ plant in_place_of_another_stride san $fake 's/|| a->x_stride != a->y_stride)/)/'
     fake-bf16-bf16-modelopt 'fake_errors/in_place' 'in place, of another stride: modelopt'
 plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/' \
     fake-bf16-f32-mxfp4 'fake_errors/in_place' 'in place, of another size: mxfp4 of bf16 to f32'
+
+modelopt=include/fp4/device/modelopt.cuh
+tensors=examples/15_modelopt.cu
+
+plant ties_up san $modelopt 's/-4.33489e-08f/0.0f/' \
+    parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
+plant nan_is_less_than_all san $modelopt 's/fp4_modelopt_quotients_(x, dec, 1)/\
+    fp4_modelopt_quotients_(x, dec, 0)/' \
+    parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
+plant nothing_is_tiny san $modelopt 's/(dec > 1.0f && fp4_modelopt_has_tiny_(x))/0/' \
+    parts 'blocks/modelopt_tensors_at_the_ends_of_their_range' 'byte '
+plant zero_with_a_sign san $modelopt 's/+ 0x77777777u) | 0x77777777u/+ 0x77777777u) | 0xffffffffu/' \
+    parts 'blocks/modelopt_tensors_back' 'modelopt_dequantize_x16'
+plant amax_of_the_first_column san $tensors 's/row \* sf_cols + at.col \/ LANES : 0/row * sf_cols : 0/' \
+    modelopt-bf16-nvfp4 'tensors/nvfp4' 'nvfp4 of bf16' 'static'
+plant scales_without_padding san $tensors \
+    's/row < fp4_sf_rows_padded(a.layout, a.rows)/row < a.rows/' \
+    modelopt-f16-mxfp8 'tensors/mxfp8' 'mxfp8 of f16'
 
 amax=examples/08_amax.cu
 
