@@ -130,7 +130,9 @@ words_kv_append := INPUT=
 example_packbits := 14_packbits
 words_packbits :=
 example_modelopt := 15_modelopt
-words_modelopt := TYPE= FORMAT=
+words_modelopt := INPUT= FORMAT=
+example_modelopt_back := 06_dequantize
+words_modelopt_back := OUTPUT= FORMAT=
 defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
 
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
@@ -523,9 +525,10 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
 	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
 	amax-bf16 gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
-# The README's kernel; those of many rows and places: experts, shuffles, KV caches, bits.
+# The README's kernel; those of many rows and places: experts, shuffles, KV caches, bits; ModelOpt's
+# tensors.
 gpu_rest := first $(addprefix experts-bf16-,nvfp4-none mxfp8-none nvfp4-silu) shuffle \
-	kv_cache-bf16 kv_append-bf16 packbits
+	kv_cache-bf16 kv_append-bf16 packbits $(addprefix modelopt-bf16-,nvfp4 mxfp4 mxfp8)
 gpu_here := $(if $(has_nvcc),$(shell nvidia-smi -L 2>/dev/null))
 gpu_arch := $(if $(gpu_here),native,sm_90)
 gpu_bench := build/bench/$(gpu_arch)/gpu_bench
@@ -558,6 +561,7 @@ $(eval $(call gpu_kernel_rule,gemv,INPUT= FORMAT= OUTPUT=))
 $(eval $(call gpu_kernel_rule,experts,INPUT= FORMAT= ACTIVATION=))
 $(eval $(call gpu_kernel_rule,kv_cache,INPUT=))
 $(eval $(call gpu_kernel_rule,kv_append,INPUT=))
+$(eval $(call gpu_kernel_rule,modelopt,INPUT= FORMAT=))
 $(gpu_bench): $(gpu_objects)
 	$(Q)$(NVCC) -arch=$(gpu_arch) $^ -o $@
 
@@ -604,9 +608,10 @@ test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mx
 # INPUT of KV caches; those that move bytes of any kind; and the README's kernel.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
 test_gpu_bytes := shuffle-all packbits-all first-all
-# TYPE-FORMAT of ModelOpt's tensors.
+# TYPE-FORMAT of ModelOpt's tensors, there and back.
 test_gpu_modelopt := $(foreach type,f32 f16 bf16,\
-	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,modelopt-$(type)-$(format)))
+	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,\
+	modelopt-$(type)-$(format) modelopt_back-$(type)-$(format)))
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \

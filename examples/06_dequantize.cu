@@ -4,7 +4,7 @@
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/06_dequantize.cu -o dequantize && ./dequantize
  *
- * To change the format or the output type, edit one word below (or -DFORMAT=mxfp4).
+ * To change the format, the output type or the rule, edit one word below (or -DFORMAT=mxfp4).
  *
  * How it works: a thread makes 16 bytes of four rows of the output, neighbours in a row by
  * neighbours, so that every store of a warp is one run of bytes. (32 bytes a thread, stored in two
@@ -13,6 +13,7 @@
  * in 8x4. All their codes are loaded before the first is decoded.
  */
 #include <fp4/device/dequant.cuh>
+#include <fp4/device/modelopt.cuh>
 #include <fp4/device/store.cuh>
 #include <fp4/divisor.h>
 #include <fp4/layout.h>
@@ -23,6 +24,10 @@
 #endif
 #if !defined(OUTPUT)
 #define OUTPUT bf16 /* f32, f16, bf16 */
+#endif
+
+#if !defined(RULE)
+#define RULE ours /* ours, modelopt: what NVIDIA ModelOpt's quantized tensors make of their bytes */
 #endif
 
 /* What the words stand for. */
@@ -49,6 +54,8 @@
 #define IS_NVFP4_mxfp4 0
 #define IS_NVFP4_mxfp4_16 0
 #define IS_NVFP4_mxfp8 0
+#define IS_MODELOPT_ours 0
+#define IS_MODELOPT_modelopt 1
 
 #define NARROW JOIN(NARROW_, OUTPUT, )
 
@@ -59,6 +66,7 @@ enum {
     CODES = PIECE * BITS / 8, /* bytes of their codes */
     BLOCK = JOIN(BLOCK_, FORMAT, ),
     IS_NVFP4 = JOIN(IS_NVFP4_, FORMAT, ),
+    IS_MODELOPT = JOIN(IS_MODELOPT_, RULE, ),
     THREADS = 128,
     EACH = 4,       /* rows a thread: what a word of 16 scale bytes has, and loads in flight */
     BLOCKS_EACH = 2 /* pieces a thread, of blocks of any length */
@@ -90,6 +98,10 @@ typedef struct dequantize_scale {
  *          association.
  * range    a NaN scale byte gives NaNs; zero codes keep their sign, but are NaN with
  *          FP4_SCALES_FIRST where sf * global overflows (fp4_association in types.h).
+ * rule     modelopt: of batches as fp4_ref_modelopt_dequantize has it: the scales first, whatever
+ *          the association says; code 8 of NVFP4 is +0, the MX scale bytes 0 and 255 are
+ *          2^-127 - 2^-149 and infinity. Of blocks of any length nothing changes: its
+ *          fp4_dequantize is ours.
  */
 typedef struct dequantize_args {
     void *y;
@@ -181,6 +193,11 @@ static __device__ fp4_u32x2 load_codes(const uint8_t *q)
 static __device__ __forceinline__ fp4_u32x4 decode(fp4_u32x2 q, uint8_t sf, float global_dec,
                                                    fp4_association association)
 {
+    if (IS_MODELOPT) {
+        return NARROW(BITS == 8  ? fp4_modelopt_mxfp8_dequantize_x8(q, sf)
+                      : IS_NVFP4 ? fp4_modelopt_nvfp4_dequantize_x8(q.v[0], sf, global_dec)
+                                 : fp4_modelopt_mxfp4_dequantize_x8(q.v[0], sf));
+    }
     if (BITS == 8) {
         return NARROW(fp4_e4m3x8_dequantize(q, fp4_e8m0_to_f32(sf)));
     }

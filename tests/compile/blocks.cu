@@ -103,7 +103,8 @@ KERNEL conversions(const float *x, const uint8_t *q, uint32_t *out)
     out[0] = codes.v[0];
     out[1] = codes.v[1];
     out[3] = fp4_f32x2_to_e4m3x2(v.v[2], v.v[3]);
-    out[4] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(v));
+    out[4] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(v)) ^
+             fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_low_x8(v));
     out[5] = fp4_cvt_f32x2_to_bf16x2(v.v[4], v.v[5]);
     out[6] = fp4_cvt_f32_to_e4m3(v.v[6]);
     out[7] = fp4_f32_bits(fp4_cvt_e4m3_to_f32(*q));
@@ -385,7 +386,7 @@ KERNEL modelopt_scales(const float *amax, const float *global, float *scale)
     scale[1] = fp4_modelopt_cvt_dynamic_scale_at(amax[thread()], global[1]);
 }
 
-/* Of ModelOpt's tensors: 16 elements with the scale byte of their block. */
+/* Of ModelOpt's tensors: 16 elements with the scale byte of their block, and 8 back. */
 #define ENCODED(name, store, codes, encoded, decoded) \
     KERNEL name(float *x, uint8_t *sf, float dec, uint8_t *q) \
     { \
@@ -394,15 +395,26 @@ KERNEL modelopt_scales(const float *amax, const float *global, float *scale)
         const fp4_f32x16 v = fp4_load_f32x16(at); \
         const auto c = encoded; \
         store(q + (size_t)thread() * codes, c.v); \
-        fp4_store_u32x16(at, fp4_f32x16_to_u32x16(decoded)); \
+        fp4_store_u32x16(at, fp4_f32x16_to_u32x16(fp4_join_x8(decoded, fp4_high_x8(v)))); \
     }
 
-ENCODED(modelopt_nvfp4_x16, fp4_store_e2m1x16, 8, fp4_modelopt_nvfp4_encode_x16(v, byte, dec),
-        fp4_modelopt_nvfp4_dequantize_x16(c.v, byte, dec))
+ENCODED(modelopt_nvfp4_x16, fp4_store_e2m1x16, 8,
+        fp4_modelopt_nvfp4_encode_x16(v, fp4_amax_or_nan_x16(v), byte, dec),
+        fp4_modelopt_nvfp4_dequantize_x8(c.v[0], byte, dec))
 ENCODED(modelopt_mxfp4_x16, fp4_store_e2m1x16, 8, fp4_modelopt_mxfp4_encode_x16(v, byte),
-        fp4_modelopt_mxfp4_dequantize_x16(c.v, byte))
-ENCODED(modelopt_mxfp8_x16, fp4_store_e4m3x16, 16, fp4_modelopt_mxfp8_encode_x16(v, byte),
-        fp4_modelopt_mxfp8_dequantize_x16(c.v, byte))
+        fp4_modelopt_mxfp4_dequantize_x8(c.v[0], byte))
+
+KERNEL modelopt_mxfp8_x16(float *x, const uint8_t *sf, uint8_t *q)
+{
+    float *at = x + (size_t)thread() * 16;
+    const fp4_f32x16 v = fp4_load_f32x16(at);
+    const fp4_u32x4 c = fp4_modelopt_mxfp8_encode_x16(v, sf[thread()]);
+    const fp4_u32x2 low = {{c.v[0], c.v[1]}};
+    const fp4_f32x8 back = fp4_modelopt_mxfp8_dequantize_x8(low, sf[thread()]);
+
+    fp4_store_e4m3x16(q + (size_t)thread() * 16, c.v);
+    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(fp4_join_x8(back, fp4_high_x8(v))));
+}
 
 KERNEL modelopt_sf(const float *amax, float global_amax, uint8_t *sf)
 {

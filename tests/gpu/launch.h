@@ -47,7 +47,8 @@
  *
  * and of ModelOpt's quantized tensors, for each type of elements and format:
  *
- *     launch_modelopt, launch_modelopt_back    examples/15_modelopt.cu    15 times
+ *     launch_modelopt         examples/15_modelopt.cu                   15 times
+ *     launch_modelopt_back    examples/06_dequantize.cu, by its rule    15 times
  */
 #ifndef FP4_TESTS_GPU_LAUNCH_H
 #define FP4_TESTS_GPU_LAUNCH_H
@@ -460,7 +461,7 @@ typedef cudaError_t (*launch_append_function)(const launch_append_args *args, in
 #define LAUNCH_APPEND(input) LAUNCH_APPEND_(input)
 #define LAUNCH_APPEND_EACH(X) X(f32) X(f16) X(bf16)
 
-/** 15_modelopt's modelopt_quantize_args and modelopt_dequantize_args. */
+/** 15_modelopt's modelopt_args; of 06_dequantize's dequantize_args what matters. */
 typedef struct launch_modelopt_args {
     uint8_t *q, *sf;
     const void *x;

@@ -1,19 +1,19 @@
 /*
- * tests/gpu/launch_modelopt.cu - the launchers of examples/15_modelopt.cu for one TYPE and FORMAT,
- * under names of their own (launch.h).
+ * tests/gpu/launch_modelopt.cu - the launcher of examples/15_modelopt.cu for one INPUT and FORMAT,
+ * under a name of its own (launch.h).
  */
 #define NO_MAIN
-/* The launchers have another kernel for more than SMALL pieces. Here that comes earlier, so that
-   small matrices reach it. */
+/* The launcher has other kernels for more than SMALL pieces. Here that comes earlier, so that small
+   matrices reach them. */
 #define SMALL (1 << 9)
 #include "../../examples/15_modelopt.cu"
 
 #include "launch.h"
 
-extern "C" cudaError_t LAUNCH_MODELOPT(TYPE, FORMAT)(const launch_modelopt_args *args, int pdl,
-                                                     cudaStream_t stream)
+extern "C" cudaError_t LAUNCH_MODELOPT(INPUT, FORMAT)(const launch_modelopt_args *args, int pdl,
+                                                      cudaStream_t stream)
 {
-    modelopt_quantize_args a = {};
+    modelopt_args a = {};
 
     a.q = args->q;
     a.sf = args->sf;
@@ -28,21 +28,4 @@ extern "C" cudaError_t LAUNCH_MODELOPT(TYPE, FORMAT)(const launch_modelopt_args 
     a.block_amax = args->block_amax;
     a.global_dec = args->global_dec;
     return modelopt_quantize(&a, pdl, stream);
-}
-
-extern "C" cudaError_t LAUNCH_MODELOPT_BACK(TYPE, FORMAT)(const launch_modelopt_back_args *args,
-                                                          int pdl, cudaStream_t stream)
-{
-    modelopt_dequantize_args a = {};
-
-    a.y = args->y;
-    a.q = args->q;
-    a.sf = args->sf;
-    a.rows = args->rows;
-    a.cols = args->cols;
-    a.y_stride = args->y_stride;
-    a.layout = (fp4_layout)args->layout;
-    a.global_device = args->global_device;
-    a.global_dec = args->global_dec;
-    return modelopt_dequantize(&a, pdl, stream);
 }

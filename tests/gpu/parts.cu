@@ -96,6 +96,11 @@ ENCODER(to_e2m1x8_below_7, uint8_t)
     nibbles(fp4_f32x8_to_e2m1x8_below_7(x), c);
 }
 
+ENCODER(to_e2m1x8_ties_down, uint8_t)
+{
+    nibbles(fp4_f32x8_to_e2m1x8_ties_down_below_7(x), c);
+}
+
 ENCODER(to_e2m1x16_low, uint8_t)
 {
     const fp4_f32x8 other = {{6.0f, -6.0f, 6.0f, 6.0f, 6.0f, 6.0f, -6.0f, 6.0f}};
@@ -279,14 +284,14 @@ static cudaError_t encode_by(uint32_t first, size_t count, unsigned turn, void *
 static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsigned turn, void *out)
 {
     static cudaError_t (*const by[PARTS_ENCODERS])(uint32_t, size_t, unsigned, void *) = {
-        encode_by<to_e2m1x8>,       encode_by<to_e2m1x8_below_7>, encode_by<to_e2m1x16_low>,
-        encode_by<to_e2m1x16_high>, encode_by<to_e2m1x2>,         encode_by<to_e4m3x8>,
-        encode_by<to_e4m3x2>,       encode_by<to_e4m3>,           encode_by<to_e8m0_up>,
-        encode_by<to_f16x8>,        encode_by<to_f16x2>,          encode_by<to_bf16x8>,
-        encode_by<to_bf16x2>,       encode_by<to_f16x16_low>,     encode_by<to_f16x16_high>,
-        encode_by<to_bf16x16_low>,  encode_by<to_bf16x16_high>,   encode_by<to_u32x16_low>,
-        encode_by<to_u32x16_high>,  encode_by<to_rcp_newton>,     encode_by<to_rcp_rn>,
-        encode_by<to_rsqrt>};
+        encode_by<to_e2m1x8>,      encode_by<to_e2m1x8_below_7>, encode_by<to_e2m1x8_ties_down>,
+        encode_by<to_e2m1x16_low>, encode_by<to_e2m1x16_high>,   encode_by<to_e2m1x2>,
+        encode_by<to_e4m3x8>,      encode_by<to_e4m3x2>,         encode_by<to_e4m3>,
+        encode_by<to_e8m0_up>,     encode_by<to_f16x8>,          encode_by<to_f16x2>,
+        encode_by<to_bf16x8>,      encode_by<to_bf16x2>,         encode_by<to_f16x16_low>,
+        encode_by<to_f16x16_high>, encode_by<to_bf16x16_low>,    encode_by<to_bf16x16_high>,
+        encode_by<to_u32x16_low>,  encode_by<to_u32x16_high>,    encode_by<to_rcp_newton>,
+        encode_by<to_rcp_rn>,      encode_by<to_rsqrt>};
     return by[how](first, count, turn, out);
 }
 
@@ -1201,7 +1206,9 @@ static __global__ void modelopt_encode_kernel(int format, const float *x, const 
     }
     const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
     if (format == FP4_NVFP4) {
-        fp4_store_e2m1x16(q + 8 * i, fp4_modelopt_nvfp4_encode_x16(v, sf[i], global_dec[i]).v);
+        fp4_store_e2m1x16(
+            q + 8 * i,
+            fp4_modelopt_nvfp4_encode_x16(v, fp4_amax_or_nan_x16(v), sf[i], global_dec[i]).v);
     } else if (format == FP4_MXFP4) {
         fp4_store_e2m1x16(q + 8 * i, fp4_modelopt_mxfp4_encode_x16(v, sf[i]).v);
     } else {
@@ -1225,12 +1232,13 @@ static __global__ void modelopt_dequantize_kernel(int format, const uint8_t *q, 
     if (i >= lanes) {
         return;
     }
-    const uint32_t *codes = (const uint32_t *)q + (format == FP4_MXFP8 ? 4 : 2) * i;
+    const uint32_t *codes = (const uint32_t *)q + (format == FP4_MXFP8 ? 2 : 1) * i;
+    const fp4_u32x2 both = {{codes[0], format == FP4_MXFP8 ? codes[1] : 0}};
     put_fragment(out, i,
                  format == FP4_NVFP4
-                     ? fp4_modelopt_nvfp4_dequantize_x16(codes, sf[i], global_dec[i])
-                 : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_dequantize_x16(codes, sf[i])
-                                       : fp4_modelopt_mxfp8_dequantize_x16(codes, sf[i]));
+                     ? fp4_modelopt_nvfp4_dequantize_x8(codes[0], sf[i], global_dec[i])
+                 : format == FP4_MXFP4 ? fp4_modelopt_mxfp4_dequantize_x8(codes[0], sf[i])
+                                       : fp4_modelopt_mxfp8_dequantize_x8(both, sf[i]));
 }
 
 static cudaError_t modelopt_dequantize(int format, const uint8_t *q, const uint8_t *sf,

@@ -20,28 +20,29 @@
 
 /** From f32. The result of one element in a type of its own. */
 typedef enum parts_encoder {
-    TO_E2M1X8,         /* uint8_t */
-    TO_E2M1X8_BELOW_7, /* uint8_t */
-    TO_E2M1X16_LOW,    /* uint8_t; the eight are the lower half of sixteen */
-    TO_E2M1X16_HIGH,   /* uint8_t */
-    TO_E2M1X2,         /* uint8_t */
-    TO_E4M3X8,         /* uint8_t */
-    TO_E4M3X2,         /* uint8_t */
-    TO_E4M3,           /* uint8_t */
-    TO_E8M0_UP,        /* uint8_t */
-    TO_F16X8,          /* uint16_t */
-    TO_F16X2,          /* uint16_t */
-    TO_BF16X8,         /* uint16_t */
-    TO_BF16X2,         /* uint16_t */
-    TO_F16X16_LOW,     /* uint16_t */
-    TO_F16X16_HIGH,    /* uint16_t */
-    TO_BF16X16_LOW,    /* uint16_t */
-    TO_BF16X16_HIGH,   /* uint16_t */
-    TO_U32X16_LOW,     /* uint32_t */
-    TO_U32X16_HIGH,    /* uint32_t */
-    TO_RCP_NEWTON,     /* float */
-    TO_RCP_RN,         /* float: the instruction that it stands for */
-    TO_RSQRT,          /* float */
+    TO_E2M1X8,           /* uint8_t */
+    TO_E2M1X8_BELOW_7,   /* uint8_t */
+    TO_E2M1X8_TIES_DOWN, /* uint8_t */
+    TO_E2M1X16_LOW,      /* uint8_t; the eight are the lower half of sixteen */
+    TO_E2M1X16_HIGH,     /* uint8_t */
+    TO_E2M1X2,           /* uint8_t */
+    TO_E4M3X8,           /* uint8_t */
+    TO_E4M3X2,           /* uint8_t */
+    TO_E4M3,             /* uint8_t */
+    TO_E8M0_UP,          /* uint8_t */
+    TO_F16X8,            /* uint16_t */
+    TO_F16X2,            /* uint16_t */
+    TO_BF16X8,           /* uint16_t */
+    TO_BF16X2,           /* uint16_t */
+    TO_F16X16_LOW,       /* uint16_t */
+    TO_F16X16_HIGH,      /* uint16_t */
+    TO_BF16X16_LOW,      /* uint16_t */
+    TO_BF16X16_HIGH,     /* uint16_t */
+    TO_U32X16_LOW,       /* uint32_t */
+    TO_U32X16_HIGH,      /* uint32_t */
+    TO_RCP_NEWTON,       /* float */
+    TO_RCP_RN,           /* float: the instruction that it stands for */
+    TO_RSQRT,            /* float */
     PARTS_ENCODERS
 } parts_encoder;
 
@@ -261,7 +262,7 @@ typedef struct gpu_parts {
     cudaError_t (*modelopt_quantize)(int format, const float *x, const float *global_dec,
                                      size_t blocks, uint8_t *q, uint8_t *sf);
 
-    /* format as there. Lanes of 16 elements whose scale byte is given, and such lanes back; a
+    /* format as there. Lanes of 16 elements whose scale byte is given, and lanes of 8 back; a
        global_dec each. */
     cudaError_t (*modelopt_encode)(int format, const float *x, const uint8_t *sf,
                                    const float *global_dec, size_t lanes, uint8_t *q);

@@ -20,6 +20,18 @@ static uint32_t as_e2m1(float x)
     return fp4_f32_to_e2m1(x);
 }
 
+/* To nearest, ties toward zero. */
+static uint32_t as_e2m1_down(float x)
+{
+    static const float tie[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+    uint32_t code = host_bits_of(x) >> 31 << 3;
+
+    for (size_t i = 0; i < sizeof tie / sizeof tie[0]; i++) {
+        code += fabsf(x) > tie[i];
+    }
+    return code;
+}
+
 static uint32_t as_e4m3(float x)
 {
     return fp4_f32_to_e4m3(x);
@@ -194,6 +206,16 @@ GPU_TEST(convert, all_floats_below_7_to_e2m1)
 
     RUN_SWEEPS(sweeps, as_e2m1, 1, 0u, seven);
     RUN_SWEEPS(sweeps, as_e2m1, 1, 0x80000000u, seven);
+}
+
+GPU_TEST(convert, all_floats_below_7_to_e2m1_ties_down)
+{
+    static const sweep sweeps[] = {
+        {TO_E2M1X8_TIES_DOWN, TURNS, "f32x8_to_e2m1x8_ties_down_below_7"}};
+    const uint32_t seven = 0x40e00000u;
+
+    RUN_SWEEPS(sweeps, as_e2m1_down, 1, 0u, seven);
+    RUN_SWEEPS(sweeps, as_e2m1_down, 1, 0x80000000u, seven);
 }
 
 GPU_TEST(convert, all_floats_to_e4m3)

@@ -31,7 +31,6 @@ plant() {
     dequantize) first=FORMAT second=OUTPUT ;;
     fake) second=OUTPUT ;;
     gemv) last=OUTPUT ;;
-    modelopt) first=TYPE ;;
     esac
     compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
     [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
@@ -223,16 +222,19 @@ plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/'
 modelopt=include/fp4/device/modelopt.cuh
 tensors=examples/15_modelopt.cu
 
-plant ties_up san $modelopt 's/-4.33489e-08f/0.0f/' \
+plant ties_up san include/fp4/device/cvt.cuh 's/fp4_e2m1_codes_(x, 1)/fp4_e2m1_codes_(x, 0)/' \
     parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
-plant nan_is_less_than_all san $modelopt 's/fp4_modelopt_quotients_(x, dec, 1)/\
-    fp4_modelopt_quotients_(x, dec, 0)/' \
+plant nan_of_any_sign san $modelopt \
+    's/fp4_ptx_max(fp4_ptx_min(x.v\[i\], most), -most)/fp4_ptx_max(x.v[i], -most)/' \
     parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
+plant nothing_is_clipped san $modelopt 's/if (!(amax <= most)) {/if (fp4_is_nan(amax)) {/' \
+    parts 'blocks/modelopt_tensors_at_the_ends_of_their_range' 'byte '
 plant nothing_is_tiny san $modelopt 's/(dec > 1.0f && fp4_modelopt_has_tiny_(x))/0/' \
     parts 'blocks/modelopt_tensors_at_the_ends_of_their_range' 'byte '
-plant zero_with_a_sign san $modelopt 's/+ 0x77777777u) | 0x77777777u/+ 0x77777777u) | 0xffffffffu/' \
-    parts 'blocks/modelopt_tensors_back' 'modelopt_dequantize_x16'
-plant amax_of_the_first_column san $tensors 's/row \* sf_cols + at.col \/ LANES : 0/row * sf_cols : 0/' \
+plant zero_with_a_sign san $modelopt \
+    's/+ 0x77777777u) | 0x77777777u/+ 0x77777777u) | 0xffffffffu/' \
+    parts 'blocks/modelopt_tensors_back' 'modelopt_dequantize_x8'
+plant amax_of_the_first_block_of_all san $tensors 's/block_amax\[block\]/block_amax[0]/' \
     modelopt-bf16-nvfp4 'tensors/nvfp4' 'nvfp4 of bf16' 'static'
 plant scales_without_padding san $tensors \
     's/row < fp4_sf_rows_padded(a.layout, a.rows)/row < a.rows/' \

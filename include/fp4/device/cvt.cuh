@@ -35,21 +35,33 @@
 /* ------------------------------------------------------------ to e2m1, without the instruction */
 
 /* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two.
-   (Any bound between 1.25 and 1.5 would do.) */
-FP4_D float fp4_e2m1_moved_(float x)
+   (Any bound between 1.25 and 1.5 would do.) down: everywhere, for ties toward zero. */
+FP4_D float fp4_e2m1_moved_(float x, int down)
 {
-    const float down = 6.103515625e-05f - 3.637978807091713e-12f; /* 2^-14 * (1 - 2^-24) */
-    return fp4_mul_rn(fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), down);
+    const float less = 6.103515625e-05f - 3.637978807091713e-12f; /* 2^-14 * (1 - 2^-24) */
+    return fp4_mul_rn(down ? x : fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), less);
 }
 
 /* Four elements to four bytes: bit 7 the sign, bits 3..1 the code, bits 6..4 clear. */
-FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3)
+FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, int down)
 {
-    const uint32_t h01 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0), fp4_e2m1_moved_(x1));
-    const uint32_t h23 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2), fp4_e2m1_moved_(x3));
+    const uint32_t h01 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0, down), fp4_e2m1_moved_(x1, down));
+    const uint32_t h23 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2, down), fp4_e2m1_moved_(x3, down));
 
     return fp4_ptx_bytes(h01, h23, 0x7531u) + 0x01010101u;
 }
+
+FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, int down)
+{
+    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6], down);
+    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7], down);
+    const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
+    const uint32_t signs = fp4_ptx_pick_bits(0x08080808u, even >> 4, odd);
+
+    return fp4_ptx_pick_bits(0x77777777u, codes, signs);
+}
+
+/* ------------------------------------------------------------ to e2m1 */
 
 /**
  * Eight codes where the caller knows that every |x| < 7 and that none is NaN: the fast path of the
@@ -60,12 +72,27 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 #if FP4_ARCH_CVT_E2M1
     return fp4_ptx_e2m1x8(x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]);
 #else
-    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6]);
-    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7]);
-    const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
-    const uint32_t signs = fp4_ptx_pick_bits(0x08080808u, even >> 4, odd);
+    return fp4_e2m1_codes_(x, 0);
+#endif
+}
 
-    return fp4_ptx_pick_bits(0x77777777u, codes, signs);
+/**
+ * The same, ties toward zero, as ModelOpt's MXFP4 has them. For the instruction, which sends ties
+ * to even codes, numbers from 1.375 times a power of two on are moved one unit in the last place
+ * down: ties among them, which go up, then lie below the middle.
+ */
+FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
+{
+#if FP4_ARCH_CVT_E2M1
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        x.v[i] = fp4_fma_rn(x.v[i], -4.33489e-08f /* -2^-24 / 1.375 */, x.v[i]);
+    }
+    return fp4_f32x8_to_e2m1x8_below_7(x);
+#else
+    return fp4_e2m1_codes_(x, 1);
 #endif
 }
 

@@ -9,7 +9,7 @@
  *     fp4_modelopt_nvfp4_quantize, _mxfp4_quantize, _mxfp8_quantize               a block
  *     fp4_modelopt_nvfp4_encode_x16, _mxfp4_encode_x16, _mxfp8_encode_x16         16 elements to
  *                                    codes, the scale byte of their block known
- *     fp4_modelopt_nvfp4_dequantize_x16, _mxfp4_dequantize_x16, _mxfp8_dequantize_x16   and back
+ *     fp4_modelopt_nvfp4_dequantize_x8, _mxfp4_dequantize_x8, _mxfp8_dequantize_x8  8 back
  *
  * threads  none needed.
  */
@@ -38,16 +38,31 @@ FP4_D float fp4_modelopt_cvt_dynamic_scale_at(float amax, float dynamic_dec)
 
 /*
  * x / divisor, as far as it decides: a quotient near a boundary between values of e2m1, or near 6,
- * is the correctly rounded one; others are on the right side of all of them, and none reaches 7.
- * NaN is -6.5, or 6.5 if nan_is_most. It takes a correctly rounded reciprocal and one step of
- * Newton's, exact by fma, where nothing overflows or underflows: a divisor of 2^-64 up to 2^64. If
- * it is elsewhere, both are moved: it to 2^-53 .. 2^32, exactly, and an element that gets too large
- * or too small on the way had a quotient far from every boundary, above 2^96 or below 2^-94.
- * tests/exhaustive.cpp compares them for all mantissas of the divisor.
+ * is the correctly rounded one; others are on the right side of all of them. It takes a correctly
+ * rounded reciprocal and one step of Newton's, exact by fma, where nothing overflows or underflows:
+ * |x / divisor| up to 6.5, and a divisor of 2^-64 up to 2^64. tests/exhaustive.cpp compares them
+ * for all mantissas of the divisor.
  */
-FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor, int nan_is_most)
+FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor)
 {
-    float reciprocal, most;
+    const float reciprocal = fp4_rcp_newton_(divisor);
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_modelopt_quotient_(x.v[i], divisor, reciprocal);
+    }
+    return x;
+}
+
+/*
+ * The same of any x, NaN being -6.5, and of any divisor that is positive and finite. Where that is
+ * elsewhere both are moved: it to 2^-53 .. 2^32, exactly, and an element that gets too large or too
+ * small on the way had a quotient far from every boundary, above 2^96 or below 2^-94.
+ */
+FP4_D fp4_f32x16 fp4_modelopt_any_quotients_(fp4_f32x16 x, float divisor)
+{
+    float most;
     int i;
 
     if (!fp4_is_moderate_(divisor)) {
@@ -55,15 +70,12 @@ FP4_D fp4_f32x16 fp4_modelopt_quotients_(fp4_f32x16 x, float divisor, int nan_is
         x = fp4_scale_x16(x, by);
         divisor = fp4_mul_rn(divisor, by);
     }
-    reciprocal = fp4_rcp_newton_(divisor);
     most = fp4_mul_rn(divisor, 6.5f);
 #pragma unroll
-    for (i = 0; i < 16; i++) { /* the inner one returns the number where x is NaN */
-        const float a = nan_is_most ? fp4_ptx_max(fp4_ptx_min(x.v[i], most), -most)
-                                    : fp4_ptx_min(fp4_ptx_max(x.v[i], -most), most);
-        x.v[i] = fp4_modelopt_quotient_(a, divisor, reciprocal);
+    for (i = 0; i < 16; i++) { /* max returns the number where x is NaN */
+        x.v[i] = fp4_ptx_min(fp4_ptx_max(x.v[i], -most), most);
     }
-    return x;
+    return fp4_modelopt_quotients_(x, divisor);
 }
 
 /**
@@ -80,7 +92,7 @@ FP4_D fp4_f32x16 fp4_modelopt_fake_x16(fp4_f32x16 x, float dec, int wants_clippe
     const int is_moderate = fp4_is_moderate_(divisor);
     const float unit = dec == 0.0f ? 0.0f : fp4_e2m1_unit();
     const float by = is_moderate ? fp4_mul_rn(unit, divisor) : unit;
-    const fp4_f32x16 q = fp4_modelopt_quotients_(x, divisor, 0);
+    const fp4_f32x16 q = fp4_modelopt_any_quotients_(x, divisor);
     fp4_f32x16 y = fp4_join_x8(fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(q))),
                                fp4_e2m1x8_to_units(fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(q))));
     int i;
@@ -132,11 +144,18 @@ FP4_D fp4_u32x2 fp4_modelopt_mxfp4_careful_(fp4_f32x16 x, uint8_t sf)
 /* Whether an element is so small that its quotient by up to 2^64 may be a zero, but is none. */
 FP4_D int fp4_modelopt_has_tiny_(fp4_f32x16 x)
 {
+    float least = 1.0f;
     int has = 0, i;
 
 #pragma unroll
-    for (i = 0; i < 16; i++) { /* without the sign; a zero less one is large */
-        has |= 2u * fp4_f32_bits(x.v[i]) - 1u < 2u * 0x15000000u; /* 2^-85 */
+    for (i = 0; i < 16; i++) {
+        least = fp4_ptx_min(least, fp4_ptx_abs(x.v[i]));
+    }
+    if (least < 0x1p-85f) { /* zeros, mostly */
+#pragma unroll
+        for (i = 0; i < 16; i++) {
+            has |= fp4_ptx_abs(x.v[i]) < 0x1p-85f && x.v[i] != 0.0f;
+        }
     }
     return has;
 }
@@ -144,26 +163,33 @@ FP4_D int fp4_modelopt_has_tiny_(fp4_f32x16 x)
 /**
  * Codes of 16 elements of an NVFP4QTensor, as fp4_modelopt_nvfp4_code has them.
  *
- * range    sf: of their block, found or given; elements beyond it saturate.
+ * range    amax: no |x| is more; NaN where an x is NaN. sf: of their block, found or given;
+ *          elements beyond it saturate.
  */
-FP4_D fp4_u32x2 fp4_modelopt_nvfp4_encode_x16(fp4_f32x16 x, uint8_t sf, float global_dec)
+FP4_D fp4_u32x2 fp4_modelopt_nvfp4_encode_x16(fp4_f32x16 x, float amax, uint8_t sf,
+                                              float global_dec)
 {
     const float dec = fp4_mul_rn(fp4_cvt_e4m3_to_f32(sf), global_dec);
-    fp4_f32x16 quotients;
+    const float most = fp4_mul_rn(dec, 6.5f);
     fp4_u32x2 q;
+    int i;
 
     if (!fp4_is_moderate_(dec) || (dec > 1.0f && fp4_modelopt_has_tiny_(x))) {
         return fp4_modelopt_nvfp4_careful_(x, dec);
     }
-    quotients = fp4_modelopt_quotients_(x, dec, 1); /* of -0 it is +0 */
-    q.v[0] = fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(quotients));
-    q.v[1] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(quotients));
+    if (!(amax <= most)) {
+#pragma unroll
+        for (i = 0; i < 16; i++) { /* min returns the number where x is NaN */
+            x.v[i] = fp4_ptx_max(fp4_ptx_min(x.v[i], most), -most);
+        }
+    }
+    x = fp4_modelopt_quotients_(x, dec); /* of -0 it is +0 */
+    q.v[0] = fp4_f32x8_to_e2m1x8_below_7(fp4_low_x8(x));
+    q.v[1] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(x));
     return q;
 }
 
-/* Eight codes of an MXFP4QTensor from quotients below 7. Ties go down: those that the conversion
-   sends up, from 1.375 times a power of two on, lie below the middle after a step of one unit in
-   the last place. All that is not positive has the sign. */
+/* Eight codes of an MXFP4QTensor from quotients below 7. All that is not positive has the sign. */
 FP4_D uint32_t fp4_modelopt_mxfp4_codes_(fp4_f32x8 x)
 {
     uint32_t signs = 0;
@@ -172,9 +198,8 @@ FP4_D uint32_t fp4_modelopt_mxfp4_codes_(fp4_f32x8 x)
 #pragma unroll
     for (i = 0; i < 8; i++) {
         signs |= x.v[i] > 0.0f ? 0u : 8u << (4 * i);
-        x.v[i] = fp4_fma_rn(x.v[i], -4.33489e-08f /* -2^-24 / 1.375 */, x.v[i]);
     }
-    return fp4_ptx_pick_bits(0x77777777u, fp4_f32x8_to_e2m1x8_below_7(x), signs);
+    return fp4_ptx_pick_bits(0x77777777u, fp4_f32x8_to_e2m1x8_ties_down_below_7(x), signs);
 }
 
 /**
@@ -210,33 +235,24 @@ FP4_D fp4_u32x4 fp4_modelopt_mxfp8_encode_x16(fp4_f32x16 x, uint8_t sf)
     return q;
 }
 
-/** 16 codes of an NVFP4QTensor back, as fp4_modelopt_nvfp4_value has them. */
-FP4_D fp4_f32x16 fp4_modelopt_nvfp4_dequantize_x16(const uint32_t q[2], uint8_t sf,
-                                                   float global_dec)
+/** Eight codes of an NVFP4QTensor back, as fp4_modelopt_nvfp4_value has them. */
+FP4_D fp4_f32x8 fp4_modelopt_nvfp4_dequantize_x8(uint32_t q, uint8_t sf, float global_dec)
 {
-    uint32_t positive[2];
-    int i;
-
-#pragma unroll
-    for (i = 0; i < 2; i++) { /* a sign stays where a magnitude is: 7 more reach bit 3 */
-        positive[i] = q[i] & (((q[i] & 0x77777777u) + 0x77777777u) | 0x77777777u);
-    }
-    return fp4_nvfp4_dequantize_scales_first(positive, sf, global_dec);
+    /* a sign stays where a magnitude is: 7 more reach bit 3 */
+    const uint32_t stays = ((q & 0x77777777u) + 0x77777777u) | 0x77777777u;
+    return fp4_e2m1x8_dequantize(q & stays, fp4_nvfp4_dec(sf, global_dec, FP4_SCALES_FIRST));
 }
 
-/** 16 codes of an MXFP4QTensor back, as fp4_modelopt_mxfp4_value has them. */
-FP4_D fp4_f32x16 fp4_modelopt_mxfp4_dequantize_x16(const uint32_t q[2], uint8_t sf)
+/** Eight codes of an MXFP4QTensor back, as fp4_modelopt_mxfp4_value has them. */
+FP4_D fp4_f32x8 fp4_modelopt_mxfp4_dequantize_x8(uint32_t q, uint8_t sf)
 {
-    return fp4_e2m1x16_dequantize_(q, fp4_dec_of(fp4_modelopt_mx_dec(sf)));
+    return fp4_e2m1x8_dequantize(q, fp4_dec_of(fp4_modelopt_mx_dec(sf)));
 }
 
-/** 16 codes of an MXFP8QTensor back, as fp4_modelopt_mxfp8_value has them. */
-FP4_D fp4_f32x16 fp4_modelopt_mxfp8_dequantize_x16(const uint32_t q[4], uint8_t sf)
+/** Eight codes of an MXFP8QTensor back, as fp4_modelopt_mxfp8_value has them. */
+FP4_D fp4_f32x8 fp4_modelopt_mxfp8_dequantize_x8(fp4_u32x2 q, uint8_t sf)
 {
-    const fp4_u32x2 low = {{q[0], q[1]}}, high = {{q[2], q[3]}};
-    const float dec = fp4_modelopt_mx_dec(sf);
-
-    return fp4_join_x8(fp4_e4m3x8_dequantize(low, dec), fp4_e4m3x8_dequantize(high, dec));
+    return fp4_e4m3x8_dequantize(q, fp4_modelopt_mx_dec(sf));
 }
 
 /* ------------------------------------------------------------ quantized tensors: blocks */
@@ -256,8 +272,9 @@ FP4_D uint8_t fp4_modelopt_cvt_nvfp4_static_sf(float amax, float global_amax, fl
 /** A block of NVFP4QTensor; global_dec: fp4_modelopt_global_dec of the tensor's amax. */
 FP4_D fp4_nvfp4_block fp4_modelopt_nvfp4_quantize(fp4_f32x16 x, float global_dec)
 {
-    const uint8_t sf = fp4_modelopt_cvt_nvfp4_sf(fp4_amax_or_nan_x16(x), global_dec);
-    const fp4_u32x2 q = fp4_modelopt_nvfp4_encode_x16(x, sf, global_dec);
+    const float amax = fp4_amax_or_nan_x16(x);
+    const uint8_t sf = fp4_modelopt_cvt_nvfp4_sf(amax, global_dec);
+    const fp4_u32x2 q = fp4_modelopt_nvfp4_encode_x16(x, amax, sf, global_dec);
     const fp4_nvfp4_block block = {{q.v[0], q.v[1]}, sf};
     return block;
 }
