@@ -6,6 +6,7 @@
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
+#include <fp4/device/mma.cuh>
 #include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/requant.cuh>
@@ -313,6 +314,15 @@ BLOCKS(mxfp8_scaled_x16, fp4_load_f32x16, fp4_store_e4m3x16,
 BLOCKS(mxfp8_scaled_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_scaled_x8(v, factor))
 BLOCKS(nvfp4_x8, fp4_load_f32x8, STORE_X8, fp4_nvfp4_quantize_x8(v, global_enc))
 BLOCKS(nvfp4_x4, load_f32x4, STORE_X8_CS, fp4_nvfp4_quantize_x4(v, global_enc))
+BLOCKS(nvfp4_scaled_x4, load_f32x4, STORE_X8_CS,
+       fp4_nvfp4_quantize_scaled_x4(v, factor, global_enc))
+
+KERNEL scales(const float *amax, float global_enc, float *enc)
+{
+    enc[0] = fp4_cvt_nvfp4_scale(amax[thread()], global_enc).enc;
+    enc[1] = fp4_cvt_mxfp4_scale(amax[thread()]).enc;
+    enc[2] = fp4_cvt_mxfp8_scale(amax[thread()]).enc;
+}
 BLOCKS(mxfp4, fp4_load_f32x32, fp4_store_e2m1x32, fp4_mxfp4_quantize(v))
 BLOCKS(mxfp4_scaled, fp4_load_f32x32, fp4_store_e2m1x32_cs, fp4_mxfp4_quantize_scaled(v, factor))
 BLOCKS(mxfp4_x16, fp4_load_f32x16, fp4_store_e2m1x16, fp4_mxfp4_quantize_x16(v))
@@ -385,6 +395,26 @@ KERNEL modelopt_scales(const float *amax, const float *global, float *scale)
     scale[0] = fp4_modelopt_cvt_scale_at(amax[thread()], fp4_modelopt_level_of(global[0], 448.0f));
     scale[1] = fp4_modelopt_cvt_dynamic_scale_at(amax[thread()], global[1]);
 }
+
+/* Blocks of a quad's accumulators. */
+#define QUAD(name, fragment, count, store, codes, quantized) \
+    KERNEL name(const float *x, float mul, float global_enc, uint8_t *q, uint8_t *sf) \
+    { \
+        const fragment t = fp4_load_f32x##count(x + (size_t)thread() * count); \
+        const auto b = quantized; \
+        store(q + (size_t)thread() * codes, b.q); \
+        sf[thread()] = b.sf; \
+    }
+
+QUAD(nvfp4_quad, fp4_f32x16, 16, fp4_store_e2m1x16, 8, fp4_nvfp4_quantize_quad(t, global_enc))
+QUAD(nvfp4_scaled_quad, fp4_f32x16, 16, fp4_store_e2m1x16, 8,
+     fp4_nvfp4_quantize_scaled_quad(t, mul, global_enc))
+QUAD(mxfp4_quad, fp4_f32x32, 32, fp4_store_e2m1x32, 16, fp4_mxfp4_quantize_quad(t))
+QUAD(mxfp4_scaled_quad, fp4_f32x32, 32, fp4_store_e2m1x32, 16,
+     fp4_mxfp4_quantize_scaled_quad(t, mul))
+QUAD(mxfp8_quad, fp4_f32x32, 32, fp4_store_e4m3x32, 32, fp4_mxfp8_quantize_quad(t))
+QUAD(mxfp8_scaled_quad, fp4_f32x32, 32, fp4_store_e4m3x32, 32,
+     fp4_mxfp8_quantize_scaled_quad(t, mul))
 
 /* Of ModelOpt's tensors: 16 elements with the scale byte of their block, and 8 back. */
 #define ENCODED(name, store, codes, encoded, decoded) \

@@ -5,6 +5,7 @@
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
 #include <fp4/device/load.cuh>
+#include <fp4/device/mma.cuh>
 #include <fp4/device/modelopt.cuh>
 #include <fp4/device/quant.cuh>
 #include <fp4/device/reduce.cuh>
@@ -946,18 +947,26 @@ QUANTIZER(nvfp4_x8, fp4_f32x8, 2, 4, fp4_nvfp4_quantize_x8(x, enc))
 QUANTIZER(nvfp4_x4, fp4_f32x4, 4, 2, fp4_nvfp4_quantize_x4(x, enc))
 QUANTIZER(nvfp4_scaled, fp4_f32x16, 1, 8, fp4_nvfp4_quantize_scaled(x, mul, enc))
 QUANTIZER(nvfp4_scaled_x8, fp4_f32x8, 2, 4, fp4_nvfp4_quantize_scaled_x8(x, mul, enc))
+QUANTIZER(nvfp4_scaled_x4, fp4_f32x4, 4, 2, fp4_nvfp4_quantize_scaled_x4(x, mul, enc))
+QUANTIZER(nvfp4_quad, fp4_f32x16, 1, 8, fp4_nvfp4_quantize_quad(x, enc))
+QUANTIZER(nvfp4_scaled_quad, fp4_f32x16, 1, 8, fp4_nvfp4_quantize_scaled_quad(x, mul, enc))
 QUANTIZER(mxfp4, fp4_f32x32, 1, 16, fp4_mxfp4_quantize(x))
 QUANTIZER(mxfp4_x16, fp4_f32x16, 2, 8, fp4_mxfp4_quantize_x16(x))
 QUANTIZER(mxfp4_x8, fp4_f32x8, 4, 4, fp4_mxfp4_quantize_x8(x))
 QUANTIZER(mxfp4_scaled, fp4_f32x32, 1, 16, fp4_mxfp4_quantize_scaled(x, mul))
 QUANTIZER(mxfp4_scaled_x16, fp4_f32x16, 2, 8, fp4_mxfp4_quantize_scaled_x16(x, mul))
 QUANTIZER(mxfp4_scaled_x8, fp4_f32x8, 4, 4, fp4_mxfp4_quantize_scaled_x8(x, mul))
+QUANTIZER(mxfp4_quad, fp4_f32x32, 1, 16, fp4_mxfp4_quantize_quad(x))
+QUANTIZER(mxfp4_scaled_quad, fp4_f32x32, 1, 16, fp4_mxfp4_quantize_scaled_quad(x, mul))
 QUANTIZER(mxfp8, fp4_f32x32, 1, 32, fp4_mxfp8_quantize(x))
 QUANTIZER(mxfp8_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_x16(x))
 QUANTIZER(mxfp8_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_x8(x))
 QUANTIZER(mxfp8_scaled, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_scaled(x, mul))
 QUANTIZER(mxfp8_scaled_x16, fp4_f32x16, 2, 16, fp4_mxfp8_quantize_scaled_x16(x, mul))
 QUANTIZER(mxfp8_scaled_x8, fp4_f32x8, 4, 8, fp4_mxfp8_quantize_scaled_x8(x, mul))
+
+QUANTIZER(mxfp8_quad, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_quad(x))
+QUANTIZER(mxfp8_scaled_quad, fp4_f32x32, 1, 32, fp4_mxfp8_quantize_scaled_quad(x, mul))
 
 /* The codes and the scale byte of a lane. */
 template <class How, class Part>
@@ -993,21 +1002,64 @@ static cudaError_t quantize_by(const float *x, const float *global_enc, const fl
     return cudaGetLastError();
 }
 
+/* Each lane has its part of four blocks as matrix instructions leave them, and the factors of one.
+   Where there are no blocks the last ones stand for them. */
+template <class How>
+static __global__ void quad_kernel(const float *x, const float *global_enc, const float *mul,
+                                   size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    enum { BLOCK = sizeof(typename How::fragment) / sizeof(float), PER_LANE = BLOCK / 4 };
+    const size_t i = thread_number(), own = i < blocks ? i : blocks - 1;
+    typename How::fragment t;
+
+    for (size_t k = 0; k < BLOCK; k++) {
+        const size_t b = i / 4 * 4 + k / PER_LANE, in_block = k % PER_LANE;
+        const size_t col = in_block / 2 * 8 + 2 * (i % 4) + in_block % 2;
+        t.v[k] = x[(b < blocks ? b : blocks - 1) * BLOCK + col];
+    }
+    const auto part = How::quantize(t, global_enc[own], mul[own]);
+    if (i < blocks) {
+        put_part<How>(part, i, q, sf);
+    }
+}
+
+template <class How>
+static cudaError_t quad_by(const float *x, const float *global_enc, const float *mul, size_t blocks,
+                           uint8_t *q, uint8_t *sf)
+{
+    GPU_LAUNCH(quad_kernel<How>, ctas_of(blocks), THREADS, x, global_enc, mul, blocks, q, sf);
+    return cudaGetLastError();
+}
+
 static cudaError_t quantize(parts_quantizer how, const float *x, const float *global_enc,
                             const float *mul, size_t blocks, uint8_t *q, uint8_t *sf)
 {
     typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
                                     uint8_t *);
-    static const function by[PARTS_QUANTIZERS] = {
-        quantize_by<nvfp4>,           quantize_by<nvfp4_x8>,
-        quantize_by<nvfp4_x4>,        quantize_by<nvfp4_scaled>,
-        quantize_by<nvfp4_scaled_x8>, quantize_by<mxfp4>,
-        quantize_by<mxfp4_x16>,       quantize_by<mxfp4_x8>,
-        quantize_by<mxfp4_scaled>,    quantize_by<mxfp4_scaled_x16>,
-        quantize_by<mxfp4_scaled_x8>, quantize_by<mxfp8>,
-        quantize_by<mxfp8_x16>,       quantize_by<mxfp8_x8>,
-        quantize_by<mxfp8_scaled>,    quantize_by<mxfp8_scaled_x16>,
-        quantize_by<mxfp8_scaled_x8>};
+    static const function by[PARTS_QUANTIZERS] = {quantize_by<nvfp4>,
+                                                  quantize_by<nvfp4_x8>,
+                                                  quantize_by<nvfp4_x4>,
+                                                  quantize_by<nvfp4_scaled>,
+                                                  quantize_by<nvfp4_scaled_x8>,
+                                                  quantize_by<nvfp4_scaled_x4>,
+                                                  quad_by<nvfp4_quad>,
+                                                  quad_by<nvfp4_scaled_quad>,
+                                                  quantize_by<mxfp4>,
+                                                  quantize_by<mxfp4_x16>,
+                                                  quantize_by<mxfp4_x8>,
+                                                  quantize_by<mxfp4_scaled>,
+                                                  quantize_by<mxfp4_scaled_x16>,
+                                                  quantize_by<mxfp4_scaled_x8>,
+                                                  quad_by<mxfp4_quad>,
+                                                  quad_by<mxfp4_scaled_quad>,
+                                                  quantize_by<mxfp8>,
+                                                  quantize_by<mxfp8_x16>,
+                                                  quantize_by<mxfp8_x8>,
+                                                  quantize_by<mxfp8_scaled>,
+                                                  quantize_by<mxfp8_scaled_x16>,
+                                                  quantize_by<mxfp8_scaled_x8>,
+                                                  quad_by<mxfp8_quad>,
+                                                  quad_by<mxfp8_scaled_quad>};
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 

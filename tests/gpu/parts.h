@@ -65,18 +65,25 @@ typedef enum parts_quantizer {
     QUANTIZE_NVFP4_X4,     /* 4 x 4 */
     QUANTIZE_NVFP4_SCALED, /* 1 x 16 */
     QUANTIZE_NVFP4_SCALED_X8,
+    QUANTIZE_NVFP4_SCALED_X4,
+    QUANTIZE_NVFP4_QUAD, /* 1 x 16: four lanes have four blocks between them (mma.cuh) */
+    QUANTIZE_NVFP4_SCALED_QUAD,
     QUANTIZE_MXFP4,        /* 1 x 32 */
     QUANTIZE_MXFP4_X16,    /* 2 x 16 */
     QUANTIZE_MXFP4_X8,     /* 4 x 8 */
     QUANTIZE_MXFP4_SCALED, /* 1 x 32 */
     QUANTIZE_MXFP4_SCALED_X16,
     QUANTIZE_MXFP4_SCALED_X8,
+    QUANTIZE_MXFP4_QUAD, /* 1 x 32 */
+    QUANTIZE_MXFP4_SCALED_QUAD,
     QUANTIZE_MXFP8,        /* 1 x 32 */
     QUANTIZE_MXFP8_X16,    /* 2 x 16 */
     QUANTIZE_MXFP8_X8,     /* 4 x 8 */
     QUANTIZE_MXFP8_SCALED, /* 1 x 32 */
     QUANTIZE_MXFP8_SCALED_X16,
     QUANTIZE_MXFP8_SCALED_X8,
+    QUANTIZE_MXFP8_QUAD, /* 1 x 32 */
+    QUANTIZE_MXFP8_SCALED_QUAD,
     PARTS_QUANTIZERS
 } parts_quantizer;
 

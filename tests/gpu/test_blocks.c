@@ -26,18 +26,25 @@ static const quantizer quantizers[] = {
     {QUANTIZE_NVFP4_X4, FP4_NVFP4, 4, 0, "nvfp4_quantize_x4"},
     {QUANTIZE_NVFP4_SCALED, FP4_NVFP4, 1, 1, "nvfp4_quantize_scaled"},
     {QUANTIZE_NVFP4_SCALED_X8, FP4_NVFP4, 2, 1, "nvfp4_quantize_scaled_x8"},
+    {QUANTIZE_NVFP4_SCALED_X4, FP4_NVFP4, 4, 1, "nvfp4_quantize_scaled_x4"},
+    {QUANTIZE_NVFP4_QUAD, FP4_NVFP4, 1, 0, "nvfp4_quantize_quad"},
+    {QUANTIZE_NVFP4_SCALED_QUAD, FP4_NVFP4, 1, 1, "nvfp4_quantize_scaled_quad"},
     {QUANTIZE_MXFP4, FP4_MXFP4, 1, 0, "mxfp4_quantize"},
     {QUANTIZE_MXFP4_X16, FP4_MXFP4, 2, 0, "mxfp4_quantize_x16"},
     {QUANTIZE_MXFP4_X8, FP4_MXFP4, 4, 0, "mxfp4_quantize_x8"},
     {QUANTIZE_MXFP4_SCALED, FP4_MXFP4, 1, 1, "mxfp4_quantize_scaled"},
     {QUANTIZE_MXFP4_SCALED_X16, FP4_MXFP4, 2, 1, "mxfp4_quantize_scaled_x16"},
     {QUANTIZE_MXFP4_SCALED_X8, FP4_MXFP4, 4, 1, "mxfp4_quantize_scaled_x8"},
+    {QUANTIZE_MXFP4_QUAD, FP4_MXFP4, 1, 0, "mxfp4_quantize_quad"},
+    {QUANTIZE_MXFP4_SCALED_QUAD, FP4_MXFP4, 1, 1, "mxfp4_quantize_scaled_quad"},
     {QUANTIZE_MXFP8, FP4_MXFP8, 1, 0, "mxfp8_quantize"},
     {QUANTIZE_MXFP8_X16, FP4_MXFP8, 2, 0, "mxfp8_quantize_x16"},
     {QUANTIZE_MXFP8_X8, FP4_MXFP8, 4, 0, "mxfp8_quantize_x8"},
     {QUANTIZE_MXFP8_SCALED, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled"},
     {QUANTIZE_MXFP8_SCALED_X16, FP4_MXFP8, 2, 1, "mxfp8_quantize_scaled_x16"},
-    {QUANTIZE_MXFP8_SCALED_X8, FP4_MXFP8, 4, 1, "mxfp8_quantize_scaled_x8"}};
+    {QUANTIZE_MXFP8_SCALED_X8, FP4_MXFP8, 4, 1, "mxfp8_quantize_scaled_x8"},
+    {QUANTIZE_MXFP8_QUAD, FP4_MXFP8, 1, 0, "mxfp8_quantize_quad"},
+    {QUANTIZE_MXFP8_SCALED_QUAD, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled_quad"}};
 
 enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
 
@@ -91,8 +98,8 @@ static void expect_codes(const batch *b, size_t i, float enc, int flush)
     }
 }
 
-/* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * mul), the elements
-   times fl(mul * enc) at most FLT_MAX. With mul = 1 it is the plain rule. Where mul makes the amax
+/* t * mul, quantized as the _scaled functions promise: the scale of fl(amax * |mul|), the elements
+   times fl(mul * enc), FLT_MAX at most. With mul = 1 it is the plain rule. Where mul makes the amax
    NaN it counts as 0, and a factor that is NaN stays it (host/ops.h). */
 static void expect_block(const batch *b, size_t i, int flush)
 {
@@ -104,11 +111,11 @@ static void expect_block(const batch *b, size_t i, int flush)
     for (size_t k = 0; k < b->block; k++) {
         key = fp4_max_u32(key, fp4_amax_key(x[k]));
     }
-    amax = path_mul(host_bits(key), b->mul[i], flush);
+    amax = path_mul(host_bits(key), fabsf(b->mul[i]), flush);
     amax = isnan(amax) ? 0.0f : amax;
     scale = scale_of(b->format, amax, b->global_enc[i], flush);
     enc = path_mul(scale.enc, b->mul[i], flush);
-    enc = isnan(enc) ? enc : fp4_min(enc, FP4_F32_MAX);
+    enc = isnan(enc) ? enc : fmaxf(fminf(enc, FP4_F32_MAX), -FP4_F32_MAX);
     b->sf[i] = scale.bits;
     expect_codes(b, i, enc, flush);
 }
@@ -266,8 +273,8 @@ static values_list all_blocks(void)
 static const float scales[] = {1.0f,      2688.0f,         0x1.000008p-128f, 0x1p-127f,
                                0x1p-126f, 0x1.fffffep-65f, 0x1p-64f,         0x1.fffffep63f,
                                0x1p64f,   0x1p126f,        0x1.000002p126f,  FP4_F32_MAX};
-static const float muls[] = {1.0f,        0x1p-149f, 0x1p-126f, 0x1p127f, FP4_F32_MAX,
-                             0x1.8p-130f, 0.3f,      7.7f,      NAN};
+static const float muls[] = {1.0f, 0x1p-149f, 0x1p-126f, 0x1p127f, FP4_F32_MAX, 0x1.8p-130f,
+                             0.3f, 7.7f,      NAN,       0.0f,     -0.0f,       -FP4_F32_MAX};
 
 enum { SCALES = sizeof scales / sizeof scales[0], MULS = sizeof muls / sizeof muls[0] };
 
@@ -280,6 +287,7 @@ static void fill_scales(const batch *b, size_t round, int is_scaled, uint64_t *s
                     : round % 3 == 0 ? host_random_scale(state, -100, 100)
                     : round % 3 == 1 ? host_random_scale(state, -3, 3)
                                      : muls[i % MULS];
+        b->mul[i] = is_scaled && host_below(state, 2) ? -b->mul[i] : b->mul[i];
     }
 }
 

@@ -15,7 +15,7 @@
  * and, for fused kernels that end in a factor common to the row, such as RMSNorm,
  *
  *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
- *     fp4_nvfp4_quantize_scaled_x8, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
+ *     fp4_nvfp4_quantize_scaled_x8, ..._x4, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
  *
  * which quantize t * mul without forming it: the scale is that of amax(t) * mul, and the elements
  * are encoded from t * (mul * enc), one rounding fewer than the long way. On the host they are
@@ -23,8 +23,10 @@
  *
  * What all of them share:
  *
- * shape    consecutive elements of a row; where lanes share a block, neighbouring lanes, the lowest
- *          the first elements, the group aligned to its size.
+ * shape    the elements of a block, in the order in which their codes come back: consecutive ones
+ *          of a row, where codes are stored as they come. Where lanes share a block, neighbouring
+ *          lanes, the group aligned to its size. (The order changes no scale and no code: four
+ *          lanes may have a block as matrix instructions leave it, see mma.cuh.)
  * range    as the rules in scale.h say. NaN elements do not enter the amax and encode as +6 (e4m3:
  *          0x7f); infinities encode as +-6 with the largest scale.
  * rounding nearest, ties to even, every operation: the bytes are the host reference's, on every
@@ -75,18 +77,25 @@ FP4_D float fp4_times_(float a, float mul, int scaled)
     return scaled ? fp4_mul_rn(a, mul) : a;
 }
 
-/* The amax of t * mul from that of t: no NaN enters it, and where mul is NaN they all are. */
+/* The amax of t * mul from that of t, which is NaN where an element is; and NaN where mul is. */
+FP4_D float fp4_amax_or_nan_times_(float amax, float mul, int scaled)
+{
+    return fp4_times_(amax, fp4_ptx_abs(mul), scaled);
+}
+
+/* The same, but no NaN enters it, and where mul is NaN they all are. */
 FP4_D float fp4_amax_times_(float amax, float mul, int scaled)
 {
-    const float product = fp4_times_(amax, mul, scaled);
+    const float product = fp4_amax_or_nan_times_(amax, mul, scaled);
     return scaled && fp4_is_nan(product) ? 0.0f : product;
 }
 
-/* The factor from t to codes, NaN where mul is. */
+/* The factor from t to codes, with the sign of mul; NaN where that is. */
 FP4_D float fp4_enc_times_(float enc, float mul, int scaled)
 {
     const float both = fp4_times_(enc, mul, scaled);
-    return scaled && both > FP4_F32_MAX ? FP4_F32_MAX : both;
+    const float most = mul < 0.0f ? -FP4_F32_MAX : FP4_F32_MAX;
+    return scaled && fp4_ptx_abs(both) > FP4_F32_MAX ? most : both;
 }
 
 /* The cheap conversion to e2m1 cannot take the block: some |x * enc| >= 7, or NaN. Instructions
@@ -94,6 +103,12 @@ FP4_D float fp4_enc_times_(float enc, float mul, int scaled)
 FP4_D int fp4_needs_care_(float amax_or_nan, float enc)
 {
     return FP4_ARCH_CVT_E2M1 || !(fp4_mul_rn(amax_or_nan, enc) < 7.0f);
+}
+
+/* The same of the factor of a _scaled function, which may be negative. */
+FP4_D int fp4_scaled_needs_care_(float amax_or_nan, float enc, int scaled)
+{
+    return fp4_needs_care_(amax_or_nan, scaled ? fp4_ptx_abs(enc) : enc);
 }
 
 /* The same of a lane's part of a block, before the amax of the others is known. */
@@ -142,7 +157,8 @@ FP4_D fp4_scale fp4_nvfp4_scale_device_(float amax, float global_enc)
     return scale;
 }
 
-FP4_D fp4_scale fp4_nvfp4_scale_(float amax, float global_enc)
+/** fp4_nvfp4_scale with the target's own conversions. */
+FP4_D fp4_scale fp4_cvt_nvfp4_scale(float amax, float global_enc)
 {
     return fp4_is_moderate_(global_enc) ? fp4_nvfp4_scale_moderate_(amax, global_enc)
                                         : fp4_nvfp4_scale_device_(amax, global_enc);
@@ -152,7 +168,7 @@ FP4_D fp4_scale fp4_nvfp4_scale_(float amax, float global_enc)
 FP4_D fp4_nvfp4_block fp4_nvfp4_careful_(fp4_f32x16 t, float mul, int scaled, float global_enc)
 {
     const float amax = fp4_amax_times_(fp4_amax_x16(t), mul, scaled);
-    const fp4_scale scale = FP4_ARCH_CVT_E2M1 ? fp4_nvfp4_scale_(amax, global_enc)
+    const fp4_scale scale = FP4_ARCH_CVT_E2M1 ? fp4_cvt_nvfp4_scale(amax, global_enc)
                                               : fp4_nvfp4_scale_device_(amax, global_enc);
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_nvfp4_block block = {
@@ -164,11 +180,12 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_careful_(fp4_f32x16 t, float mul, int scaled, fl
 FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_(fp4_f32x16 t, float mul, int scaled, float global_enc)
 {
     const float amax = fp4_amax_or_nan_x16(t);
-    const fp4_scale scale = fp4_nvfp4_scale_moderate_(fp4_times_(amax, mul, scaled), global_enc);
+    const fp4_scale scale =
+        fp4_nvfp4_scale_moderate_(fp4_amax_or_nan_times_(amax, mul, scaled), global_enc);
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     fp4_nvfp4_block block;
 
-    if (fp4_needs_care_(amax, enc) || !fp4_is_moderate_(global_enc)) {
+    if (fp4_scaled_needs_care_(amax, enc, scaled) || !fp4_is_moderate_(global_enc)) {
         return fp4_nvfp4_careful_(t, mul, scaled, global_enc);
     }
     block.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(t), enc);
@@ -194,7 +211,7 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_quantize(fp4_f32x16 x, float global_enc)
     return fp4_nvfp4_quantize_(x, 1.0f, 0, global_enc);
 }
 
-/** Quantize the NVFP4 block t * mul; mul > 0 and finite, or NaN. */
+/** Quantize the NVFP4 block t * mul; mul finite, or NaN. */
 FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled(fp4_f32x16 t, float mul, float global_enc)
 {
     return fp4_nvfp4_quantize_(t, mul, 1, global_enc);
@@ -209,10 +226,11 @@ FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled, float
 
     amax = care ? fp4_amax_x8(t) : amax;
     amax = fp4_group_max(amax, 2);
-    scale = fp4_nvfp4_scale_(fp4_amax_times_(amax, mul, scaled), global_enc);
+    scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    part.q[0] = care || fp4_needs_care_(amax, enc) ? fp4_encode_e2m1x8(t, enc)
-                                                   : fp4_encode_e2m1x8_below_7(t, enc);
+    part.q[0] = care || fp4_scaled_needs_care_(amax, enc, scaled)
+                    ? fp4_encode_e2m1x8(t, enc)
+                    : fp4_encode_e2m1x8_below_7(t, enc);
     part.sf = scale.bits;
     return part;
 }
@@ -223,38 +241,61 @@ FP4_D fp4_part1 fp4_nvfp4_quantize_x8(fp4_f32x8 x, float global_enc)
     return fp4_nvfp4_quantize_x8_(x, 1.0f, 0, global_enc);
 }
 
-/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+/** The same of t * mul; mul finite, or NaN, the same in both lanes. */
 FP4_D fp4_part1 fp4_nvfp4_quantize_scaled_x8(fp4_f32x8 t, float mul, float global_enc)
 {
     return fp4_nvfp4_quantize_x8_(t, mul, 1, global_enc);
 }
 
+FP4_D fp4_part1 fp4_nvfp4_quantize_x4_(fp4_f32x4 t, float mul, int scaled, float global_enc)
+{
+    const fp4_f32x8 wide = {{t.v[0], t.v[1], t.v[2], t.v[3], 0.0f, 0.0f, 0.0f, 0.0f}};
+    float amax = fp4_amax_or_nan_x8(wide), enc;
+    const int care = fp4_part_needs_care_(amax);
+    fp4_scale scale;
+    fp4_part1 part;
+
+    amax = care ? fp4_amax_x8(wide) : amax;
+    amax = fp4_group_max(amax, 4);
+    scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
+    enc = fp4_enc_times_(scale.enc, mul, scaled);
+    part.q[0] =
+        (care || fp4_scaled_needs_care_(amax, enc, scaled) ? fp4_encode_e2m1x8(wide, enc)
+                                                           : fp4_encode_e2m1x8_below_7(wide, enc)) &
+        0xffffu;
+    part.sf = scale.bits;
+    return part;
+}
+
 /** Quantize an NVFP4 block shared by 4 lanes: 4 elements each, their codes in q[0] bits 0..15. */
 FP4_D fp4_part1 fp4_nvfp4_quantize_x4(fp4_f32x4 x, float global_enc)
 {
-    const fp4_f32x8 wide = {{x.v[0], x.v[1], x.v[2], x.v[3], 0.0f, 0.0f, 0.0f, 0.0f}};
-    const float amax = fp4_group_max(fp4_amax_x8(wide), 4);
-    const fp4_scale scale = fp4_nvfp4_scale_(amax, global_enc);
-    const fp4_part1 part = {{fp4_encode_e2m1x8(wide, scale.enc)}, scale.bits};
-    return part;
+    return fp4_nvfp4_quantize_x4_(x, 1.0f, 0, global_enc);
+}
+
+/** The same of t * mul; mul finite, or NaN, the same in all four lanes. */
+FP4_D fp4_part1 fp4_nvfp4_quantize_scaled_x4(fp4_f32x4 t, float mul, float global_enc)
+{
+    return fp4_nvfp4_quantize_x4_(t, mul, 1, global_enc);
 }
 
 /* ------------------------------------------------------------ MXFP4 */
 
-/* fp4_mxfp4_scale and fp4_mxfp8_scale with the target's own e8m0 conversion. */
-FP4_D fp4_scale fp4_mxfp4_scale_device_(float amax)
+/** fp4_mxfp4_scale with the target's own conversion. */
+FP4_D fp4_scale fp4_cvt_mxfp4_scale(float amax)
 {
     return fp4_scale_from_e8m0_(fp4_cvt_f32_to_e8m0_up(fp4_mxfp4_scale_f32(amax)));
 }
 
-FP4_D fp4_scale fp4_mxfp8_scale_device_(float amax)
+/** fp4_mxfp8_scale with the target's own conversion. */
+FP4_D fp4_scale fp4_cvt_mxfp8_scale(float amax)
 {
     return fp4_scale_from_e8m0_(fp4_cvt_f32_to_e8m0_up(fp4_mxfp8_scale_f32(amax)));
 }
 
 FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
+    const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_mxfp4_block block = {{fp4_encode_e2m1x8(fp4_low_x8(fp4_low_x16(t)), enc),
                                     fp4_encode_e2m1x8(fp4_high_x8(fp4_low_x16(t)), enc),
@@ -267,11 +308,11 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
 FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_(fp4_f32x32 t, float mul, int scaled)
 {
     const float amax = fp4_amax_or_nan_x32(t);
-    const fp4_scale scale = fp4_mxfp4_scale_device_(fp4_times_(amax, mul, scaled));
+    const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_amax_or_nan_times_(amax, mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     fp4_mxfp4_block block;
 
-    if (fp4_needs_care_(amax, enc)) {
+    if (fp4_scaled_needs_care_(amax, enc, scaled)) {
         return fp4_mxfp4_careful_(t, mul, scaled);
     }
     block.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(fp4_low_x16(t)), enc);
@@ -294,7 +335,7 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize(fp4_f32x32 x)
     return fp4_mxfp4_quantize_(x, 1.0f, 0);
 }
 
-/** Quantize the MXFP4 block t * mul; mul > 0 and finite, or NaN. */
+/** Quantize the MXFP4 block t * mul; mul finite, or NaN. */
 FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
 {
     return fp4_mxfp4_quantize_(t, mul, 1);
@@ -309,9 +350,9 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
 
     amax = care ? fp4_amax_x16(t) : amax;
     amax = fp4_group_max(amax, 2);
-    scale = fp4_mxfp4_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    if (care || fp4_needs_care_(amax, enc)) {
+    if (care || fp4_scaled_needs_care_(amax, enc, scaled)) {
         part.q[0] = fp4_encode_e2m1x8(fp4_low_x8(t), enc);
         part.q[1] = fp4_encode_e2m1x8(fp4_high_x8(t), enc);
     } else {
@@ -328,7 +369,7 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16(fp4_f32x16 x)
     return fp4_mxfp4_quantize_x16_(x, 1.0f, 0);
 }
 
-/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+/** The same of t * mul; mul finite, or NaN, the same in both lanes. */
 FP4_D fp4_part2 fp4_mxfp4_quantize_scaled_x16(fp4_f32x16 t, float mul)
 {
     return fp4_mxfp4_quantize_x16_(t, mul, 1);
@@ -343,10 +384,11 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
 
     amax = care ? fp4_amax_x8(t) : amax;
     amax = fp4_group_max(amax, 4);
-    scale = fp4_mxfp4_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    part.q[0] = care || fp4_needs_care_(amax, enc) ? fp4_encode_e2m1x8(t, enc)
-                                                   : fp4_encode_e2m1x8_below_7(t, enc);
+    part.q[0] = care || fp4_scaled_needs_care_(amax, enc, scaled)
+                    ? fp4_encode_e2m1x8(t, enc)
+                    : fp4_encode_e2m1x8_below_7(t, enc);
     part.sf = scale.bits;
     return part;
 }
@@ -357,7 +399,7 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_x8(fp4_f32x8 x)
     return fp4_mxfp4_quantize_x8_(x, 1.0f, 0);
 }
 
-/** The same of t * mul; mul > 0 and finite, or NaN, the same in all four lanes. */
+/** The same of t * mul; mul finite, or NaN, the same in all four lanes. */
 FP4_D fp4_part1 fp4_mxfp4_quantize_scaled_x8(fp4_f32x8 t, float mul)
 {
     return fp4_mxfp4_quantize_x8_(t, mul, 1);
@@ -367,7 +409,7 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_scaled_x8(fp4_f32x8 t, float mul)
 
 FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
+    const fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_u32x2 q0 = fp4_encode_e4m3x8(fp4_low_x8(fp4_low_x16(t)), enc);
     const fp4_u32x2 q1 = fp4_encode_e4m3x8(fp4_high_x8(fp4_low_x16(t)), enc);
@@ -390,7 +432,7 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize(fp4_f32x32 x)
     return fp4_mxfp8_quantize_(x, 1.0f, 0);
 }
 
-/** Quantize the MXFP8 block t * mul; mul > 0 and finite, or NaN. */
+/** Quantize the MXFP8 block t * mul; mul finite, or NaN. */
 FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
 {
     return fp4_mxfp8_quantize_(t, mul, 1);
@@ -399,7 +441,7 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
 FP4_D fp4_part4 fp4_mxfp8_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
 {
     const float amax = fp4_group_max(fp4_amax_x16(t), 2);
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    const fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(amax, mul, scaled));
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), enc);
     const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), enc);
@@ -413,7 +455,7 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_x16(fp4_f32x16 x)
     return fp4_mxfp8_quantize_x16_(x, 1.0f, 0);
 }
 
-/** The same of t * mul; mul > 0 and finite, or NaN, the same in both lanes. */
+/** The same of t * mul; mul finite, or NaN, the same in both lanes. */
 FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_x16(fp4_f32x16 t, float mul)
 {
     return fp4_mxfp8_quantize_x16_(t, mul, 1);
@@ -422,7 +464,7 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_x16(fp4_f32x16 t, float mul)
 FP4_D fp4_part2 fp4_mxfp8_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
 {
     const float amax = fp4_group_max(fp4_amax_x8(t), 4);
-    const fp4_scale scale = fp4_mxfp8_scale_device_(fp4_amax_times_(amax, mul, scaled));
+    const fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(amax, mul, scaled));
     const fp4_u32x2 q = fp4_encode_e4m3x8(t, fp4_enc_times_(scale.enc, mul, scaled));
     const fp4_part2 part = {{q.v[0], q.v[1]}, scale.bits};
     return part;
@@ -434,7 +476,7 @@ FP4_D fp4_part2 fp4_mxfp8_quantize_x8(fp4_f32x8 x)
     return fp4_mxfp8_quantize_x8_(x, 1.0f, 0);
 }
 
-/** The same of t * mul; mul > 0 and finite, or NaN, the same in all four lanes. */
+/** The same of t * mul; mul finite, or NaN, the same in all four lanes. */
 FP4_D fp4_part2 fp4_mxfp8_quantize_scaled_x8(fp4_f32x8 t, float mul)
 {
     return fp4_mxfp8_quantize_x8_(t, mul, 1);
@@ -501,7 +543,15 @@ FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
 /* The amax of a block of t * mul. */
 FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul)
 {
-    return fp4_amax_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, 1);
+    const float product = fp4_mul_rn(fp4_group_max(fp4_amax_x16(t), lanes), mul);
+    return fp4_is_nan(product) ? 0.0f : product;
+}
+
+/* The factor from t to codes, NaN where mul is. */
+FP4_D float fp4_known_enc_(float enc, float mul)
+{
+    const float both = fp4_mul_rn(enc, mul);
+    return both > FP4_F32_MAX ? FP4_F32_MAX : both;
 }
 
 /** 16 elements of an NVFP4 block t * mul of 16 or 32, the amax of t known; see above. */
@@ -512,7 +562,7 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul
     fp4_scale scale = fp4_nvfp4_scale_moderate_(product, global_enc);
 
     *care = fp4_known_needs_care_(product, scale.enc) || !fp4_is_moderate_(global_enc);
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_known_(t, scale);
 }
 
@@ -521,7 +571,7 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul, f
 {
     fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul), global_enc);
 
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_any_(t, scale);
 }
 
@@ -529,19 +579,19 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul, f
 FP4_D fp4_part2 fp4_mxfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
 {
     const float product = fp4_mul_rn(amax, mul);
-    fp4_scale scale = fp4_mxfp4_scale_device_(product);
+    fp4_scale scale = fp4_cvt_mxfp4_scale(product);
 
     *care = fp4_known_needs_care_(product, scale.enc);
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_known_(t, scale);
 }
 
 /** The same of any block. */
 FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 {
-    fp4_scale scale = fp4_mxfp4_scale_device_(fp4_any_amax_(t, lanes, mul));
+    fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_any_amax_(t, lanes, mul));
 
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_any_(t, scale);
 }
 
@@ -549,19 +599,19 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 FP4_D fp4_part4 fp4_mxfp8_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
 {
     const float product = fp4_mul_rn(amax, mul);
-    fp4_scale scale = fp4_mxfp8_scale_device_(product);
+    fp4_scale scale = fp4_cvt_mxfp8_scale(product);
 
     *care = fp4_is_nan(product);
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_e4m3_(t, scale);
 }
 
 /** The same of any block. */
 FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 {
-    fp4_scale scale = fp4_mxfp8_scale_device_(fp4_any_amax_(t, lanes, mul));
+    fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_any_amax_(t, lanes, mul));
 
-    scale.enc = fp4_enc_times_(scale.enc, mul, 1);
+    scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_e4m3_(t, scale);
 }
 
@@ -587,13 +637,13 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_given_x16(fp4_f32x16 x, float amax, float glo
 /** 16 elements of an MXFP4 block with the scale of `amax`. */
 FP4_D fp4_part2 fp4_mxfp4_quantize_given_x16(fp4_f32x16 x, float amax)
 {
-    return fp4_encode_any_(x, fp4_mxfp4_scale_device_(amax));
+    return fp4_encode_any_(x, fp4_cvt_mxfp4_scale(amax));
 }
 
 /** 16 elements of an MXFP8 block with the scale of `amax`. */
 FP4_D fp4_part4 fp4_mxfp8_quantize_given_x16(fp4_f32x16 x, float amax)
 {
-    return fp4_encode_e4m3_(x, fp4_mxfp8_scale_device_(amax));
+    return fp4_encode_e4m3_(x, fp4_cvt_mxfp8_scale(amax));
 }
 
 /** 1 in bit i where |x[i] * enc| > most: what an encoder with that factor and maximum clips. */

@@ -79,14 +79,14 @@ FP4_D fp4_u32x8 fp4_load_row_(const void *table, uint32_t m)
 FP4_D void fp4_nvfp4_requant_row(void *table, uint32_t m, float dec, float global_enc)
 {
     const float amax = fp4_mul_rn(fp4_cvt_e4m3_to_f32((uint8_t)m), dec);
-    fp4_store_row_(table, m, fp4_requant_row_(m, dec, fp4_nvfp4_scale_(amax, global_enc)));
+    fp4_store_row_(table, m, fp4_requant_row_(m, dec, fp4_cvt_nvfp4_scale(amax, global_enc)));
 }
 
 /** Makes row m, 0..127, of a table for MXFP4. */
 FP4_D void fp4_mxfp4_requant_row(void *table, uint32_t m, float dec)
 {
     const float amax = fp4_mul_rn(fp4_cvt_e4m3_to_f32((uint8_t)m), dec);
-    fp4_store_row_(table, m, fp4_requant_row_(m, dec, fp4_mxfp4_scale_device_(amax)));
+    fp4_store_row_(table, m, fp4_requant_row_(m, dec, fp4_cvt_mxfp4_scale(amax)));
 }
 
 /* ------------------------------------------------------------ a block */

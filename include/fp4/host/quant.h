@@ -280,7 +280,7 @@ static inline fp4_scale fp4_ref_scale_(fp4_ref_rule_ rule, float amax, float glo
     return fp4_nvfp4_scale(amax, global_enc);
 }
 
-/* amax of x * mul, from that of x: 0 where the product is NaN. */
+/* amax of x * mul, from that of x, whatever the sign of mul: 0 where the product is NaN. */
 static inline float fp4_ref_amax_times_(float amax, float mul)
 {
     return mul == 1.0f ? amax : fp4_bits_f32(fp4_amax_key(fp4_mul_rn(amax, mul)));
@@ -290,7 +290,10 @@ static inline float fp4_ref_amax_times_(float amax, float mul)
 static inline float fp4_ref_enc_times_(float enc, float mul)
 {
     const float factor = fp4_mul_rn(mul, enc);
-    return mul == 1.0f ? enc : factor > FP4_F32_MAX ? FP4_F32_MAX : factor; /* NaN stays NaN */
+    return mul == 1.0f             ? enc
+           : factor > FP4_F32_MAX  ? FP4_F32_MAX
+           : factor < -FP4_F32_MAX ? -FP4_F32_MAX
+                                   : factor; /* NaN stays NaN */
 }
 
 /* x[i] *= the factor of its block, scale bytes to sf. It is x * mul that is quantized, without
@@ -431,7 +434,7 @@ static inline fp4_status fp4_ref_quantize_(const fp4_matrix *x, const float *mul
     return FP4_OK;
 }
 
-/* One factor for each row of t, positive and finite, or NaN; or, where none are asked for, none. */
+/* One factor for each row of t, finite or NaN; or, where none are asked for, none. */
 static inline fp4_status fp4_ref_check_mul_(int is_scaled, const float *mul, const fp4_tensor *t)
 {
     size_t row;
@@ -443,7 +446,7 @@ static inline fp4_status fp4_ref_check_mul_(int is_scaled, const float *mul, con
         return FP4_NULL;
     }
     for (row = 0; row < t->rows; row++) {
-        if (!fp4_positive_finite_(mul[row]) && !fp4_is_nan(mul[row])) {
+        if ((fp4_f32_bits(mul[row]) & 0x7fffffffu) == 0x7f800000u) {
             return FP4_BAD_SCALE;
         }
     }
@@ -480,10 +483,11 @@ static inline fp4_status fp4_ref_nvfp4_quantize(fp4_matrix x, float global_enc, 
  * Row r of x times mul[r], whose product is not formed: the host twin of fp4_nvfp4_quantize_scaled
  * (device/quant.cuh), for kernels that end in a factor common to the row.
  *
- *     A = (amax of x in the block) * mul         code = round( x * min(mul * enc, FLT_MAX) )
+ *     A = (amax of x in the block) * |mul|       code = round( x * (mul * enc) )
  *
- * range    mul: positive and finite; or NaN, and codes are those of NaN elements. Else
- *          FP4_BAD_SCALE.
+ * mul * enc being at most FLT_MAX, whatever its sign.
+ *
+ * range    mul: finite; or NaN, and codes are those of NaN elements. Infinite: FP4_BAD_SCALE.
  */
 static inline fp4_status fp4_ref_nvfp4_quantize_scaled(fp4_matrix x, const float *mul,
                                                        float global_enc, fp4_tensor *t)
