@@ -417,8 +417,8 @@ build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tool
 	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
 build/checks/device/first.ok: examples/00_first.cu build/config tests/tools/device.sh
 	$(check) sh tests/tools/device.sh frames $< build/device/first $(basename $@)
-build/checks/device/first_words.ok: examples/00_first.cu README.md $(PORTABLE) $(DEVICE) $(HOST) \
-		build/config tests/tools/first.sh
+build/checks/device/first_words.ok: examples/00_first.cu examples/16_epilogue.cu README.md \
+		$(PORTABLE) $(DEVICE) $(HOST) build/config tests/tools/first.sh
 	$(check) sh tests/tools/first.sh build/first.d sm_90
 build/checks/device/first.ok: only = $(call code,$(filter 90,$(archs)))
 build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
@@ -673,7 +673,8 @@ $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
 	    CRITERION_TEST_PATTERN='!(planted)/*' sh tests/tools/criterion.sh $<
-# The first example as its reader compiles and runs it, and as README.md says to change it.
+# The first example as its reader compiles and runs it, and as README.md says to change it; and that
+# of an epilogue.
 build/checks/gpu-first.ok: FORCE
 	$(check) sh tests/tools/first.sh $(test_gpu)/first.d $(GPU_ARCH) run
 build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
@@ -715,7 +716,7 @@ build/simt/fuzz/%.o: simt_cxx = $(CLANG)++
 simt_paths := -Itests/simt/include -Ibuild/simt -Iinclude $(CPPFLAGS) -MMD -MP
 # What is unused or unrolled in kernels is for nvcc to say.
 simt_front = $(simt_cxx) -x c++ -std=c++17 -include cuda_runtime.h -ffp-contract=off -Wall \
-	-Wno-unused -Wno-unknown-pragmas -Wno-pass-failed
+	-Wno-unused -Wno-unknown-pragmas $(if $(findstring clang,$(simt_cxx)),-Wno-pass-failed)
 simt_cu = $(simt_front) -Werror -DSIMT_UNIT=$(subst -,_,$(basename $(@F)))
 simt_tests := $(notdir $(basename $(wildcard tests/gpu/test_*.c tests/simt/test_*.c)))
 # Of the fused kernels a Latin square, as tests/gpu/launch.h has it, and of the way back.
@@ -821,7 +822,7 @@ build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 # What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
 # it stands and as README.md says to change it.
 build/checks/simt/one.ok: $(cpu_machine) $(wildcard tests/simt/*.sh) tests/simt/launches.cu \
-		$(HEADERS) examples/00_first.cu README.md tests/tools/first.sh
+		$(HEADERS) examples/00_first.cu examples/16_epilogue.cu README.md tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.

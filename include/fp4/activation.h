@@ -21,9 +21,9 @@
 
 #include <fp4/bits.h>
 
-/* Where e^x ends: its exponent is that of a normal float up to here. Of 1 + e^-x nothing but 1 is
-   left long before. */
-#define FP4_EXP_END_ 87.0f
+/** Where e^x ends: its exponent is that of a normal float up to here. Of 1 + e^-x nothing but 1 is
+    left long before. */
+#define FP4_EXP_END 87.0f
 
 /* e^x for |x| <= 87; for NaN anything. */
 FP4_HD float fp4_exp_(float x)
@@ -57,9 +57,9 @@ FP4_HD float fp4_at_least_(float x, float low)
  */
 FP4_HD float fp4_exp(float x)
 {
-    const float end = 2.0f * FP4_EXP_END_;
+    const float end = 2.0f * FP4_EXP_END;
     const float bounded = fp4_min(fp4_at_least_(x, -end), end);
-    const int is_near = x >= -FP4_EXP_END_ && x <= FP4_EXP_END_;
+    const int is_near = x >= -FP4_EXP_END && x <= FP4_EXP_END;
     const float y = fp4_exp_(is_near ? x : fp4_mul_rn(bounded, 0.5f));
 
     return is_near ? y : fp4_is_nan(x) ? x : fp4_mul_rn(y, y);
@@ -68,7 +68,7 @@ FP4_HD float fp4_exp(float x)
 /* 1 + e^x, for x beyond +-87 what it is there; for NaN anything but NaN. */
 FP4_HD float fp4_one_plus_exp_(float x)
 {
-    const float bounded = fp4_min(fp4_at_least_(x, -FP4_EXP_END_), FP4_EXP_END_);
+    const float bounded = fp4_min(fp4_at_least_(x, -FP4_EXP_END), FP4_EXP_END);
     return fp4_fma_rn(fp4_exp_(bounded), 1.0f, 1.0f);
 }
 
@@ -81,7 +81,7 @@ FP4_HD float fp4_one_plus_exp_(float x)
  */
 FP4_HD float fp4_silu(float x)
 {
-    const float a = fp4_at_least_(x, -FP4_EXP_END_);
+    const float a = fp4_at_least_(x, -FP4_EXP_END);
     return fp4_div_rn(a, fp4_one_plus_exp_(-a));
 }
 
@@ -100,7 +100,7 @@ FP4_HD float fp4_gelu_slope_(float a)
  */
 FP4_HD float fp4_gelu_tanh(float x)
 {
-    const float a = fp4_at_least_(x, -FP4_EXP_END_);
+    const float a = fp4_at_least_(x, -FP4_EXP_END);
     return fp4_div_rn(a, fp4_one_plus_exp_(fp4_mul_rn(a, fp4_gelu_slope_(a))));
 }
 

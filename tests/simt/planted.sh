@@ -240,6 +240,14 @@ plant scales_without_padding san $tensors \
     's/row < fp4_sf_rows_padded(a.layout, a.rows)/row < a.rows/' \
     modelopt-f16-mxfp8 'tensors/mxfp8' 'mxfp8 of f16'
 
+mma=include/fp4/device/mma.cuh
+plant scale_of_another_lane san $mma 's/% 8 \* 4 + b/% 8 * 4 + (b ^ 1)/' \
+    parts 'blocks/nvfp4' 'nvfp4_quantize_quad' 'code byte'
+plant words_of_another_block san $mma 's/is_upper ? second : first/is_upper ? first : second/' \
+    parts 'blocks/mxfp8' 'mxfp8_quantize_quad' 'code byte'
+plant scale_with_a_sign san include/fp4/device/quant.cuh 's/fp4_ptx_abs(mul), scaled/mul, scaled/' \
+    parts 'blocks/nvfp4_scaled' 'nvfp4_quantize_scaled' 'scale byte'
+
 amax=examples/08_amax.cu
 
 plant workspace_not_reset san $reduce \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each
 # row of the table under the kernel in README.md, with the words changed as it says; and runs them.
-# For the ARCH cpu it is compiled and run by tests/simt/one.sh.
+# And 16_epilogue.cu, for each format. For the ARCH cpu tests/simt/one.sh compiles and runs.
 #
 # A cell has `WORD` as `WORD`, and maybe more of them. The programs and their sources go to DIR.
 # Respects NVCC.
@@ -34,13 +34,21 @@ for row in $(seq "$rows"); do
     done <"$dir/first.$row.sed"
     sed -f "$dir/first.$row.sed" examples/00_first.cu >"$dir/first.$row.cu"
 done
+# build FILE [FLAG...]
+build() {
+    if [ "$arch" = cpu ]; then
+        sh tests/simt/one.sh "$dir" "$@"
+        return
+    fi
+    program=$dir/$(basename "$1" .cu)
+    "${NVCC:-nvcc}" -O3 -arch="$arch" -Werror all-warnings -Iinclude "$@" -o "$program"
+    [ "$run" != run ] || "$program"
+}
+run=${3-}
 for row in $(seq 0 "$rows"); do
     echo "row $row: $([ "$row" = 0 ] && echo 'as it stands' || sed -n "${row}p" "$dir/rows")"
-    if [ "$arch" = cpu ]; then
-        sh tests/simt/one.sh "$dir" "$dir/first.$row.cu"
-        continue
-    fi
-    "${NVCC:-nvcc}" -O3 -arch="$arch" -Werror all-warnings -Iinclude "$dir/first.$row.cu" \
-        -o "$dir/first.$row"
-    [ "${3-}" != run ] || "$dir/first.$row"
+    build "$dir/first.$row.cu"
+done
+for words in nvfp4-128x4 mxfp4-8x4 mxfp8-linear; do
+    build examples/16_epilogue.cu -DFORMAT="${words%-*}" -DLAYOUT="${words#*-}"
 done

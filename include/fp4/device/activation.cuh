@@ -5,11 +5,13 @@
  * And of bf16 faster still, out of a table in shared memory.
  *
  * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
- * takes, element 0 comes out NaN: a block with NaN in it asks for care (quant.cuh), and the careful
- * way takes any element. Second, the division. Its divisor, 1 + e^y, lies between 1 and 2^126, so
- * that the reciprocal needs no slow path: one Newton step on the hardware's approximation rounds it
- * correctly, and from a correctly rounded reciprocal one residual makes a correctly rounded
- * quotient (Markstein).
+ * takes (FP4_EXP_END), element 0 comes out NaN, so that the block asks for care in the
+ * _quantize_known functions of quant.cuh; it has to be activated once more then, by fp4_silu_x16.
+ * (Others do not ask: fp4_nvfp4_quantize would encode the NaN. In front of them, where the amax is
+ * within FP4_EXP_END in all lanes of the warp the known one, else the other.) Second, the division.
+ * Its divisor, 1 + e^y, lies between 1 and 2^126, so that the reciprocal needs no slow path: one
+ * Newton step on the hardware's approximation rounds it correctly, and from a correctly rounded
+ * reciprocal one residual makes a correctly rounded quotient (Markstein).
  *
  * threads  none needed.
  */
@@ -38,18 +40,18 @@ FP4_D float fp4_silu_near_(float x)
 FP4_D float fp4_gelu_tanh_near_(float x)
 {
     const float y = fp4_mul_rn(x, fp4_gelu_slope_(x));
-    return fp4_over_one_plus_exp_(x, fp4_ptx_min(fp4_ptx_max(y, -FP4_EXP_END_), FP4_EXP_END_));
+    return fp4_over_one_plus_exp_(x, fp4_ptx_min(fp4_ptx_max(y, -FP4_EXP_END), FP4_EXP_END));
 }
 
 /* y; NaN unless amax <= 87. */
 FP4_D float fp4_if_near_(float y, float amax)
 {
-    return amax <= FP4_EXP_END_ ? y : fp4_bits_f32(0x7fffffffu);
+    return amax <= FP4_EXP_END ? y : fp4_bits_f32(0x7fffffffu);
 }
 
 /**
  * SiLU of sixteen floats whose largest magnitude is amax, NaN if one of them is: as fp4_silu_x16
- * where amax <= 87; elsewhere element 0 is NaN, and the others are anything.
+ * where amax <= FP4_EXP_END; elsewhere element 0 is NaN, and the others are anything.
  */
 FP4_D fp4_f32x16 fp4_silu_known_x16(fp4_f32x16 x, float amax)
 {
@@ -172,7 +174,7 @@ FP4_D int fp4_bf16_table_has_x16(fp4_u32x8 w)
         amin = fp4_ptx_amin_bf16x2(amin, w.v[i]);
     }
     amin = fp4_ptx_amin_bf16x2(amin, amin << 16) & 0x7fff0000u;
-    return (amin >= FP4_BF16_TABLE_FROM_ << 16) & (fp4_amax_or_nan_bf16x16(w) <= FP4_EXP_END_);
+    return (amin >= FP4_BF16_TABLE_FROM_ << 16) & (fp4_amax_or_nan_bf16x16(w) <= FP4_EXP_END);
 }
 
 /* Of a bf16 that stands in both halves of a word: 8 bytes for each magnitude, 4 for the sign. */

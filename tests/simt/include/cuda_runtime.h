@@ -24,6 +24,7 @@
 #define __device__ __attribute__((unused))
 #define __global__ __attribute__((noinline))
 #define __forceinline__ inline
+#define __noinline__ /* gcc's own attributes have this name too */
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
