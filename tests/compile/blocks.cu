@@ -248,6 +248,15 @@ KERNEL rope(const float *x, const float *cos_sin, float *out)
 ACTIVATIONS(silu)
 ACTIVATIONS(gelu_tanh)
 
+KERNEL voted(float *x)
+{
+    float *at = x + (size_t)thread() * 16;
+    const fp4_f32x16 v = fp4_load_f32x16(at), y = fp4_silu_voted_x16(v, fp4_amax_or_nan_x16(v));
+    const fp4_f32x16 z = fp4_gelu_tanh_voted_x16(y, fp4_amax_or_nan_x16(y));
+
+    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(z));
+}
+
 KERNEL reductions(const float *x, float *out)
 {
     __shared__ float smem[7][32];

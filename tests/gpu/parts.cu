@@ -874,24 +874,26 @@ static cudaError_t combine(parts_arithmetic how, const float *x, const float *y,
     return cudaGetLastError();
 }
 
+/* Lanes without a fragment take the last, so that whole warps vote. */
 static __global__ void activate_kernel(parts_activation how, const float *x, size_t n, float *out)
 {
     const size_t i = thread_number();
-
+    const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i < n ? i : n - 1);
+    const float amax = fp4_amax_or_nan_x16(v);
+    fp4_f32x16 y = how == SILU              ? fp4_silu_x16(v)
+                   : how == SILU_KNOWN      ? fp4_silu_known_x16(v, amax)
+                   : how == SILU_VOTED      ? fp4_silu_voted_x16(v, amax)
+                   : how == GELU_TANH       ? fp4_gelu_tanh_x16(v)
+                   : how == GELU_TANH_VOTED ? fp4_gelu_tanh_voted_x16(v, amax)
+                                            : fp4_gelu_tanh_known_x16(v, amax);
+    for (int k = 0; k < 16 && how == EXP; k++) {
+        y.v[k] = fp4_exp(v.v[k]);
+    }
+    for (int k = 1; k < 16; k++) {
+        y.v[k] =
+            (how == SILU_KNOWN || how == GELU_TANH_KNOWN) && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
+    }
     if (i < n) {
-        const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
-        const float amax = fp4_amax_or_nan_x16(v);
-        fp4_f32x16 y = how == SILU         ? fp4_silu_x16(v)
-                       : how == SILU_KNOWN ? fp4_silu_known_x16(v, amax)
-                       : how == GELU_TANH  ? fp4_gelu_tanh_x16(v)
-                                           : fp4_gelu_tanh_known_x16(v, amax);
-        for (int k = 0; k < 16 && how == EXP; k++) {
-            y.v[k] = fp4_exp(v.v[k]);
-        }
-        for (int k = 1; k < 16; k++) {
-            y.v[k] =
-                (how == SILU_KNOWN || how == GELU_TANH_KNOWN) && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
-        }
         put_fragment(out, i, y);
     }
 }

@@ -153,6 +153,8 @@ typedef enum parts_activation {
     SILU_KNOWN, /* where the first of sixteen is NaN, zeros instead of the others */
     GELU_TANH,
     GELU_TANH_KNOWN,
+    SILU_VOTED,
+    GELU_TANH_VOTED,
     SILU_TABLE, /* of x rounded to bf16; zeros where the table does not have all sixteen */
     GELU_TANH_TABLE,
     EXP, /* fp4_exp of each */

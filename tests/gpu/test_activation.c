@@ -33,9 +33,11 @@ static float exponential(float x)
 static const activation activations[] = {
     {SILU, silu, ANY, "silu_x16"},
     {SILU_KNOWN, silu, KNOWN, "silu_known_x16"},
+    {SILU_VOTED, silu, ANY, "silu_voted_x16"},
     {SILU_TABLE, silu, TABLE, "silu_bf16_table"},
     {GELU_TANH, gelu_tanh, ANY, "gelu_tanh_x16"},
     {GELU_TANH_KNOWN, gelu_tanh, KNOWN, "gelu_tanh_known_x16"},
+    {GELU_TANH_VOTED, gelu_tanh, ANY, "gelu_tanh_voted_x16"},
     {GELU_TANH_TABLE, gelu_tanh, TABLE, "gelu_tanh_bf16_table"},
     {EXP, exponential, ANY, "exp"},
 };

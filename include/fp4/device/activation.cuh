@@ -7,13 +7,13 @@
  * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
  * takes (FP4_EXP_END), element 0 comes out NaN, so that the block asks for care in the
  * _quantize_known functions of quant.cuh; it has to be activated once more then, by fp4_silu_x16.
- * (Others do not ask: fp4_nvfp4_quantize would encode the NaN. In front of them, where the amax is
- * within FP4_EXP_END in all lanes of the warp the known one, else the other.) Second, the division.
+ * (Others do not ask: fp4_nvfp4_quantize would encode the NaN. In front of them stand the _voted
+ * functions.) Second, the division.
  * Its divisor, 1 + e^y, lies between 1 and 2^126, so that the reciprocal needs no slow path: one
  * Newton step on the hardware's approximation rounds it correctly, and from a correctly rounded
  * reciprocal one residual makes a correctly rounded quotient (Markstein).
  *
- * threads  none needed.
+ * threads  none needed, but by the _voted functions.
  */
 #ifndef FP4_DEVICE_ACTIVATION_CUH
 #define FP4_DEVICE_ACTIVATION_CUH
@@ -100,6 +100,26 @@ FP4_D fp4_f32x16 fp4_gelu_tanh_x16(fp4_f32x16 x)
         x.v[i] = fp4_gelu_tanh(x.v[i]);
     }
     return x;
+}
+
+/**
+ * SiLU of any sixteen floats, as fp4_silu_x16, at the speed of fp4_silu_known_x16 where no lane of
+ * the warp has one beyond what that takes.
+ *
+ * shape    amax: fp4_amax_or_nan_x16(x), or that of more elements.
+ * threads  all 32 lanes of the warp call.
+ */
+FP4_D fp4_f32x16 fp4_silu_voted_x16(fp4_f32x16 x, float amax)
+{
+    return fp4_ptx_any(0xffffffffu, !(amax <= FP4_EXP_END)) ? fp4_silu_x16(x)
+                                                            : fp4_silu_known_x16(x, amax);
+}
+
+/** GELU in the same way. */
+FP4_D fp4_f32x16 fp4_gelu_tanh_voted_x16(fp4_f32x16 x, float amax)
+{
+    return fp4_ptx_any(0xffffffffu, !(amax <= FP4_EXP_END)) ? fp4_gelu_tanh_x16(x)
+                                                            : fp4_gelu_tanh_known_x16(x, amax);
 }
 
 /* ------------------------------------------------------------ bf16 out of a table */
