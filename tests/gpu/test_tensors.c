@@ -94,7 +94,7 @@ static tensor_case case_drawn(const unit *u, size_t rows, size_t cols, uint64_t 
 
 static const char *case_text(const tensor_case *c)
 {
-    static char text[200];
+    static char text[180];
 
     snprintf(text, sizeof text,
              "%s, %zu x %zu, stride %zu, shift %zu, layout %d, pdl %d, %s, amax %a %s, %.0f",
