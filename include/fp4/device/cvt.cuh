@@ -88,7 +88,9 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
 
 #pragma unroll
     for (i = 0; i < 8; i++) {
-        x.v[i] = fp4_fma_rn(x.v[i], -4.33489e-08f /* -2^-24 / 1.375 */, x.v[i]);
+        const float moved = fp4_fma_rn(x.v[i], -4.33489e-08f /* -2^-24 / 1.375 */, x.v[i]);
+        /* -0 keeps its sign */
+        x.v[i] = fp4_bits_f32(fp4_f32_bits(moved) | (fp4_f32_bits(x.v[i]) & 0x80000000u));
     }
     return fp4_f32x8_to_e2m1x8_below_7(x);
 #else
