@@ -1,7 +1,7 @@
 /*
  * tests/simt/launches.cu - what one.sh makes of the ways to write a launch; each adds what it
  * should to a sum. With BEYOND the last writes one byte behind its buffer, with SHARED one behind
- * an array in shared memory, and the sanitizer must say so.
+ * an array in shared memory, with DYNAMIC one behind the launch's, and the sanitizer must say so.
  */
 #include <fp4/device/quant.cuh>
 
@@ -66,6 +66,22 @@ static __global__ void share(unsigned last)
     set(b, threadIdx.x % 32);
 }
 
+extern __shared__ __align__(16) uint8_t outside[];
+
+namespace mine
+{
+template <class T> static __global__ void reverse(T *sum, unsigned n)
+{
+    extern __shared__ alignas(16) T inside[]; /* the same bytes */
+
+    inside[threadIdx.x] = (T)threadIdx.x;
+    __syncthreads();
+    if (threadIdx.x < n) {
+        atomicAdd(sum, inside[n - 1 - threadIdx.x] + outside[4] + (unsigned)((T *)outside)[0]);
+    }
+}
+} // namespace mine
+
 __global__ void later(unsigned *sum)
 {
     atomicAdd(sum, 10000000u);
@@ -118,6 +134,12 @@ int main(void)
 #if defined(SHARED)
     share<<<1, 64>>>(8);
 #endif
+    must(cudaFuncSetAttribute(mine::reverse<unsigned>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              8 * sizeof(unsigned)));
+    mine::reverse<unsigned><<<2, 8, 8 * sizeof(unsigned), stream>>>(sum, 8); /* 72 */
+#if defined(DYNAMIC)
+    mine::reverse<unsigned><<<2, 9, 8 * sizeof(unsigned)>>>(sum, 8);
+#endif
     config.gridDim = dim3(1);
     config.blockDim = dim3(2);
     must(cudaLaunchKernelEx(&config, add, sum, 100000u)); /* 200000 */
@@ -132,6 +154,6 @@ int main(void)
     must(cudaEventElapsedTime(&ms, start, stop));
     must(cudaDeviceSynchronize());
     printf("<<< %u >>>\n", *sum);
-    return !(*sum == 6 + 120 + 1000 + 1024 + 20 + 300 + 3000 + 32200000 && ms >= 0.0f);
+    return !(*sum == 6 + 120 + 1000 + 1024 + 20 + 300 + 3000 + 72 + 32200000 && ms >= 0.0f);
 }
 #endif

@@ -1,5 +1,5 @@
 #!/bin/sh
-# launches.sh DIR: launches.cu by one.sh, as it is, and with each of its two faults, which have to
+# launches.sh DIR: launches.cu by one.sh, as it is, and with each of its three faults, which have to
 # be found, by kernel and thread.
 set -eu
 
@@ -19,3 +19,4 @@ dir=$1
 run
 found BEYOND 100 heap-buffer-overflow
 found SHARED 8 global-buffer-overflow
+found DYNAMIC 8 heap-buffer-overflow

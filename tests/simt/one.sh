@@ -4,11 +4,11 @@
 # SIMT_COMPILE is how kernels are compiled for it, SIMT_MACHINE its objects: the Makefile says. CXX
 # links.
 #
-# A launch by <<<grid, cta>>> becomes a call of simt_launch_of, whatever its stream: its arguments
-# are looked at by each thread. Kernels that are launched by their address, which then stands behind
-# (const void *) or (void *), are made known by kernels.sh. There is no dynamic shared memory, no
-# texture, none of NVIDIA's headers, and of CUDA what this machine's cuda_runtime.h and
-# cuda_runtime_api.h have.
+# A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
+# arguments are looked at by each thread. Kernels that are launched by their address, which then
+# stands behind (const void *) or (void *), are made known by kernels.sh. `extern __shared__ T x[];`
+# becomes a pointer to the launch's bytes. There is no texture, none of NVIDIA's headers, and of
+# CUDA what this machine's cuda_runtime.h and cuda_runtime_api.h have.
 set -eu
 
 dir=$1
@@ -72,17 +72,45 @@ mkdir -p "$dir"
             gsub(/[ \t\r\n"\\]+/, " ", named)
             out = substr(out, 1, length(out) - length(kernel)) "simt_launch_of(\"" named "\", " \
                 part[1] ", " part[2] ", [&] { " kernel substr(text, from, to - from) "; }"
-            if (n > 2 && part[3] !~ /^[ \t\r\n]*0[uU]?[ \t\r\n]*$/) {
-                out = out ", this_machine_has_no_dynamic_shared_memory"
-            }
-            out = out ")"
+            out = out (n > 2 ? ", " part[3] : "") ")"
             return to
+        }
+
+        # a declaration of dynamic shared memory at i, in a function or outside of all: 0, or where
+        # it ends
+        function dynamic(i,   from, end, type, name) {
+            from = substr(text, i, 200)
+            if (!match(from, /^extern[ \t\r\n]+__shared__[ \t\r\n][^;{}]*\[[ \t]*\][ \t\r\n]*;/))
+                return 0
+            end = i + RLENGTH
+            type = substr(from, 1, RLENGTH)
+            sub(/^extern[ \t\r\n]+__shared__/, "", type)
+            gsub(/(__align__|alignas)[ \t]*\([^()]*\)/, "", type)
+            sub(/[ \t\r\n]*\[[ \t]*\][ \t\r\n]*;$/, "", type)
+            if (!match(type, /[A-Za-z0-9_]+$/)) return 0
+            name = substr(type, RSTART)
+            type = substr(type, 1, RSTART - 1)
+            out = out (functions > 0 ? type "*" name " = (" type "*)simt_dynamic_shared();" \
+                : "static const simt_dynamic_array<" type "> " name " = {};")
+            return end
+        }
+
+        # a brace: how many of those around are none of a namespace
+        function brace(c) {
+            if (c == "{") {
+                opened[++depth] = out !~ \
+                    /(namespace[ \t\r\n]*[A-Za-z0-9_:]*|extern[ \t\r\n]*"C")[ \t\r\n]*$/
+                functions += opened[depth]
+            } else if (depth > 0) functions -= opened[depth--]
         }
         END {
             size = length(text)
             for (i = 1; i <= size; ) {
                 end = skipped(i)
-                if (end == i && substr(text, i, 3) == "<<<") end = launch(i)
+                c = substr(text, i, 1)
+                if (end == i && c == "<" && substr(text, i, 3) == "<<<") end = launch(i)
+                else if (end == i && c == "e" && out !~ /[A-Za-z0-9_]$/) end = dynamic(i)
+                else if (end == i && (c == "{" || c == "}")) brace(c)
                 else if (end > i) out = out substr(text, i, end - i)
                 if (end <= i) { end = i + 1; out = out substr(text, i, 1) }
                 i = end

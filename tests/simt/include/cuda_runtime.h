@@ -30,7 +30,7 @@
 
 /* Shared memory of a file stands together, in a section of its own, so that the machine knows it.
    There is one copy: CTAs run one after the other. Dynamic shared memory is simt_dynamic_shared();
-   `extern __shared__` is not understood. */
+   of `extern __shared__` one.sh makes that. */
 #define __shared__ static __attribute__((section("shared_" SIMT_TEXT(SIMT_UNIT))))
 
 /* Not what track.cpp should look at: the machine's own accesses, and atomic ones. */
@@ -393,7 +393,8 @@ template <class F> static SIMT_NOT_TRACKED void simt_call_closure(const void *, 
     (*(F *)arguments[0])();
 }
 
-template <class F> static cudaError_t simt_launch_of(const char *name, dim3 grid, dim3 cta, F f)
+template <class F>
+static cudaError_t simt_launch_of(const char *name, dim3 grid, dim3 cta, F f, size_t dynamic = 0)
 {
     static const size_t sizes[] = {sizeof(F), 0};
     const void *function = (const void *)simt_call_closure<F>;
@@ -403,7 +404,27 @@ template <class F> static cudaError_t simt_launch_of(const char *name, dim3 grid
     simt_make_known(function, name, simt_call_closure<F>, sizes);
     config.gridDim = grid;
     config.blockDim = cta;
+    config.dynamicSmemBytes = dynamic;
     return cudaLaunchKernelExC(&config, function, arguments);
+}
+
+/* Dynamic shared memory that is declared outside of a function. */
+template <class T> struct simt_dynamic_array {
+    operator T *() const
+    {
+        return (T *)simt_dynamic_shared();
+    }
+    template <class U> explicit operator U *() const
+    {
+        return (U *)simt_dynamic_shared();
+    }
+};
+
+/* As much of it as is asked for may always be had. */
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+template <class F> static cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int)
+{
+    return cudaSuccess;
 }
 
 /* ---------------------------------------------------------------- typed pointers */
