@@ -229,7 +229,7 @@ plant nan_of_any_sign san $modelopt \
     parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
 plant nothing_is_clipped san $modelopt 's/if (!(amax <= most)) {/if (fp4_is_nan(amax)) {/' \
     parts 'blocks/modelopt_tensors_at_the_ends_of_their_range' 'byte '
-plant nothing_is_tiny san $modelopt 's/(dec > 1.0f && fp4_modelopt_has_tiny_(x))/0/' \
+plant nothing_is_tiny san $modelopt 's/care |= fp4_modelopt_has_tiny_(x)/care |= 0/' \
     parts 'blocks/modelopt_tensors_at_the_ends_of_their_range' 'byte '
 plant zero_with_a_sign san $modelopt \
     's/+ 0x77777777u) | 0x77777777u/+ 0x77777777u) | 0xffffffffu/' \

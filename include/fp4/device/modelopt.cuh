@@ -171,10 +171,13 @@ FP4_D fp4_u32x2 fp4_modelopt_nvfp4_encode_x16(fp4_f32x16 x, float amax, uint8_t 
 {
     const float dec = fp4_mul_rn(fp4_cvt_e4m3_to_f32(sf), global_dec);
     const float most = fp4_mul_rn(dec, 6.5f);
+    int care = !fp4_is_moderate_(dec), i;
     fp4_u32x2 q;
-    int i;
 
-    if (!fp4_is_moderate_(dec) || (dec > 1.0f && fp4_modelopt_has_tiny_(x))) {
+    if (dec > 1.0f) {
+        care |= fp4_modelopt_has_tiny_(x);
+    }
+    if (fp4_ptx_opaque(care)) {
         return fp4_modelopt_nvfp4_careful_(x, dec);
     }
     if (!(amax <= most)) {

@@ -288,6 +288,14 @@ FP4_D uint32_t fp4_ptx_pick_bits(uint32_t mask, uint32_t a, uint32_t b)
     return d;
 }
 
+/** x, of which the compiler knows nothing from here on. Behind a branch that has set it all lanes
+    then go on together, where else each way might get a copy of what follows. */
+FP4_D int fp4_ptx_opaque(int x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 /** How many bits of x are 1. */
 FP4_D uint32_t fp4_ptx_ones(uint32_t x)
 {

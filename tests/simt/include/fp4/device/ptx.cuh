@@ -215,6 +215,11 @@ FP4_D uint32_t fp4_ptx_bytes(uint32_t lo, uint32_t hi, uint32_t selector)
     return bytes;
 }
 
+FP4_D int fp4_ptx_opaque(int x)
+{
+    return x;
+}
+
 FP4_D uint32_t fp4_ptx_ones(uint32_t x)
 {
     return (uint32_t)__builtin_popcount(x);
