@@ -522,7 +522,8 @@ gpu_fused := $(foreach format,nvfp4 mxfp4,\
 	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-bf16-$(format)-$(norm)) \
 	$(foreach activation,silu gelu_tanh,silu_mul-bf16-$(format)-$(activation))) \
 	per_token-bf16-nvfp4
-gpu_back := $(addprefix dequantize-,nvfp4-bf16 mxfp4-bf16 mxfp8-bf16 nvfp4-f16 nvfp4-f32) \
+gpu_back := $(addprefix dequantize-,$(foreach rule,ours modelopt,nvfp4-bf16-$(rule) \
+	mxfp4-bf16-$(rule) mxfp8-bf16-$(rule)) nvfp4-f16-ours nvfp4-f32-ours) \
 	$(addprefix fake_quant-bf16-bf16-,nvfp4 mxfp4 mxfp8 modelopt cast) fake_quant-f32-f32-nvfp4 \
 	amax-bf16 gemv-bf16-nvfp4-f32 gemv-bf16-mxfp4-f32
 # The README's kernel; those of many rows and places: experts, shuffles, KV caches, bits; ModelOpt's
@@ -554,7 +555,7 @@ $(foreach kernel,$(gpu_kernels) cuda_fp4,\
 $(eval $(call gpu_kernel_rule,rmsnorm,INPUT= FORMAT= NORM=))
 $(eval $(call gpu_kernel_rule,silu_mul,INPUT= FORMAT= ACTIVATION=))
 $(eval $(call gpu_kernel_rule,per_token,INPUT= FORMAT=))
-$(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT=))
+$(eval $(call gpu_kernel_rule,dequantize,FORMAT= OUTPUT= RULE=))
 $(eval $(call gpu_kernel_rule,fake_quant,INPUT= OUTPUT= RULE=))
 $(eval $(call gpu_kernel_rule,amax,INPUT=))
 $(eval $(call gpu_kernel_rule,gemv,INPUT= FORMAT= OUTPUT=))

@@ -129,11 +129,13 @@ static __global__ void __launch_bounds__(32 * WARPS)
 
 /* ------------------------------------------------------------------------------ example */
 
+#if !defined(NO_MAIN)
 #include <fp4/host/compare.h>
 #include <fp4/host/quant.h>
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FORMAT_nvfp4 FP4_NVFP4
 #define FORMAT_mxfp4 FP4_MXFP4
@@ -185,14 +187,19 @@ static int check(size_t rows, size_t cols, size_t depth, float alpha)
                                           q_bytes, (uint8_t *)malloc(sf_bytes), sf_bytes);
     char text[FP4_DIFFERENCE_TEXT];
     fp4_difference d;
+    cudaError_t error;
     fp4_status status;
     int is_same;
 
+    memset(q, 0x7f, q_bytes); /* a byte that is not written will show */
+    memset(sf, 0x7f, sf_bytes);
     multiply_quantize<<<dim3((unsigned)((cols / COLS + WARPS - 1) / WARPS),
                              (unsigned)((rows + ROWS - 1) / ROWS)),
                         32 * WARPS>>>(q, sf, a, b, rows, cols, depth, alpha, global_enc);
-    if (cudaDeviceSynchronize() != cudaSuccess) {
-        fprintf(stderr, "epilogue: %s\n", cudaGetErrorString(cudaGetLastError()));
+    error = cudaGetLastError();
+    error = error != cudaSuccess ? error : cudaDeviceSynchronize();
+    if (error != cudaSuccess) {
+        fprintf(stderr, "epilogue: %s\n", cudaGetErrorString(error));
         return 0;
     }
     for (size_t r = 0; r < rows; r++) {
@@ -233,3 +240,4 @@ int main(void)
     printf("a product to %s\n", TEXT(FORMAT));
     return !(check(16, COLS, 64, 1.0f) && check(130, 5 * COLS, 40, -0.37f));
 }
+#endif

@@ -28,7 +28,7 @@ plant() {
     [ -z "$words" ] || source=launch_$unit
     first=INPUT second=FORMAT last=RULE
     case $unit in
-    dequantize) first=FORMAT second=OUTPUT ;;
+    dequantize) first=FORMAT second=OUTPUT last=NONE ;;
     fake) second=OUTPUT ;;
     gemv) last=OUTPUT ;;
     esac

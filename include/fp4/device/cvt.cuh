@@ -79,7 +79,8 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 /**
  * The same, ties toward zero, as ModelOpt's MXFP4 has them. For the instruction, which sends ties
  * to even codes, numbers from 1.375 times a power of two on are moved one unit in the last place
- * down: ties among them, which go up, then lie below the middle.
+ * down: ties among them, which go up, then lie below the middle. (Powers of two move too; the tie
+ * among them goes down anyway.)
  */
 FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
 {

@@ -16,10 +16,11 @@
  *
  * codes in the order of columns, so that a lane stores a whole block, and its scale byte. The bytes
  * are those of the functions in quant.cuh. Each lane finds the scale of one block, from amaxes that
- * the quad exchanges; a shared block by those of quant.cuh (_x4, _x8) costs four times that, and
- * leaves codes two by two. (tcgen05.ld can give a lane whole blocks: quant.cuh.)
+ * the quad exchanges; by those of quant.cuh for shared blocks (_x4, _x8) each of the four would
+ * find all, and codes would come two by two. (tcgen05.ld can give a lane whole blocks: quant.cuh.)
  *
- * threads  all 32 lanes of the warp call.
+ * threads  all 32 lanes of the warp call; threadIdx.x % 32 is the lane: CTAs of one dimension, or
+ *          of whole warps in x.
  */
 #ifndef FP4_DEVICE_MMA_CUH
 #define FP4_DEVICE_MMA_CUH

@@ -17,9 +17,9 @@
  *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
  *     fp4_nvfp4_quantize_scaled_x8, ..._x4, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
  *
- * which quantize t * mul without forming it: the scale is that of amax(t) * mul, and the elements
- * are encoded from t * (mul * enc), one rounding fewer than the long way. On the host they are
- * fp4_ref_nvfp4_quantize_scaled and its like (host/quant.h).
+ * which quantize t * mul without forming it: the scale is that of amax(t) * |mul|, and the elements
+ * are encoded from t * (mul * enc), FLT_MAX at most, one rounding fewer than the long way. On the
+ * host they are fp4_ref_nvfp4_quantize_scaled and its like (host/quant.h).
  *
  * What all of them share:
  *

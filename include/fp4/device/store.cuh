@@ -126,7 +126,7 @@ FP4_D void fp4_swap_quads_(uint32_t a[4], uint32_t b[4], int high, int lanes)
  *
  * shape    p: this lane's own place. count: how many of the four lanes, from the first on, have
  *          something to store; 4 or more: all.
- * threads  all 32 lanes of the warp call.
+ * threads  all 32 lanes of the warp call. threadIdx.x % 4 is the lane's place among the four.
  */
 FP4_D void fp4_store_u32x16_by_four(void *p, fp4_u32x16 w, uint32_t count)
 {
@@ -165,7 +165,7 @@ FP4_D void fp4_store_u32x16_by_four(void *p, fp4_u32x16 w, uint32_t count)
  *          around it; more precisely, of the four of them that l is a multiple of `lanes` away
  *          from, so that with lanes 2, 4 or 8 neighbours may have bytes of their own. Bytes of any
  *          kind: with lanes = 1 it is the transpose of the four by four that four lanes have.
- * threads  all 32 lanes of the warp call. Two shuffles.
+ * threads  all 32 lanes of the warp call, threadIdx.x % 32 the lane. Two shuffles.
  */
 FP4_D uint32_t fp4_sf_words(uint32_t bytes, int lanes)
 {

@@ -233,6 +233,7 @@ static inline void fp4_ref_modelopt_decode_(float *out, const fp4_tensor *t, siz
                      ? fp4_modelopt_nvfp4_value(code, fp4_modelopt_nvfp4_dec(sf, t->global_dec))
                  : t->format == FP4_MXFP8 ? fp4_modelopt_mxfp8_value(code, sf)
                                           : fp4_modelopt_mxfp4_value(code, sf);
+        out[i] = out[i] != out[i] ? fp4_bits_f32(0x7fffffffu) : out[i]; /* a GPU's NaN */
     }
 }
 
