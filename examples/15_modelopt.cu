@@ -89,8 +89,9 @@ enum {
 
 /**
  * shape      x: rows x cols, row r at element r * x_stride; cols: whole blocks, up to 2^35 - 2048.
- *            x and its stride aligned to 16 bytes. q: rows * cols codes, row-major, aligned to those
- *            of 16. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes; ModelOpt's are linear.
+ *            x and its stride aligned to 16 bytes. q: rows * cols codes, row-major, aligned to
+ *            those of 16. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes; ModelOpt's are
+ *            linear.
  * amax       NVFP4: the largest of the tensor, read from amax_device where that is not null.
  *            Positive and finite, and so is fp4_modelopt_global_dec of it; with a 0 on the device
  *            scale bytes are NaN, as ModelOpt's. Others ignore it.
