@@ -744,9 +744,12 @@ simt_read := $(filter amax-%,$(test_gpu_read)) $(call simt_gemv,nvfp4,f32,f16,bf
 simt_expert = experts-$1-nvfp4-$2 experts-$1-mxfp4-$3 experts-$1-mxfp8-$4
 simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
 	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
+# Of ModelOpt's tensors each type and format.
+simt_modelopt := $(foreach words,f32-nvfp4 bf16-nvfp4 bf16-mxfp4 f16-mxfp8 f16-nvfp4_32 \
+	f32-mxfp4_16,modelopt-$(words) modelopt_back-$(words))
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
 	$(simt_fused) $(simt_back) $(simt_read) \
-	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes) $(test_gpu_modelopt)
+	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes) $(simt_modelopt)
 folders += simt cpu
 .PHONY: cpu test-simt coverage
 cpu_machine := $(simt_san_machine:%=build/simt/san/machine/%.o)

@@ -487,17 +487,23 @@ typedef cudaError_t (*launch_modelopt_function)(const launch_modelopt_args *args
 typedef cudaError_t (*launch_modelopt_back_function)(const launch_modelopt_back_args *args, int pdl,
                                                      cudaStream_t stream);
 
-/* X(type, format) */
+/* X(type, format): on the CPU each of both. */
 #define LAUNCH_MODELOPT_(type, format) launch_modelopt_##type##_##format
 #define LAUNCH_MODELOPT(type, format) LAUNCH_MODELOPT_(type, format)
 #define LAUNCH_MODELOPT_BACK_(type, format) launch_modelopt_back_##type##_##format
 #define LAUNCH_MODELOPT_BACK(type, format) LAUNCH_MODELOPT_BACK_(type, format)
+#if defined(FP4_SIMT)
+#define LAUNCH_MODELOPT_EACH(X) \
+    X(f32, nvfp4) \
+    X(bf16, nvfp4) X(bf16, mxfp4) X(f16, mxfp8) X(f16, nvfp4_32) X(f32, mxfp4_16)
+#else
 #define LAUNCH_MODELOPT_TYPES_(X, format) X(f32, format) X(f16, format) X(bf16, format)
 #define LAUNCH_MODELOPT_EACH(X) \
     LAUNCH_MODELOPT_TYPES_(X, nvfp4) \
     LAUNCH_MODELOPT_TYPES_(X, mxfp4) \
     LAUNCH_MODELOPT_TYPES_(X, mxfp8) \
     LAUNCH_MODELOPT_TYPES_(X, nvfp4_32) LAUNCH_MODELOPT_TYPES_(X, mxfp4_16)
+#endif
 
 #define LAUNCH_DECLARE_MODELOPT_(type, format) \
     cudaError_t LAUNCH_MODELOPT(type, format)(const launch_modelopt_args *, int, cudaStream_t); \
