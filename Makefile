@@ -132,7 +132,7 @@ words_packbits :=
 example_modelopt := 15_modelopt
 words_modelopt := INPUT= FORMAT=
 example_modelopt_back := 06_dequantize
-words_modelopt_back := OUTPUT= FORMAT=
+words_modelopt_back := $(words_dequantize)
 defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
 
 # Device code and what became of it. Of an example with a layout among its words a Latin square, any
@@ -612,7 +612,7 @@ test_gpu_bytes := shuffle-all packbits-all first-all
 # TYPE-FORMAT of ModelOpt's tensors, there and back.
 test_gpu_modelopt := $(foreach type,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,\
-	modelopt-$(type)-$(format) modelopt_back-$(type)-$(format)))
+	modelopt-$(type)-$(format) modelopt_back-$(format)-$(type)))
 # FORMAT-OUTPUT, and INPUT-OUTPUT-RULE, of those that lead back.
 test_gpu_back := $(foreach output,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,dequantize-$(format)-$(output)) \
@@ -746,7 +746,8 @@ simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
 	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
 # Of ModelOpt's tensors each type and format.
 simt_modelopt := $(foreach words,f32-nvfp4 bf16-nvfp4 bf16-mxfp4 f16-mxfp8 f16-nvfp4_32 \
-	f32-mxfp4_16,modelopt-$(words) modelopt_back-$(words))
+	f32-mxfp4_16,modelopt-$(words) \
+	modelopt_back-$(lastword $(subst -, ,$(words)))-$(firstword $(subst -, ,$(words))))
 simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%) \
 	$(simt_fused) $(simt_back) $(simt_read) \
 	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes) $(simt_modelopt)
