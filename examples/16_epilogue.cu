@@ -88,26 +88,31 @@ static __device__ __forceinline__ void store_tile(uint8_t *q, uint8_t *sf, const
 }
 
 /* a: rows x depth, b: cols x depth, bf16, depth a multiple of 8. A warp's tile, without any regard
-   to speed: each element of the sum in ascending order. */
+   to speed: each element the sum in ascending order. */
 static __device__ accumulators multiply(const uint16_t *a, const uint16_t *b, size_t row,
                                         size_t rows, size_t col, size_t depth)
 {
     const uint32_t lane = threadIdx.x % 32;
     accumulators acc = {};
 
-    for (uint32_t h = 0; h < 2; h++) {
-        const size_t r = row + lane / 4 + 8 * h;
+    for (size_t k = 0; k < depth; k += 8) {
+        fp4_f32x8 x[2] = {};
+#pragma unroll
+        for (uint32_t h = 0; h < 2; h++) {
+            const size_t r = row + lane / 4 + 8 * h;
+            if (r < rows) {
+                x[h] = fp4_load_bf16x8(a + r * depth + k);
+            }
+        }
+#pragma unroll
         for (uint32_t i = 0; i < 2 * PAIRS; i++) {
             const size_t c = col + i / 2 * 8 + lane % 4 * 2 + i % 2;
-            float sum = 0.0f;
-            for (size_t k = 0; k < depth && r < rows; k += 8) {
-                const fp4_f32x8 x = fp4_load_bf16x8(a + r * depth + k);
-                const fp4_f32x8 y = fp4_load_bf16x8(b + c * depth + k);
-                for (uint32_t j = 0; j < 8; j++) {
-                    sum = fp4_fma_rn(x.v[j], y.v[j], sum);
-                }
+            const fp4_f32x8 y = fp4_load_bf16x8(b + c * depth + k);
+#pragma unroll
+            for (uint32_t j = 0; j < 16; j++) {
+                float *sum = &acc.row[j / 8].v[i];
+                *sum = fp4_fma_rn(x[j / 8].v[j % 8], y.v[j % 8], *sum);
             }
-            acc.row[h].v[i] = sum;
         }
     }
     return acc;
