@@ -1,6 +1,7 @@
 /*
  * tests/gpu/elements.h - matrices of f32, f16 or bf16 that a kernel has written: all bytes of the
- * buffer, the gaps between rows too, against an image of it on the host.
+ * buffer, the gaps between rows too, against an image of it on the host. And amaxes to give a
+ * kernel for its blocks.
  */
 #ifndef FP4_TESTS_GPU_ELEMENTS_H
 #define FP4_TESTS_GPU_ELEMENTS_H
@@ -51,6 +52,19 @@ static inline void elements_expect_input(gpu_buffer b, const void *expected, con
     host_expect_bytes(after, (const uint8_t *)expected, b.size, text);
     gpu_expect_guards(b, text);
     free(after);
+}
+
+/** An amax to give for a block: its own, more, less, and such as have a way of their own. */
+static inline float elements_amax(float amax, uint64_t *state)
+{
+    static const float of[] = {1.0f, 1.0f, 0.5f, 0.125f, 2.0f, 0.9f, 0x1p-12f, 0x1p20f};
+    const uint32_t which = host_below(state, 24);
+
+    return which < 2    ? 0.0f
+           : which == 2 ? INFINITY
+           : which == 3 ? host_bits(host_below(state, 0x7f800000u))
+           : which == 4 ? FP4_F32_MAX
+                        : amax * of[which % 8];
 }
 
 #endif /* FP4_TESTS_GPU_ELEMENTS_H */

@@ -162,19 +162,6 @@ typedef struct fake_operands {
     float *amax;
 } fake_operands;
 
-/* An amax for a block: the block's own, more, less, and such as have a way of their own. */
-static inline float fake_amax(float amax, uint64_t *state)
-{
-    static const float of[] = {1.0f, 1.0f, 0.5f, 0.125f, 2.0f, 0.9f, 0x1p-12f, 0x1p20f};
-    const uint32_t which = host_below(state, 24);
-
-    return which < 2    ? 0.0f
-           : which == 2 ? INFINITY
-           : which == 3 ? host_bits(host_below(state, 0x7f800000u))
-           : which == 4 ? FP4_F32_MAX
-                        : amax * of[which % 8];
-}
-
 /** Rows of all kinds, one after the other; infinity between them. */
 static inline fake_operands fake_operands_random(const fake_case *c, uint64_t *state)
 {
@@ -195,7 +182,7 @@ static inline fake_operands fake_operands_random(const fake_case *c, uint64_t *s
         m.data = o.x + (row * c->x_stride + col) * size;
         m.rows = 1;
         m.cols = m.row_stride = block;
-        o.amax[i] = fake_amax(host_matrix_amax(&m), state);
+        o.amax[i] = elements_amax(host_matrix_amax(&m), state);
     }
     return o;
 }

@@ -137,17 +137,6 @@ typedef struct operands {
     float *amax, dec;
 } operands;
 
-/* Amaxes: the block's own, more, less, and none. */
-static float draw_amax(float amax, uint64_t *state)
-{
-    static const float of[] = {1.0f, 1.0f, 0.5f, 0.125f, 2.0f, 0x1p-12f, 0x1p20f, 0.0f};
-    const uint32_t which = host_below(state, 20);
-
-    return which == 0                   ? INFINITY
-           : which == 1 || amax != amax ? host_bits(host_below(state, 0x7f800000u))
-                                        : amax * of[which % 8];
-}
-
 static operands operands_random(const tensor_case *c, uint64_t *state)
 {
     const size_t size = host_dtype_bytes(c->unit->type);
@@ -165,7 +154,7 @@ static operands operands_random(const tensor_case *c, uint64_t *state)
         m.cols = m.row_stride = block;
         for (size_t i = 0; i < c->cols / block; i++) {
             m.data = at + i * block * size;
-            o.amax[row * (c->cols / block) + i] = draw_amax(host_matrix_amax(&m), state);
+            o.amax[row * (c->cols / block) + i] = elements_amax(host_matrix_amax(&m), state);
         }
     }
     o.q = (uint8_t *)host_zeros(q_bytes(c));
