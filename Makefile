@@ -609,7 +609,7 @@ test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mx
 # INPUT of KV caches; those that move bytes of any kind; and the README's kernel.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
 test_gpu_bytes := shuffle-all packbits-all first-all
-# TYPE-FORMAT of ModelOpt's tensors, there and back.
+# INPUT-FORMAT of ModelOpt's tensors, and FORMAT-OUTPUT of the way back.
 test_gpu_modelopt := $(foreach type,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,\
 	modelopt-$(type)-$(format) modelopt_back-$(format)-$(type)))

@@ -8,10 +8,10 @@
  * takes (FP4_EXP_END), element 0 comes out NaN, so that the block asks for care in the
  * _quantize_known functions of quant.cuh; it has to be activated once more then, by fp4_silu_x16.
  * (Others do not ask: fp4_nvfp4_quantize would encode the NaN. In front of them stand the _voted
- * functions.) Second, the division.
- * Its divisor, 1 + e^y, lies between 1 and 2^126, so that the reciprocal needs no slow path: one
- * Newton step on the hardware's approximation rounds it correctly, and from a correctly rounded
- * reciprocal one residual makes a correctly rounded quotient (Markstein).
+ * functions.) Second, the division. Its divisor, 1 + e^y, lies between 1 and 2^126, so that the
+ * reciprocal needs no slow path: one Newton step on the hardware's approximation rounds it
+ * correctly, and from a correctly rounded reciprocal one residual makes a correctly rounded
+ * quotient (Markstein).
  *
  * threads  none needed, but by the _voted functions.
  */
