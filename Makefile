@@ -28,8 +28,8 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help demo test test-san test-exhaustive bench golden fuzz install uninstall format clean
-.PHONY: FORCE
+.PHONY: help demo test test-san test-exhaustive test-toolkits bench golden fuzz install uninstall
+.PHONY: format clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -211,7 +211,7 @@ left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword 
 	registers, PTX, machine code and compile time, and its must-fail files"
 endif
 ifneq ($(has_nvrtc),)
-proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE)) \
+proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE)) nvrtc/native nvrtc/blocks \
 	$(patsubst %,nvrtc/readme/%,$(filter %-cuda,$(snippets)))
 else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
@@ -389,6 +389,9 @@ build/checks/nvrtc/%.ok: build/use/%.c build/nvrtc $(PORTABLE) $(DEVICE)
 build/checks/nvrtc/readme/%.ok: README.md build/nvrtc $(PORTABLE) $(DEVICE) \
 		| build/checks/readme/%.ok
 	$(check) build/nvrtc '$(archs)' build/readme/$*/snippet.cu
+build/checks/nvrtc/native.ok build/checks/nvrtc/blocks.ok: \
+build/checks/nvrtc/%.ok: tests/compile/%.cu build/nvrtc $(PORTABLE) $(DEVICE)
+	$(check) build/nvrtc '$(archs)' $<
 build/nvrtc: tests/compile/nvrtc.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
 	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
@@ -480,6 +483,24 @@ test-exhaustive: ## all 2^32 floats through every conversion, on all cores
 	@sh tests/tools/need.sh libc c++
 	$(call run,exhaustive/O3 exhaustive/Ofast,$(if $(nvidia_headers),,\
 	    "LEFT OUT (no cuda_fp4.h here): comparison with NVIDIA's own conversions"),-j1)
+
+# Compilers of other CUDA Toolkits, and what they compile for.
+toolkit_11.8.89 := 75 80 86 89 90
+toolkit_12.0.140 := 89 90a
+toolkit_12.4.127 := 89 90
+toolkit_12.8.93 := 90 100 100a 101a 120a
+toolkit_12.9.86 := 90 100f 103a 121a
+toolkit_13.5.37 := 75 90 100a 107a 110a 120f
+toolkits := $(patsubst toolkit_%,toolkits/%,$(filter toolkit_%,$(.VARIABLES)))
+toolkit_files := tests/compile/native.cu tests/compile/blocks.cu \
+	$(PORTABLE:include/fp4/%=build/use/%.c)
+
+test-toolkits: ## the headers under NVRTC of CUDA 11.8 to 13.5; downloads these from PyPI
+	@sh tests/tools/need.sh libc python3-venv
+	$(call run,$(toolkits))
+build/checks/toolkits/%.ok: $(toolkit_files) $(DEVICE) build/config tests/compile/nvrtc.c \
+		tests/tools/toolkit.sh
+	$(check) sh tests/tools/toolkit.sh $* '$(toolkit_$*)' $(toolkit_files)
 
 build/exhaustive/O3 build/exhaustive/Ofast: build/exhaustive/%: tests/exhaustive.cpp build/config
 	@mkdir -p $(@D)

@@ -11,12 +11,13 @@
  * How it works: a thread has 16 columns of four rows, and loads them all before it works on the
  * first. Neighbouring threads have neighbouring columns; two share a block of 32. Elements are
  * divided by their scale, as ModelOpt does, by a reciprocal and one step of Newton's
- * (device/modelopt.cuh). Linear scales, which ModelOpt's are, have a kernel of their own.
+ * (device/modelopt.cuh). Linear scales, which ModelOpt's are, have a kernel of their own. In a
+ * tiled layout the four rows are those whose scale bytes are neighbours (device/row.cuh), and what
+ * four blocks beside each other have of these is stored as words.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/modelopt.cuh>
-#include <fp4/device/reduce.cuh>
-#include <fp4/device/store.cuh>
+#include <fp4/device/row.cuh>
 #include <fp4/layout.h>
 
 #if !defined(INPUT)
@@ -88,10 +89,10 @@ enum {
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * shape      x: rows x cols, row r at element r * x_stride; cols: whole blocks, up to 2^35 - 2048.
- *            x and its stride aligned to 16 bytes. q: rows * cols codes, row-major, aligned to
- *            those of 16. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes; ModelOpt's are
- *            linear.
+ * shape      x: rows x cols, row r at element r * x_stride; rows: up to 2^32 - 128; cols: whole
+ *            blocks, up to 2^35 - 2048. x and its stride aligned to 16 bytes. q: rows * cols codes,
+ *            row-major, aligned to those of 16. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes;
+ *            ModelOpt's are linear; of tiled layouts aligned to 4.
  * amax       NVFP4: the largest of the tensor, read from amax_device where that is not null.
  *            Positive and finite, and so is fp4_modelopt_global_dec of it; with a 0 on the device
  *            scale bytes are NaN, as ModelOpt's. Others ignore it.
@@ -145,18 +146,23 @@ static __device__ __forceinline__ uint8_t sf_of(float amax, const numbers &n,
 static __device__ __forceinline__ void quantize_rows(const modelopt_args &a, uint32_t across,
                                                      const uint32_t each, const int is_linear)
 {
+    const int is_words = each == FP4_ROW_FOUR && !is_linear; /* scale bytes four at a time */
     const uint32_t pieces = (uint32_t)(a.cols / 16), sf_cols = pieces / LANES;
     const uint32_t col = blockIdx.x % across * blockDim.x + threadIdx.x;
-    const size_t first = ((size_t)(blockIdx.x / across) * blockDim.y + threadIdx.y) * each;
+    const uint32_t group = blockIdx.x / across * blockDim.y + threadIdx.y; /* of rows */
+    const size_t first = is_words ? fp4_row_of_four(a.layout, group, ~0u) : (size_t)group * each;
+    const uint32_t step = is_words ? fp4_row_step_of_four(a.layout) : 1;
+    const size_t rows_padded = fp4_sf_rows_padded(a.layout, a.rows);
     const int is_col = col < pieces; /* the lanes beside are there for the padding */
     const uint8_t *x = (const uint8_t *)a.x + col * (size_t)(16 * ELEMENT);
     raw v[EACH] = {};
+    uint32_t bytes = 0; /* the scale bytes of the rows */
 
     fp4_pdl_wait();
 #pragma unroll
     for (uint32_t j = 0; j < each; j++) {
-        if (is_col && first + j < a.rows) {
-            v[j] = LOAD(x + (first + j) * (a.x_stride * ELEMENT));
+        if (is_col && first + j * step < a.rows) {
+            v[j] = LOAD(x + (first + j * step) * (a.x_stride * ELEMENT));
         }
     }
     const numbers n = numbers_of(a);
@@ -166,7 +172,7 @@ static __device__ __forceinline__ void quantize_rows(const modelopt_args &a, uin
     }
 #pragma unroll
     for (uint32_t j = 0; j < each; j++) {
-        const size_t row = first + j;
+        const size_t row = first + j * step;
         const int is_here = is_col && row < a.rows;
         const size_t block = is_here ? row * sf_cols + col / LANES : 0;
         const fp4_f32x16 t = WIDEN(v[j]);
@@ -174,13 +180,22 @@ static __device__ __forceinline__ void quantize_rows(const modelopt_args &a, uin
         const uint8_t sf = sf_of(amax, n, a.block_amax, block);
         if (is_here) {
             STORE_CODES(a.q + (row * pieces + col) * CODES, ENCODE(t, amax, sf, n.global_dec).v);
+            bytes |= (uint32_t)sf << (8 * j);
         }
-        if (col % LANES == 0 && is_linear && is_here) {
+        if (is_linear && is_here && col % LANES == 0) {
             a.sf[block] = sf;
-        } else if (col % LANES == 0 && !is_linear && row < fp4_sf_rows_padded(a.layout, a.rows) &&
-                   col / LANES < fp4_sf_cols_padded(a.layout, sf_cols)) {
-            a.sf[fp4_sf_offset(a.layout, row, col / LANES, sf_cols)] = is_here ? sf : 0;
         }
+    }
+    if (is_words) {
+        const uint32_t lane = threadIdx.x / LANES % 4; /* whose word is that of row `lane` */
+        const uint32_t word = fp4_sf_words(bytes, LANES);
+        const size_t row = first + lane * step;
+        if (col % LANES == 0 && row < rows_padded) {
+            fp4_store_sf_word(a.layout, a.sf, row, col / LANES - lane, sf_cols, word);
+        }
+    } else if (!is_linear && col % LANES == 0 && first < rows_padded &&
+               col / LANES < fp4_sf_cols_padded(a.layout, sf_cols)) {
+        a.sf[fp4_sf_offset(a.layout, first, col / LANES, sf_cols)] = (uint8_t)bytes;
     }
 }
 
@@ -217,11 +232,12 @@ static int is_bad_amax(const modelopt_args *a)
 static int is_bad(const modelopt_args *a)
 {
     return a->x == NULL || a->q == NULL || a->sf == NULL || /* null */
-           a->cols % BLOCK != 0 || a->cols / 16 > 0x7fffff80u ||
+           a->rows > 0xffffff80u || a->cols % BLOCK != 0 || a->cols / 16 > 0x7fffff80u ||
            a->x_stride < a->cols || /* shape */
            a->x_stride > (size_t)-1 / ELEMENT / a->rows || (unsigned)a->layout > 2 ||
            (size_t)a->x % 16 != 0 || a->x_stride * ELEMENT % 16 != 0 || /* alignment */
            (size_t)a->q % CODES != 0 ||
+           (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
            (HAS_GLOBAL ? is_bad_amax(a) : a->block_amax != NULL || a->global_dec != NULL);
 }
 
@@ -237,6 +253,8 @@ static int is_bad(const modelopt_args *a)
  */
 static cudaError_t modelopt_quantize(const modelopt_args *a, int pdl, cudaStream_t stream)
 {
+    /* lanes that exchange something: of a block; of a word of scale bytes */
+    const uint32_t least = a->layout == FP4_LAYOUT_LINEAR ? LANES : 4 * LANES;
     uint32_t width = THREADS, across;
     void *arguments[] = {(void *)a, &across};
     cudaLaunchAttribute attribute;
@@ -252,8 +270,8 @@ static cudaError_t modelopt_quantize(const modelopt_args *a, int pdl, cudaStream
     rows = fp4_sf_rows_padded(a->layout, a->rows);
     pieces = fp4_sf_cols_padded(a->layout, a->cols / BLOCK) * LANES;
     each = rows * pieces <= SMALL ? 1 : EACH;
-    while (width > 4 && (pieces + pieces / 8) / width * width < pieces) {
-        width /= 2; /* until no more than an eighth is wasted; a block stays in one row of it */
+    while (width > least && (pieces + pieces / 8) / width * width < pieces) {
+        width /= 2; /* until no more than an eighth is wasted; those stay in one row of it */
     }
     across = (uint32_t)((pieces + width - 1) / width);
     down = (rows + each * (THREADS / width) - 1) / (each * (THREADS / width));

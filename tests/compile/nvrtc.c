@@ -1,6 +1,7 @@
 /*
  * nvrtc ARCHS FILE...: each FILE must compile under NVRTC for every architecture, with include/ as
- * the only include path and without a word in the log.
+ * the only include path and without a word in the log. TARGET_IS_SPECIFIC is 1 for those
+ * that end in a or f, else 0.
  *
  *     cc nvrtc.c -I$CUDA_HOME/include -L$CUDA_HOME/lib64 -lnvrtc
  *     ./nvrtc "75 90 100a 120a" build/use/e2m1.h.c
@@ -34,7 +35,10 @@ static char *read_file(const char *path)
 static int compile(const char *path, const char *text, const char *arch)
 {
     char arch_option[64];
-    const char *options[] = {arch_option, "--include-path=include", "--std=c++17"};
+    const int is_specific = arch[strlen(arch) - 1] > '9';
+    const char *options[] = {arch_option, "--include-path=include", "--std=c++17",
+                             is_specific ? "--define-macro=TARGET_IS_SPECIFIC=1"
+                                         : "--define-macro=TARGET_IS_SPECIFIC=0"};
     nvrtcProgram program;
     nvrtcResult result;
     size_t log_size = 0, cubin_size = 0;
@@ -45,7 +49,7 @@ static int compile(const char *path, const char *text, const char *arch)
     if (nvrtcCreateProgram(&program, text, path, 0, NULL, NULL) != NVRTC_SUCCESS) {
         return 1;
     }
-    result = nvrtcCompileProgram(program, 3, options);
+    result = nvrtcCompileProgram(program, 4, options);
     if (nvrtcGetProgramLogSize(program, &log_size) == NVRTC_SUCCESS &&
         (log = calloc(log_size + 1, 1)) != NULL) {
         if (nvrtcGetProgramLog(program, log) == NVRTC_SUCCESS) {

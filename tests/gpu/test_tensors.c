@@ -203,7 +203,8 @@ static bytes_call call_of(const tensor_case *c, launch_modelopt_args *a, const o
     snprintf(call.text, sizeof call.text, "%s", case_text(c));
     a->x = bytes_in(&call, 0, o->x, element_bytes(c), 16 * c->shift);
     a->q = (uint8_t *)bytes_out(&call, 0, q_bytes(c), 16 * c->shift);
-    a->sf = (uint8_t *)bytes_out(&call, 1, sf_bytes(c), c->shift); /* of any alignment */
+    a->sf = (uint8_t *)bytes_out(&call, 1, sf_bytes(c), /* linear: of any alignment */
+                                 (c->layout == FP4_LAYOUT_LINEAR ? 1 : 4) * c->shift);
     a->rows = c->rows;
     a->cols = c->cols;
     a->x_stride = c->stride;
@@ -492,11 +493,14 @@ static void refuse(const unit *u)
     REFUSE("no sf", args.sf = NULL);
     REFUSE("x misaligned", args.x = moved(a.x, 8));
     REFUSE("q misaligned", args.q = (uint8_t *)moved(a.q, code_bytes / 2));
+    REFUSE("sf misaligned", args.layout = FP4_LAYOUT_128X4; args.sf = (uint8_t *)moved(a.sf, 2));
+    REFUSE("sf misaligned", args.layout = FP4_LAYOUT_8X4; args.sf = (uint8_t *)moved(a.sf, 1));
     REFUSE("half a block", args.cols -= block / 2);
     REFUSE("rows that overlap", args.x_stride -= 16);
     REFUSE("a stride of no 16 bytes", args.x_stride += 2);
     REFUSE("a stride that overflows", args.x_stride = (size_t)-1 / 64 * 16);
     REFUSE("more rows than a grid", args.rows = (size_t)1 << 40);
+    REFUSE("more rows than 2^32 - 128", args.rows = ((size_t)1 << 32) - 127);
     REFUSE("more columns than 2^35 - 2048", args.rows = 1;
            args.cols = args.x_stride = ((size_t)1 << 35) - 2048 + block);
 #if !defined(FP4_SIMT) /* UBSan stops at an enumerator that has bits beyond those of all others */

@@ -4,7 +4,7 @@
  *
  *     macro               instruction                            targets
  *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
- *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   89 and later
+ *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   90 and later; 89 with CUDA 12.1
  *     FP4_ARCH_CVT_F16X2  cvt f32x2 -> f16x2, bf16x2             80 and later
  *     FP4_ARCH_CP_ASYNC   copies from global to shared memory    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
@@ -31,7 +31,10 @@
 #endif
 
 #if !defined(FP4_ARCH_CVT_E2M1)
-#if defined(__CUDA_ARCH_FAMILY_SPECIFIC__) || defined(__CUDA_ARCH_SPECIFIC__)
+/* The first two came with CUDA 12.9; CUDA 12.8 says the rest of its three such targets. */
+#if defined(__CUDA_ARCH_FAMILY_SPECIFIC__) || defined(__CUDA_ARCH_SPECIFIC__) || \
+    defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM101_ALL) || \
+    defined(__CUDA_ARCH_FEAT_SM120_ALL)
 #define FP4_ARCH_CVT_E2M1 (FP4_ARCH >= 1000 && FP4_ARCH < 1300)
 #else
 #define FP4_ARCH_CVT_E2M1 0
@@ -39,7 +42,11 @@
 #endif
 
 #if !defined(FP4_ARCH_CVT_E4M3)
+#if defined(__CUDACC_VER_MAJOR__) && 100 * __CUDACC_VER_MAJOR__ + __CUDACC_VER_MINOR__ < 1201
+#define FP4_ARCH_CVT_E4M3 (FP4_ARCH >= 900)
+#else
 #define FP4_ARCH_CVT_E4M3 (FP4_ARCH >= 890)
+#endif
 #endif
 
 #if !defined(FP4_ARCH_CVT_F16X2)

@@ -50,50 +50,20 @@ FP4_D float fp4_quad_max_(fp4_f32x4 m, int or_nan)
                             or_nan);
 }
 
-/* A lane's elements of its four blocks: of block b number i, i below `each`. */
-typedef struct fp4_quad_ {
-    float v[4][8];
-    int each;
-} fp4_quad_;
-
-FP4_D fp4_quad_ fp4_quad_of_x16_(fp4_f32x16 t)
-{
-    fp4_quad_ quad;
-    int i;
-
-    quad.each = 4;
-#pragma unroll
-    for (i = 0; i < 16; i++) {
-        quad.v[i / 4][i % 4] = t.v[i];
-    }
-    return quad;
-}
-
-FP4_D fp4_quad_ fp4_quad_of_x32_(fp4_f32x32 t)
-{
-    fp4_quad_ quad;
-    int i;
-
-    quad.each = 8;
-#pragma unroll
-    for (i = 0; i < 32; i++) {
-        quad.v[i / 8][i % 8] = t.v[i];
-    }
-    return quad;
-}
+/* From here on t: a lane's elements, `each` (a constant) of the first block, then of the next. */
 
 /* The amax of lane j's block j. */
-FP4_D float fp4_quad_amax_(const fp4_quad_ *quad, int or_nan)
+FP4_D float fp4_quad_amax_(const float *t, int each, int or_nan)
 {
     fp4_f32x4 m;
     int b, i;
 
 #pragma unroll
     for (b = 0; b < 4; b++) {
-        m.v[b] = fp4_ptx_abs(quad->v[b][0]);
+        m.v[b] = fp4_ptx_abs(t[b * each]);
 #pragma unroll
-        for (i = 1; i < quad->each; i++) {
-            m.v[b] = fp4_quad_max_of_(m.v[b], fp4_ptx_abs(quad->v[b][i]), or_nan);
+        for (i = 1; i < each; i++) {
+            m.v[b] = fp4_quad_max_of_(m.v[b], fp4_ptx_abs(t[b * each + i]), or_nan);
         }
         m.v[b] = or_nan ? m.v[b] : fp4_ptx_max(m.v[b], 0.0f); /* all of them NaN */
     }
@@ -115,31 +85,37 @@ FP4_D fp4_f32x4 fp4_quad_encs_(float enc)
 }
 
 /* Elements 2 * i and 2 * i + 1 of each of the four blocks, times the blocks' factors. */
-FP4_D fp4_f32x8 fp4_quad_scaled_(const fp4_quad_ *quad, int i, fp4_f32x4 encs)
+FP4_D fp4_f32x8 fp4_quad_scaled_(const float *t, int each, int i, fp4_f32x4 encs)
 {
     fp4_f32x8 x;
     int b;
 
 #pragma unroll
     for (b = 0; b < 4; b++) {
-        x.v[2 * b] = fp4_mul_rn(quad->v[b][2 * i], encs.v[b]);
-        x.v[2 * b + 1] = fp4_mul_rn(quad->v[b][2 * i + 1], encs.v[b]);
+        x.v[2 * b] = fp4_mul_rn(t[b * each + 2 * i], encs.v[b]);
+        x.v[2 * b + 1] = fp4_mul_rn(t[b * each + 2 * i + 1], encs.v[b]);
     }
     return x;
 }
 
-/* Word i of lane j's block, eight columns: of each lane, a byte for each block. */
-FP4_D uint32_t fp4_quad_e2m1_(const fp4_quad_ *quad, int i, fp4_f32x4 encs, int below_7)
+/* Words of lane j's block, whose factor is its enc: of each lane, eight columns a word, a byte for
+   each block. */
+FP4_D void fp4_quad_e2m1_(uint32_t *q, const float *t, int each, float enc, int below_7)
 {
-    const fp4_f32x8 x = fp4_quad_scaled_(quad, i, encs);
+    const fp4_f32x4 encs = fp4_quad_encs_(enc);
+    int i;
 
-    return fp4_sf_words(below_7 ? fp4_f32x8_to_e2m1x8_below_7(x) : fp4_f32x8_to_e2m1x8(x), 1);
+#pragma unroll
+    for (i = 0; i < each / 2; i++) {
+        const fp4_f32x8 x = fp4_quad_scaled_(t, each, i, encs);
+        q[i] = fp4_sf_words(below_7 ? fp4_f32x8_to_e2m1x8_below_7(x) : fp4_f32x8_to_e2m1x8(x), 1);
+    }
 }
 
 /* Words 2 * i and 2 * i + 1 of e4m3: of each lane, two bytes for each block. */
-FP4_D fp4_u32x2 fp4_quad_e4m3_(const fp4_quad_ *quad, int i, fp4_f32x4 encs)
+FP4_D fp4_u32x2 fp4_quad_e4m3_(const float *t, int i, fp4_f32x4 encs)
 {
-    const fp4_u32x2 q = fp4_f32x8_to_e4m3x8(fp4_quad_scaled_(quad, i, encs));
+    const fp4_u32x2 q = fp4_f32x8_to_e4m3x8(fp4_quad_scaled_(t, 8, i, encs));
     const int is_upper = (threadIdx.x & 2u) != 0, is_odd = (threadIdx.x & 1u) != 0;
     const uint32_t all = 0xffffffffu;
     /* two blocks, of this lane and of the one two on; then one block of all four */
@@ -158,23 +134,17 @@ FP4_D fp4_u32x2 fp4_quad_e4m3_(const fp4_quad_ *quad, int i, fp4_f32x4 encs)
 FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_quad_(fp4_f32x16 t, float mul, int scaled,
                                                float global_enc)
 {
-    const fp4_quad_ quad = fp4_quad_of_x16_(t);
-    float amax = fp4_quad_amax_(&quad, !FP4_ARCH_CVT_E2M1), enc;
+    float amax = fp4_quad_amax_(t.v, 4, !FP4_ARCH_CVT_E2M1), enc;
     fp4_scale scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
     fp4_nvfp4_block block;
-    fp4_f32x4 encs;
 
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    if (!FP4_ARCH_CVT_E2M1 && fp4_ptx_any(0xffffffffu, fp4_needs_care_(amax, fp4_ptx_abs(enc)))) {
-        amax = fp4_quad_amax_(&quad, 0);
+    if (!FP4_ARCH_CVT_E2M1 && fp4_ptx_any(0xffffffffu, fp4_scaled_needs_care_(amax, enc, scaled))) {
+        amax = fp4_quad_amax_(t.v, 4, 0);
         scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
-        encs = fp4_quad_encs_(fp4_enc_times_(scale.enc, mul, scaled));
-        block.q[0] = fp4_quad_e2m1_(&quad, 0, encs, 0);
-        block.q[1] = fp4_quad_e2m1_(&quad, 1, encs, 0);
+        fp4_quad_e2m1_(block.q, t.v, 4, fp4_enc_times_(scale.enc, mul, scaled), 0);
     } else {
-        encs = fp4_quad_encs_(enc);
-        block.q[0] = fp4_quad_e2m1_(&quad, 0, encs, 1);
-        block.q[1] = fp4_quad_e2m1_(&quad, 1, encs, 1);
+        fp4_quad_e2m1_(block.q, t.v, 4, enc, 1);
     }
     block.sf = scale.bits;
     return block;
@@ -194,28 +164,17 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled_quad(fp4_f32x16 t, float mul, fl
 
 FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_quad_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_quad_ quad = fp4_quad_of_x32_(t);
-    float amax = fp4_quad_amax_(&quad, !FP4_ARCH_CVT_E2M1), enc;
+    float amax = fp4_quad_amax_(t.v, 8, !FP4_ARCH_CVT_E2M1), enc;
     fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     fp4_mxfp4_block block;
-    fp4_f32x4 encs;
-    int i;
 
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    if (!FP4_ARCH_CVT_E2M1 && fp4_ptx_any(0xffffffffu, fp4_needs_care_(amax, fp4_ptx_abs(enc)))) {
-        amax = fp4_quad_amax_(&quad, 0);
+    if (!FP4_ARCH_CVT_E2M1 && fp4_ptx_any(0xffffffffu, fp4_scaled_needs_care_(amax, enc, scaled))) {
+        amax = fp4_quad_amax_(t.v, 8, 0);
         scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
-        encs = fp4_quad_encs_(fp4_enc_times_(scale.enc, mul, scaled));
-#pragma unroll
-        for (i = 0; i < 4; i++) {
-            block.q[i] = fp4_quad_e2m1_(&quad, i, encs, 0);
-        }
+        fp4_quad_e2m1_(block.q, t.v, 8, fp4_enc_times_(scale.enc, mul, scaled), 0);
     } else {
-        encs = fp4_quad_encs_(enc);
-#pragma unroll
-        for (i = 0; i < 4; i++) {
-            block.q[i] = fp4_quad_e2m1_(&quad, i, encs, 1);
-        }
+        fp4_quad_e2m1_(block.q, t.v, 8, enc, 1);
     }
     block.sf = scale.bits;
     return block;
@@ -235,8 +194,7 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled_quad(fp4_f32x32 t, float mul)
 
 FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_quad_(fp4_f32x32 t, float mul, int scaled)
 {
-    const fp4_quad_ quad = fp4_quad_of_x32_(t);
-    const float amax = fp4_quad_amax_(&quad, 0);
+    const float amax = fp4_quad_amax_(t.v, 8, 0);
     const fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(amax, mul, scaled));
     const fp4_f32x4 encs = fp4_quad_encs_(fp4_enc_times_(scale.enc, mul, scaled));
     fp4_mxfp8_block block;
@@ -244,7 +202,7 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_quad_(fp4_f32x32 t, float mul, int scal
 
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        const fp4_u32x2 q = fp4_quad_e4m3_(&quad, i, encs);
+        const fp4_u32x2 q = fp4_quad_e4m3_(t.v, i, encs);
         block.q[2 * i] = q.v[0];
         block.q[2 * i + 1] = q.v[1];
     }
