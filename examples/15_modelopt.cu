@@ -81,9 +81,9 @@ enum {
     EACH = 4 /* rows a thread; one where there are few */
 };
 
-/* Up to so many pieces one row a thread is faster. */
+/* Up to so many pieces one row a thread is faster: what eight bits need is soon done. */
 #if !defined(SMALL)
-#define SMALL (1 << 18)
+#define SMALL (CODES == 16 ? 1 << 23 : 1 << 20)
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # launches.sh DIR: launches.cu by one.sh, as it is, and with each of its three faults, which have to
-# be found, by kernel and thread.
+# be found, by kernel and thread. And halves.cu.
 set -eu
 
 run() { sh tests/simt/one.sh "$dir" tests/simt/launches.cu "$@"; }
@@ -17,6 +17,7 @@ found() {
 
 dir=$1
 run
+sh tests/simt/one.sh "$dir" tests/simt/halves.cu
 found BEYOND 100 heap-buffer-overflow
 found SHARED 8 global-buffer-overflow
 found DYNAMIC 8 heap-buffer-overflow

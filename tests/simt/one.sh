@@ -7,8 +7,8 @@
 # A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
 # arguments are looked at by each thread. Kernels that are launched by their address, which then
 # stands behind (const void *) or (void *), are made known by kernels.sh. `extern __shared__ T x[];`
-# becomes a pointer to the launch's bytes. There is no texture, none of NVIDIA's headers, and of
-# CUDA what this machine's cuda_runtime.h and cuda_runtime_api.h have.
+# becomes a pointer to the launch's bytes. There is no texture, and of CUDA what the
+# headers of this machine have, which are called as NVIDIA's (tests/simt/include).
 set -eu
 
 dir=$1

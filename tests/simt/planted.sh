@@ -236,9 +236,10 @@ plant zero_with_a_sign san $modelopt \
     parts 'blocks/modelopt_tensors_back' 'modelopt_dequantize_x8'
 plant amax_of_the_first_block_of_all san $tensors 's/block_amax\[block\]/block_amax[0]/' \
     modelopt-bf16-nvfp4 'tensors/nvfp4' 'nvfp4 of bf16' 'static'
-plant scales_without_padding san $tensors \
-    's/row < fp4_sf_rows_padded(a.layout, a.rows)/row < a.rows/' \
+plant scales_without_padding san $tensors 's/row < rows_padded/row < a.rows/' \
     modelopt-f16-mxfp8 'tensors/mxfp8' 'mxfp8 of f16'
+plant words_of_other_rows san $tensors 's/row = first + lane \* step/row = first + lane/' \
+    modelopt-bf16-mxfp4 'tensors/mxfp4' 'mxfp4 of bf16'
 
 mma=include/fp4/device/mma.cuh
 plant scale_of_another_lane san $mma 's/% 8 \* 4 + b/% 8 * 4 + (b ^ 1)/' \

@@ -165,7 +165,8 @@ FP4_D void fp4_store_u32x16_by_four(void *p, fp4_u32x16 w, uint32_t count)
  *          around it; more precisely, of the four of them that l is a multiple of `lanes` away
  *          from, so that with lanes 2, 4 or 8 neighbours may have bytes of their own. Bytes of any
  *          kind: with lanes = 1 it is the transpose of the four by four that four lanes have.
- * threads  all 32 lanes of the warp call, threadIdx.x % 32 the lane. Two shuffles.
+ * threads  all 32 lanes of the warp call; threadIdx.x % (4 * lanes) is a lane's place among so
+ *          many: rows of threads of a multiple of that. Two shuffles.
  */
 FP4_D uint32_t fp4_sf_words(uint32_t bytes, int lanes)
 {
