@@ -848,7 +848,8 @@ build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 # What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
 # it stands and as README.md says to change it.
 build/checks/simt/one.ok: $(cpu_machine) $(wildcard tests/simt/*.sh) tests/simt/launches.cu \
-		tests/simt/halves.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu README.md tests/tools/first.sh
+		tests/simt/halves.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu README.md \
+		tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.
