@@ -94,7 +94,7 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
 san := san/host-tests san/demo san/quantize_safetensors
-simt := $(addprefix simt/,one sm_75 sm_90 sm_100a shuffled tracked planted)
+simt := $(addprefix simt/,one races sm_75 sm_90 sm_100a shuffled tracked planted)
 
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
@@ -774,21 +774,28 @@ simt_units := parts tools machine $(gpu_words:%=rows-%) $(gpu_words:%=columns-%)
 	$(simt_experts) $(test_gpu_kv) $(test_gpu_bytes) $(simt_modelopt)
 folders += simt cpu
 .PHONY: cpu test-simt coverage
-cpu_machine := $(simt_san_machine:%=build/simt/san/machine/%.o)
-# How one.sh compiles: as the kernels of simt_san are, for CPU_ARCH.
+# How one.sh compiles: as the kernels of simt_san or simt_track are, for CPU_ARCH, but that
+# a * b + c is rounded once, as nvcc has it.
+cpu_kind = $(if $(TRACK),track,san)
+cpu_objects = $(simt_$1_machine:%=build/simt/$1/machine/%.o)
+cpu_contracts := -ffp-contract=fast -fexpensive-optimizations -DSIMT_CONTRACTS \
+	$(if $(shell grep -m 1 -wo fma /proc/cpuinfo 2>/dev/null),-mfma)
 CPU_ARCH ?= 900
 cpu_arch_750 := $(simt_sm_75)
 cpu_arch_900 := $(simt_sm_90)
 cpu_arch_1000 := $(simt_sm_100a)
-cpu build/checks/simt/one.ok: export SIMT_COMPILE = $(simt_front) $(simt_san) \
-	$(or $(cpu_arch_$(CPU_ARCH)),$(error CPU_ARCH: 750, 900 or 1000)) \
+cpu_run := cpu build/checks/simt/one.ok build/checks/simt/races.ok
+$(cpu_run): export SIMT_COMPILE = $(simt_front) $(simt_$(cpu_kind)) $(simt_$(cpu_kind)_kernels) \
+	$(cpu_contracts) $(or $(cpu_arch_$(CPU_ARCH)),$(error CPU_ARCH: 750, 900 or 1000)) \
 	-Itests/simt/include -Iinclude
-cpu build/checks/simt/one.ok: export SIMT_MACHINE = $(cpu_machine)
+$(cpu_run): export SIMT_MACHINE = $(call cpu_objects,$(cpu_kind))
+$(cpu_run): export SIMT_LINK = $(filter -fsanitize=%,$(simt_$(cpu_kind)))
 
-cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers
-	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [CPU_ARCH=750|900|1000] [WORDS=-DFORMAT=mxfp4]))
+cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers; TRACK=1: races
+	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [TRACK=1] [CPU_ARCH=750|900|1000] \
+	    [WORDS=-DFORMAT=mxfp4]))
 	@sh tests/tools/need.sh libc c++
-	$(Q)$(MAKE) -s --no-print-directory $(cpu_machine)
+	$(Q)$(MAKE) -s --no-print-directory $(call cpu_objects,$(cpu_kind))
 	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(WORDS)
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
@@ -847,10 +854,14 @@ build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 
 # What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
 # it stands and as README.md says to change it.
-build/checks/simt/one.ok: $(cpu_machine) $(wildcard tests/simt/*.sh) tests/simt/launches.cu \
-		tests/simt/halves.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu README.md \
-		tests/tools/first.sh
+build/checks/simt/one.ok: $(call cpu_objects,san) $(wildcard tests/simt/*.sh) \
+		tests/simt/launches.cu tests/simt/halves.cu $(HEADERS) examples/00_first.cu \
+		examples/16_epilogue.cu README.md tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
+build/checks/simt/races.ok: cpu_kind = track
+build/checks/simt/races.ok: $(call cpu_objects,track) $(wildcard tests/simt/*.sh) \
+		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu
+	$(check) sh tests/simt/races.sh build/cpu/races
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.
 $(eval $(call simt_program,fuzz,sm_75))

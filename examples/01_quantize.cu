@@ -92,7 +92,8 @@ enum {
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * A scale: a number, or where on the device it is: device[batch * batch_step + row * row_step].
+ * A scale: a number, or where on the device it is: device[batch * batch_step + row * row_step],
+ * 4-byte aligned.
  * is_dec: a global scale is given in decode sense, to be turned round.
  */
 typedef struct quantize_scale {
@@ -109,7 +110,7 @@ typedef struct quantize_scale {
  *          columns in between become zeros. q: batches * rows * q_cols codes, row-major.
  *          sf: batches * fp4_sf_bytes(LAYOUT, rows, q_cols / BLOCK) bytes.
  *          x, row_stride, batch_stride: multiples of 16 bytes, a row under 4 GiB. q: aligned to the
- *          codes of 16 elements. sf: to 16 bytes unless it is linear.
+ *          codes of 16 elements. sf: to 16 bytes unless it is linear. Neither overlaps anything.
  * global   NVFP4: positive and finite. Other formats ignore it.
  * x_dec    e4m3 input: x = decode(code) * x_dec, one for a matrix: row_step = 0. Other types
  *          ignore it.
@@ -444,7 +445,8 @@ static __global__ void __launch_bounds__(THREADS) quantize_small(const quantize_
 /* Not positive and finite. Device scales cannot be looked at here. */
 static int is_bad_scale(const quantize_scale *s)
 {
-    return s->device == NULL && !(s->value > 0.0f && s->value <= FP4_F32_MAX);
+    return s->device != NULL ? (size_t)s->device % 4 != 0
+                             : !(s->value > 0.0f && s->value <= FP4_F32_MAX);
 }
 
 /* The reciprocal of what is multiplied by is needed too, and infinite up to 2^-128. */
@@ -465,8 +467,9 @@ static int is_bad(const quantize_args *a)
            a->rows * (a->q_cols / 16) > (size_t)-1 / CODES / a->batches ||     /* bytes of q */
            a->row_stride < a->cols || a->row_stride > 0xffffffffu / ELEMENT || /* strides */
            a->row_stride * ELEMENT % 16 != 0 ||
-           (a->batches > 1 && a->batch_stride * ELEMENT % 16 != 0) || (size_t)a->x % 16 != 0 ||
-           (size_t)a->q % CODES != 0 || /* alignment */
+           (a->batches > 1 && (a->batch_stride > (size_t)-1 / ELEMENT / a->batches ||
+                               a->batch_stride * ELEMENT % 16 != 0)) ||
+           (size_t)a->x % 16 != 0 || (size_t)a->q % CODES != 0 || /* alignment */
            (is_tiled && (size_t)a->sf % 16 != 0) || (BLOCK == 16 && is_bad_global(&a->global)) ||
            (ELEMENT == 1 && (is_bad_scale(&a->x_dec) || a->x_dec.row_step != 0));
 }
@@ -624,7 +627,9 @@ static void must(cudaError_t error)
 
 static __global__ void ask_native(int *answer)
 {
-    *answer = CODES == 16 ? fp4_is_native_e4m3() : fp4_is_native();
+    if (threadIdx.x == 0) {
+        *answer = CODES == 16 ? fp4_is_native_e4m3() : fp4_is_native();
+    }
 }
 
 /* Elements of any bits, but with exponents between 2^-6 and 2^3: the top byte holds sign and most

@@ -64,7 +64,7 @@ enum {
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * A scale: a number, or where on the device it is: device[row * row_step].
+ * A scale: a number, or where on the device it is: device[row * row_step], 4-byte aligned.
  * is_dec: it is given in decode sense, to be turned round.
  */
 typedef struct quantize_scale {
@@ -75,10 +75,11 @@ typedef struct quantize_scale {
 } quantize_scale;
 
 /**
- * shape    x: element (row, col) at col * col_stride + row; rows x cols, cols whole blocks.
+ * shape    x: element (row, col) at col * col_stride + row; rows x cols, cols whole blocks, up to
+ *          262140 of them.
  *          q: rows * cols codes, row-major. sf: fp4_sf_bytes(LAYOUT, rows, cols / BLOCK) bytes.
  *          x, col_stride: multiples of 4 bytes. q: of 16 bytes, a row of q of 8. sf: of 16 bytes
- *          for 128x4 and 8x4.
+ *          for 128x4 and 8x4. Neither overlaps anything.
  * global   NVFP4: positive and finite. Other formats ignore it.
  * x_dec    e4m3 input: x = decode(code) * x_dec. Other types ignore it.
  */
@@ -215,14 +216,16 @@ static int is_bad_number(float v)
 static int is_bad_global(const quantize_scale *s)
 {
     const float enc = s->is_dec ? fp4_nvfp4_global_enc_from_dec(s->value) : s->value;
-    return s->device == NULL && (is_bad_number(s->value) || enc <= 2.9387358770557188e-39f);
+    return s->device != NULL ? (size_t)s->device % 4 != 0
+                             : is_bad_number(s->value) || enc <= 2.9387358770557188e-39f;
 }
 
 static int is_bad(const quantize_args *a)
 {
     return a->q == NULL || a->sf == NULL || a->x == NULL || /* null */
            a->cols % BLOCK != 0 || a->rows > 0xffffff00u || /* shape */
-           a->col_stride < a->rows || a->col_stride * ELEMENT % 4 != 0 || (size_t)a->x % 4 != 0 ||
+           a->col_stride < a->rows || a->col_stride > (size_t)-1 / ELEMENT / a->cols ||
+           a->col_stride * ELEMENT % 4 != 0 || (size_t)a->x % 4 != 0 ||
            (size_t)a->q % 16 != 0 || /* alignment */
            (LAYOUT != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 != 0) ||
            (BLOCK == 16 && is_bad_global(&a->global)) || (ELEMENT == 1 && is_bad_number(a->x_dec));
@@ -303,7 +306,9 @@ static void must(cudaError_t error)
 
 static __global__ void ask_native(int *answer)
 {
-    *answer = CODES == 32 ? fp4_is_native_e4m3() : fp4_is_native();
+    if (threadIdx.x == 0) {
+        *answer = CODES == 32 ? fp4_is_native_e4m3() : fp4_is_native();
+    }
 }
 
 /* Elements of any bits, but with exponents between 2^-6 and 2^3: the top byte holds sign and most

@@ -175,11 +175,13 @@ typedef fp4_part2 part;
  *          1: y is rounded to the input type, then quantized: the bytes of norm and quantization in
  *          two kernels.
  * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
- *          global_device where that is not null. Positive and finite. Other formats ignore it.
+ *          global_device, 4-byte aligned, where that is not null. Positive and finite. Other
+ *          formats ignore it.
  * optional where not null: y, rows x cols of the input type, aligned to 16 bytes; sf_linear, the
  *          scales in the linear layout too; token_dec, rows floats: NVFP4 with a second-level scale
  *          a row, from its amax (fp4_nvfp4_token_enc), stored there in decode sense; global is then
  *          the base scale in decode sense, 1/2688 to use the whole range.
+ * overlap  no output overlaps an input or another output, but the residual itself.
  */
 typedef struct norm_args {
     const void *x, *weight, *bias;
@@ -665,10 +667,11 @@ static const void *const token_of[] = {FP4_ROW_CUTS(ENTRY, token)};
 
 /* ------------------------------------------------------------------------------ launcher */
 
-/* Not a multiple of 16 bytes. */
-static int is_unaligned(const void *p, size_t stride)
+/* Not a multiple of 16 bytes, or not to be counted in bytes. */
+static int is_unaligned(const void *p, size_t stride, size_t rows)
 {
-    return (size_t)p % 16 != 0 || stride > (size_t)-1 / ELEMENT || stride * ELEMENT % 16 != 0;
+    return (size_t)p % 16 != 0 || stride > (size_t)-1 / ELEMENT / rows ||
+           stride * ELEMENT % 16 != 0;
 }
 
 /* No number to multiply by, or its reciprocal is none. What is on the device cannot be seen. */
@@ -677,9 +680,10 @@ static int is_bad_global(const norm_args *a)
     const int is_dec = a->global_is_dec && a->token_dec == NULL;
     const float enc = is_dec ? fp4_nvfp4_global_enc_from_dec(a->global) : a->global;
 
-    return HAS_GLOBAL && a->global_device == NULL &&
-           !(a->global > 0.0f && a->global <= FP4_F32_MAX &&
-             enc > 0x1p-128f); /* up to there 1 / enc is infinite */
+    return HAS_GLOBAL &&
+           (a->global_device != NULL ? (size_t)a->global_device % 4 != 0
+                                     : !(a->global > 0.0f && a->global <= FP4_F32_MAX &&
+                                         enc > 0x1p-128f)); /* up to there 1 / enc is infinite */
 }
 
 static int is_bad(const norm_args *a)
@@ -690,9 +694,10 @@ static int is_bad(const norm_args *a)
            a->cols % BLOCK != 0 || /* shape */
            a->cols > 0x7fffffffu || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
            a->x_stride < a->cols || (ADDS && a->residual_stride < a->cols) || /* strides */
-           is_unaligned(a->x, a->x_stride) || is_unaligned(a->weight, 0) ||   /* alignment */
-           (CENTERS && is_unaligned(a->bias, 0)) || is_unaligned(a->y, 0) ||
-           (ADDS && is_unaligned(a->residual, a->residual_stride)) || (size_t)a->q % CODES != 0 ||
+           is_unaligned(a->x, a->x_stride, a->rows) || is_unaligned(a->weight, 0, 1) ||
+           (CENTERS && is_unaligned(a->bias, 0, 1)) || is_unaligned(a->y, 0, 1) ||
+           (ADDS && is_unaligned(a->residual, a->residual_stride, a->rows)) ||
+           (size_t)a->q % CODES != 0 ||
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
            !(a->eps > 0.0f && a->eps <= FP4_F32_MAX) || is_bad_global(a); /* numbers */
 }

@@ -151,11 +151,13 @@ typedef fp4_part2 part;
  * rounded  0: the codes come from y in f32. 1: y is rounded to the input type, then quantized: the
  *          bytes of activation and quantization in two kernels.
  * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
- *          global_device where that is not null. Positive and finite. Other formats ignore it.
+ *          global_device, 4-byte aligned, where that is not null. Positive and finite. Other
+ *          formats ignore it.
  * optional where not null: y, rows x cols of the input type, aligned to 16 bytes; sf_linear, the
  *          scales in the linear layout too; token_dec, rows floats: NVFP4 with a second-level scale
  *          a row, from its amax (fp4_nvfp4_token_enc), stored there in decode sense; global is then
  *          the base scale in decode sense, 1/2688 to use the whole range.
+ * overlap  no output overlaps an input or another output.
  */
 typedef struct gated_args {
     const void *x;
@@ -640,9 +642,10 @@ static int is_bad_global(const gated_args *a)
     const int is_dec = a->global_is_dec && a->token_dec == NULL;
     const float enc = is_dec ? fp4_nvfp4_global_enc_from_dec(a->global) : a->global;
 
-    return HAS_GLOBAL && a->global_device == NULL &&
-           !(a->global > 0.0f && a->global <= FP4_F32_MAX &&
-             enc > 0x1p-128f); /* up to there 1 / enc is infinite */
+    return HAS_GLOBAL &&
+           (a->global_device != NULL ? (size_t)a->global_device % 4 != 0
+                                     : !(a->global > 0.0f && a->global <= FP4_F32_MAX &&
+                                         enc > 0x1p-128f)); /* up to there 1 / enc is infinite */
 }
 
 static int is_bad(const gated_args *a)
@@ -651,8 +654,9 @@ static int is_bad(const gated_args *a)
            (!HAS_GLOBAL && a->token_dec != NULL) || (size_t)a->token_dec % 4 != 0 ||
            a->cols % BLOCK != 0 || /* shape */
            a->cols > MOST_COLS || a->rows > 0x7fffff80u || (unsigned)a->layout > 2 ||
-           a->x_stride < 2 * a->cols || a->x_stride > (size_t)-1 / ELEMENT || /* strides */
-           a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 ||       /* alignment */
+           a->x_stride < 2 * a->cols ||
+           a->x_stride > (size_t)-1 / ELEMENT / a->rows ||              /* strides */
+           a->x_stride * ELEMENT % 16 != 0 || (size_t)a->x % 16 != 0 || /* alignment */
            (size_t)a->y % 16 != 0 || (size_t)a->q % CODES != 0 ||
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) || is_bad_global(a);
 }

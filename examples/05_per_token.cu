@@ -99,7 +99,8 @@ enum {
  *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled; sf_linear: not
  *          null, the scales in the linear layout too. token_dec: rows floats, what to multiply the
  *          row by after decoding, 0 for a row of zeros. base_dec positive and finite; 1/2688 uses
- *          the whole range. Read from base_device where that is not null.
+ *          the whole range. Read from base_device, 4-byte aligned, where that is not null. No output
+ *          overlaps anything.
  */
 typedef struct token_args {
     const void *x;
@@ -377,11 +378,12 @@ static int is_bad(const token_args *a)
     return a->x == NULL || a->q == NULL || a->sf == NULL || a->token_dec == NULL ||  /* null */
            a->cols % BLOCK != 0 || a->cols > 0x7fffffffu || a->rows > 0x7fffff80u || /* shape */
            (unsigned)a->layout > 2 || a->x_stride < a->cols ||                       /* strides */
-           a->x_stride > (size_t)-1 / ELEMENT || a->x_stride * ELEMENT % 16 != 0 ||
+           a->x_stride > (size_t)-1 / ELEMENT / a->rows || a->x_stride * ELEMENT % 16 != 0 ||
            (size_t)a->x % 16 != 0 || (size_t)a->q % CODES != 0 || /* alignment */
            (a->layout != FP4_LAYOUT_LINEAR && (size_t)a->sf % 4 != 0) ||
            (size_t)a->token_dec % 4 != 0 || /* numbers: base_dec and its reciprocal */
-           (a->base_device == NULL && !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
+           (a->base_device != NULL ? (size_t)a->base_device % 4 != 0
+                                   : !(a->base_dec > 0x1p-128f && a->base_dec <= FP4_F32_MAX));
 }
 
 /* Whether there are linear scales, and a row's are not aligned words of four, which the fastest

@@ -94,13 +94,15 @@ enum {
  *            row-major, aligned to those of 16. sf: fp4_sf_bytes(layout, rows, cols / BLOCK) bytes;
  *            ModelOpt's are linear; of tiled layouts aligned to 4.
  * amax       NVFP4: the largest of the tensor, read from amax_device where that is not null.
- *            Positive and finite, and so is fp4_modelopt_global_dec of it; with a 0 on the device
- *            scale bytes are NaN, as ModelOpt's. Others ignore it.
+ *            Positive and finite, and so is fp4_modelopt_global_dec of it; of a 0 on the device
+ *            scale bytes are ModelOpt's, 448 or NaN. Others ignore it.
  * fp8_max    NVFP4: 448; or 256, to leave room for blocks that are scaled up.
  * block_amax NVFP4, null; or of a static quantizer the amax of each block, row-major. Not negative.
  *            What exceeds it is clipped.
  * global_dec NVFP4, null; or where to store what codes and scale bytes are multiplied by in the
- *            end: fp4_modelopt_global_dec(amax, fp8_max), ModelOpt's weight_scale_2.
+ *            end: fp4_modelopt_global_dec(amax, fp8_max), ModelOpt's weight_scale_2. Not where the
+ *            amax is read, which some CTAs do later.
+ * overlap    no output overlaps an input or another output.
  */
 typedef struct modelopt_args {
     uint8_t *q, *sf;
@@ -225,6 +227,7 @@ static int is_bad_amax(const modelopt_args *a)
 
     return (a->fp8_max != 448.0f && a->fp8_max != 256.0f) || (size_t)a->block_amax % 4 != 0 ||
            (size_t)a->global_dec % 4 != 0 ||
+           (a->amax_device != NULL && a->global_dec == a->amax_device) ||
            (a->amax_device == NULL ? !(dec > 0.0f && dec <= FP4_F32_MAX)
                                    : (size_t)a->amax_device % 4 != 0);
 }

@@ -103,6 +103,7 @@ Test(rope, a_bad_table_is_refused_and_nothing_is_written)
     CHECK_EQ(fp4_ref_rope_table(1e4, SIZE_MAX / 2, 4, table, sizeof table), FP4_BAD_SHAPE, "huge");
     CHECK_EQ(fp4_ref_rope_table(1e4, SIZE_MAX / 8, 4, table, sizeof table), FP4_BAD_SHAPE, "bytes");
     CHECK_EQ(fp4_ref_rope_table(0, 2, 4, table, sizeof table), FP4_BAD_SCALE, "0");
+    CHECK_EQ(fp4_ref_rope_table(5e-324, 2, 4, table, sizeof table), FP4_BAD_SCALE, "tiny");
     CHECK_EQ(fp4_ref_rope_table(NAN, 2, 4, table, sizeof table), FP4_BAD_SCALE, "NaN");
     CHECK_EQ(fp4_ref_rope_table(INFINITY, 2, 4, table, sizeof table), FP4_BAD_SCALE, "infinity");
     CHECK_EQ(fp4_ref_rope_table(1.1e300, 2, 4, table, sizeof table), FP4_BAD_SCALE, "1.1e300");
@@ -112,6 +113,7 @@ Test(rope, a_bad_table_is_refused_and_nothing_is_written)
         CHECK_EQ(host_bits_of(table[i]), host_bits_of(7.0f), "element %zu", i);
     }
     CHECK_EQ(fp4_ref_rope_table(1e4, 0, 4, NULL, 0), FP4_OK, "no positions");
+    CHECK_EQ(fp4_ref_rope_table(1, 2, 4, table, sizeof table), FP4_OK, "1");
 }
 
 /* ---------------------------------------------------------------- whole heads */

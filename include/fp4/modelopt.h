@@ -284,8 +284,9 @@ FP4_HD float fp4_modelopt_convert(float x, fp4_modelopt_factors factors)
 /**
  * The global scale of a tensor from its amax, in decode sense: amax / (6 * fp8_max).
  *
- * range    fp8_max: 448; or 256, as for fp4_modelopt_scale. An amax of 0 gives 0, with which every
- *          scale byte is a NaN (0 / 0), in ModelOpt too; host/modelopt.h refuses it.
+ * range    fp8_max: 448; or 256, as for fp4_modelopt_scale. An amax of 0 gives 0, with which the
+ *          scale bytes of blocks of zeros are NaN (0 / 0), all others 448, in ModelOpt too;
+ *          host/modelopt.h refuses it.
  */
 FP4_HD float fp4_modelopt_global_dec(float amax, float fp8_max)
 {

@@ -517,7 +517,7 @@ ROWS(row_by_ones, 1)
 KERNEL row_sum_and_max(uint32_t cols, const float *x, float *out)
 {
     __shared__ float smem[256 + 32], smem_max[32];
-    const fp4_row_cut cut = {blockDim.x, 1, cols / 16, 0, 1};
+    const fp4_row_cut cut = fp4_row_cut_of(cols);
     float max = fp4_ptx_abs(x[thread()]);
 
     out[0] =
@@ -579,6 +579,7 @@ KERNEL padding(uint8_t *sf, size_t rows, size_t sf_cols)
     fp4_sf_pad_128x4(sf, rows, sf_cols);
     fp4_sf_pad_8x4(sf + 16384, rows, sf_cols);
     fp4_sf_pad_linear(sf, rows, sf_cols);
+    fp4_sf_pad(FP4_LAYOUT_8X4, sf + 32768 * blockIdx.x, rows, sf_cols, threadIdx.x, blockDim.x);
 }
 
 /* ------------------------------------------------------------ dequantize */

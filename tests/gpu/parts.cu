@@ -579,7 +579,11 @@ static cudaError_t sf_words(int lanes, const uint32_t *bytes, size_t threads, ui
 
 static __global__ void pad_kernel(int layout, uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    if (layout == FP4_LAYOUT_128X4) {
+    if (gridDim.x * gridDim.y * gridDim.z == 1) { /* each thread has another one's share */
+        const size_t threads = blockDim.x * blockDim.y * blockDim.z;
+        const size_t i = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+        fp4_sf_pad((fp4_layout)layout, sf, rows, sf_cols, threads - 1 - i, threads);
+    } else if (layout == FP4_LAYOUT_128X4) {
         fp4_sf_pad_128x4(sf, rows, sf_cols);
     } else {
         fp4_sf_pad_8x4(sf, rows, sf_cols);
@@ -802,7 +806,10 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
     /* where it may be said, every other row says it */
     const int is_whole =
         (layout != FP4_LAYOUT_LINEAR || pieces % (4 * lanes) == 0) && blockIdx.x % 2 == 0;
-    const fp4_row_cut cut = {blockDim.x, each, pieces, sure, pieces <= places, is_whole};
+    const fp4_row_cut given = {blockDim.x, each, pieces, sure, pieces <= places, is_whole};
+    const fp4_row_cut own = fp4_row_cut_of(16 * pieces);
+    const int is_own = own.threads == blockDim.x && own.each == each && row % 2 == 1;
+    const fp4_row_cut cut = is_own ? own : given;
     float sum = 0.0f;
 
     if (row >= rows) {

@@ -139,10 +139,13 @@ static void refuse_shapes(const good_call *g)
     REFUSED("a stride of half a vector", args.x_stride += 8 / size);
     REFUSED("a stride one element off", args.x_stride += 1);
     REFUSED("a stride that overflows", args.x_stride = (size_t)1 << 63);
+    REFUSED("a stride that overflows in the last row", args.x_stride = (size_t)-1 / size / 16 * 16);
     if (u->op == FUSED_add_rmsnorm) {
         REFUSED("rows of residual that overlap", args.residual_stride = args.cols - 16);
         REFUSED("half a vector off in residual", args.residual_stride += 8 / size);
         REFUSED("a stride of residual that overflows", args.residual_stride = (size_t)1 << 63);
+        REFUSED("one that overflows in the last row",
+                args.residual_stride = (size_t)-1 / size / 16 * 16);
     }
     /* UBSan stops at an enumerator that has bits beyond those of all others */
     for (size_t i = 0; i < (gpu_is_reduced() ? 1 : sizeof unknown / sizeof unknown[0]); i++) {
@@ -176,6 +179,9 @@ static void refuse_misaligned(const good_call *g)
         }
         if (off < fused_align(&g->c, FUSED_Q)) {
             REFUSED("q", args.q += off);
+        }
+        if (off < 4 && fp4_format_is_nvfp4(u->format)) {
+            REFUSED("a scale on the device", args.global_device = moved(args.x, off));
         }
         if (off < 4) {
             REFUSED("sf", args.sf += off);

@@ -125,6 +125,7 @@ GPU_TEST(launch_errors, bad_shapes_and_strides)
         REFUSED("a row stride of half a vector", args.row_stride += 8 / size);
         REFUSED("a row stride one element off", args.row_stride += 1);
         REFUSED("a matrix stride of half a vector", args.batch_stride += 8 / size);
+        REFUSED("a matrix stride that overflows", args.batch_stride += ((size_t)1 << 63) / size);
         REFUSED("more rows than can be counted", args.rows = (size_t)1 << 32);
         REFUSED("rows of 4 GiB", args.row_stride = ((size_t)1 << 32) / size);
         REFUSED("sizes that overflow", args.cols = args.q_cols = args.row_stride = (size_t)1 << 63);
@@ -133,9 +134,10 @@ GPU_TEST(launch_errors, bad_shapes_and_strides)
     }
     for (size_t i = 0; i < 36; i++) {
         const good_call g = good_call_new(i, 1);
-        const size_t block = case_block(&g.c);
+        const size_t block = case_block(&g.c), size = host_dtype_bytes(g.c.dtype);
         REFUSED("columns that are not whole blocks", args.cols -= block / 2);
         REFUSED("columns that overlap", args.row_stride = args.rows - 4);
+        REFUSED("a column stride that overflows", args.row_stride = (size_t)-1 / size / 4 * 4);
         REFUSED("more rows than can be counted", args.row_stride = args.rows = (size_t)1 << 32);
         if (g.c.dtype != FP4_F32) {
             REFUSED("a column stride of half a word", args.row_stride += 1);
@@ -159,6 +161,17 @@ GPU_TEST(launch_errors, misaligned_pointers)
         }
         for (size_t off = 1; g.c.layout != FP4_LAYOUT_LINEAR && off < 16; off *= 2) {
             REFUSED("sf", args.sf += off);
+        }
+        for (size_t off = 1; off < 4; off *= 2) {
+            const float *const scale = (const float *)(const void *)(g.d.x.bytes + off);
+            if (g.c.format == FP4_NVFP4) {
+                REFUSED("a scale on the device", args.global.device = scale);
+            } else {
+                ACCEPTED("one that is not used", args.global.device = scale);
+            }
+            if (g.c.dtype == FP4_E4M3 && !g.c.columns) {
+                REFUSED("an input scale on the device", args.x_dec.device = scale);
+            }
         }
         expect_untouched(&g);
         good_call_free(g);

@@ -357,6 +357,8 @@ GPU_TEST(memory, padding_is_zeroed_and_nothing_else)
                               turn / PATHS % 2 * 4);
                 }
             }
+            pad_shape(paths[turn % PATHS], FP4_LAYOUT_LINEAR, rows[r], cols[c], grids[0][0],
+                      grids[0][1], 0x7f, 1); /* which has none */
         }
     }
 }

@@ -514,6 +514,7 @@ static void refuse(const unit *u)
         REFUSE("an amax misaligned", args.amax_device = (const float *)moved(a.block_amax, 2));
         REFUSE("amaxes misaligned", args.block_amax = (const float *)moved(a.block_amax, 2));
         REFUSE("global_dec misaligned", args.global_dec = (float *)moved(a.global_dec, 2));
+        REFUSE("global_dec where the amax is", args.amax_device = args.global_dec);
         REFUSE("fp8_max 0", args.fp8_max = 0.0f);
         REFUSE("fp8_max 240", args.fp8_max = 240.0f);
     } else {

@@ -133,7 +133,12 @@ cudaError_t cudaFree(void *memory)
 
 cudaError_t cudaMallocManaged(void **memory, size_t bytes, unsigned)
 {
-    return cudaMalloc(memory, bytes);
+    const cudaError_t error = cudaMalloc(memory, bytes);
+
+    if (error == cudaSuccess) {
+        simt_memory_written(*memory, bytes); /* by the host, at any time, unseen */
+    }
+    return error;
 }
 
 cudaError_t cudaMallocHost(void **memory, size_t bytes)

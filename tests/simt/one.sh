@@ -1,8 +1,8 @@
 #!/bin/sh
 # one.sh DIR FILE.cu [FLAG...]: compiles a CUDA file with a main of its own for the machine of
-# simt.h, under AddressSanitizer and UBSan, and runs it on the CPU. What is made goes to DIR.
-# SIMT_COMPILE is how kernels are compiled for it, SIMT_MACHINE its objects: the Makefile says. CXX
-# links.
+# simt.h and runs it on the CPU, under AddressSanitizer and UBSan or as track.cpp has it. What is
+# made goes to DIR. SIMT_COMPILE is how kernels are compiled for it, SIMT_MACHINE its objects,
+# SIMT_LINK the flags to link with: the Makefile says. CXX links.
 #
 # A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
 # arguments are looked at by each thread. Kernels that are launched by their address, which then
@@ -71,7 +71,8 @@ mkdir -p "$dir"
             named = kernel
             gsub(/[ \t\r\n"\\]+/, " ", named)
             out = substr(out, 1, length(out) - length(kernel)) "simt_launch_of(\"" named "\", " \
-                part[1] ", " part[2] ", [&] { " kernel substr(text, from, to - from) "; }"
+                part[1] ", " part[2] \
+                ", [&]() SIMT_NOT_TRACKED { " kernel substr(text, from, to - from) "; }"
             out = out (n > 2 ? ", " part[3] : "") ")"
             return to
         }
@@ -139,5 +140,5 @@ mkdir -p "$dir"
 # shellcheck disable=SC2086
 $SIMT_COMPILE -DSIMT_UNIT="$name" -I"$(dirname "$file")" "$@" -c "$dir/$name.cpp" -o "$dir/$name.o"
 # shellcheck disable=SC2086
-${CXX:-g++} -fsanitize=address,undefined "$dir/$name.o" $SIMT_MACHINE -lm -o "$dir/$name"
+${CXX:-g++} $SIMT_LINK "$dir/$name.o" $SIMT_MACHINE -lm -o "$dir/$name"
 ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS-} "$dir/$name"

@@ -8,6 +8,20 @@
  *     turn 0               turn 1                ...
  *     piece j * threads + thread, j < each       (turn * each + j) * threads + thread
  *
+ * In a CTA of fp4_row_threads(cols) threads:
+ *
+ *     const fp4_row_cut cut = fp4_row_cut_of(cols);
+ *     for (uint32_t turn = 0; turn < fp4_row_turns(cut); turn++) {
+ *         uint32_t bytes = 0;
+ *         for (uint32_t j = 0; j < cut.each; j++) {
+ *             if (fp4_row_has(cut, turn, j)) {
+ *                 ... quantize the block at column 16 * fp4_row_piece(cut, turn, j), store its codes
+ *                 bytes |= (uint32_t)block.sf << (8 * j);
+ *             }
+ *         }
+ *         fp4_row_store_sf(layout, sf, row, cut, turn, 1, bytes);
+ *     }
+ *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
  * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each. The
  * sums too if these are one warp each, of which any may be without a row.
@@ -27,6 +41,19 @@ typedef struct fp4_row_cut {
     uint32_t threads, each, pieces, sure;
     int is_one, is_whole;
 } fp4_row_cut;
+
+/** The cut of a row of so many columns, whole pieces, by a CTA of fp4_row_threads(cols). */
+FP4_D fp4_row_cut fp4_row_cut_of(uint32_t cols)
+{
+    const uint32_t each = fp4_row_each(cols); /* all of a thread's but the last are there */
+    const fp4_row_cut c = {fp4_row_threads(cols),
+                           each == 0 ? FP4_ROW_EACH : each,
+                           cols / FP4_ROW_PIECE,
+                           each == 0 ? 0 : each - 1,
+                           each != 0,
+                           0};
+    return c;
+}
 
 /** Turns it takes. */
 FP4_D uint32_t fp4_row_turns(fp4_row_cut c)

@@ -219,18 +219,31 @@ FP4_D size_t fp4_grid_threads_(void)
     return (size_t)gridDim.x * gridDim.y * gridDim.z * (blockDim.x * blockDim.y * blockDim.z);
 }
 
-/* The padding rows, which are all in the last tiles, 16 bytes at a time: a word of four rows each,
-   in 128x4 of rows 32 apart. Then the columns behind the last in each row that is there. */
-FP4_D void fp4_sf_pad_(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_cols)
+/**
+ * Zeros to the padding of a scale buffer: the share of thread number `thread` of `threads`. For
+ * matrices that a CTA or a warp has for itself, such as one of many experts.
+ *
+ * shape    sf: fp4_sf_bytes(layout, rows, sf_cols) bytes; tiled layouts 4-byte aligned.
+ * threads  any, each number below `threads` once; no barrier. Only padding is written. Linear
+ *          scales have none.
+ */
+FP4_D void fp4_sf_pad(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_cols, size_t thread,
+                      size_t threads)
 {
+    /* The padding rows, which are all in the last tiles, 16 bytes at a time: a word of four rows
+       each, in 128x4 of rows 32 apart. Then the columns behind the last in each row that is
+       there. */
     const uint32_t tile = layout == FP4_LAYOUT_128X4 ? 128 : 8, apart = tile == 128 ? 32 : 1;
-    const size_t first = rows / tile * tile, step = fp4_grid_threads_();
+    const size_t first = rows / tile * tile;
     const size_t count = first == rows ? 0 : fp4_sf_cols_padded(layout, sf_cols) / 4 * (tile / 4);
     uint8_t *const last = sf + fp4_sf_offset(layout, first, 0, sf_cols);
     const int is_aligned = (size_t)sf % 16 == 0;
     size_t i;
 
-    for (i = fp4_grid_thread_(); i < count; i += step) {
+    if (layout == FP4_LAYOUT_LINEAR) {
+        return;
+    }
+    for (i = thread; i < count; i += threads) {
         const size_t row = first + i % (tile / 4) * (apart == 1 ? 4 : 1);
         uint8_t *four = last + 16 * i;
         uint32_t j;
@@ -244,7 +257,7 @@ FP4_D void fp4_sf_pad_(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_co
             }
         }
     }
-    for (i = fp4_grid_thread_(); sf_cols % 4 != 0 && i < rows; i += step) {
+    for (i = thread; sf_cols % 4 != 0 && i < rows; i += threads) {
         uint8_t *four = sf + fp4_sf_offset(layout, i, sf_cols / 4 * 4, sf_cols);
         size_t c;
         for (c = sf_cols % 4; c < 4; c++) {
@@ -263,13 +276,13 @@ FP4_D void fp4_sf_pad_(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_co
  */
 FP4_D void fp4_sf_pad_128x4(uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    fp4_sf_pad_(FP4_LAYOUT_128X4, sf, rows, sf_cols);
+    fp4_sf_pad(FP4_LAYOUT_128X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
 }
 
 /** The same for the 8x4 layout. */
 FP4_D void fp4_sf_pad_8x4(uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    fp4_sf_pad_(FP4_LAYOUT_8X4, sf, rows, sf_cols);
+    fp4_sf_pad(FP4_LAYOUT_8X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
 }
 
 /** The same for linear scales, which have no padding: nothing. A kernel changes its layout by one

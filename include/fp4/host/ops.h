@@ -63,7 +63,7 @@ typedef struct fp4_ref_fused {
     float base_dec;   /* NVFP4: not 0 for a scale from each row's amax, written to t->row_dec
                          (fp4_nvfp4_token_enc); usually 1/2688 */
     int rounded;      /* 1: y is rounded to x's type, and that is quantized */
-    void *y;          /* y in x's type, or null */
+    void *y;          /* y in x's type, or null; RMSNorm's last bit may depend on rounded */
     size_t y_stride;  /* from row to row of y, in elements */
 } fp4_ref_fused;
 

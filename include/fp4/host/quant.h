@@ -23,7 +23,8 @@
  *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
  *          scales of 0x00. rows = 0 or cols = 0 is fine: no codes, no scales.
  *          row_enc, row_dec, mul: aligned as floats are, one for each row. Everything else: any
- *          alignment.
+ *          alignment. No output overlaps an input or another output, but for row_dec, which may be
+ *          row_enc.
  * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
  *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
  *          used. Not a byte past the advertised sizes.
@@ -397,8 +398,9 @@ static inline float fp4_ref_row_enc_(const fp4_matrix *x, const fp4_tensor *t, s
     float amax, enc;
 
     if (level->row_enc != NULL) {
-        t->row_dec[row] = fp4_nvfp4_global_dec(level->row_enc[row]);
-        return level->row_enc[row];
+        enc = level->row_enc[row];
+        t->row_dec[row] = fp4_nvfp4_global_dec(enc);
+        return enc;
     }
     if (level->base_dec == 0.0f) {
         return level->global_enc;
@@ -642,7 +644,7 @@ static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
     if (amax == NULL) {
         return FP4_NULL;
     }
-    for (row = 0; row < x.rows; row++) {
+    for (row = 0; x.cols != 0 && row < x.rows; row++) {
         const float of_row = fp4_ref_amax_of_row_(&x, row);
         all = all > of_row ? all : of_row;
     }

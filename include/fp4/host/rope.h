@@ -134,7 +134,7 @@ static inline void fp4_ref_rope_load_(float *out, const fp4_heads *x, size_t tok
  * position * base^(-2i / rotary), computed in double and rounded to f32 once.
  *
  * shape    cos_sin: positions * rotary floats; cos_sin_bytes: what there is.
- * range    base: above 0, at most 1e300, else FP4_BAD_SCALE; 10000 for the first Llama, more for
+ * range    base: 1 to 1e300, else FP4_BAD_SCALE; 10000 for the first Llama, more for
  *          most later models. A framework's table, computed in f32, differs in the last bits, and
  *          far from position 0 in more; take that one where its bytes are wanted.
  */
@@ -147,7 +147,7 @@ static inline fp4_status fp4_ref_rope_table(double base, size_t positions, size_
         fp4_overflows_(positions * rotary, sizeof(float))) {
         return FP4_BAD_SHAPE;
     }
-    if (!(base > 0 && base <= 1e300)) {
+    if (!(base >= 1 && base <= 1e300)) {
         return FP4_BAD_SCALE;
     }
     if (positions != 0 && cos_sin == NULL) {

@@ -24,6 +24,7 @@
 #define __device__ __attribute__((unused))
 #define __global__ __attribute__((noinline))
 #define __forceinline__ inline
+#define __constant__ __attribute__((unused))
 #define __noinline__ /* gcc's own attributes have this name too */
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
@@ -112,15 +113,30 @@ FP4_D unsigned __float_as_uint(float x)
     return bits;
 }
 
-/* Nearest even is how the host rounds; -ffp-contract=off keeps products and sums apart. */
+/* A float of which the compiler does not know where it is from: no product that it could fuse with
+   a sum, as it may where it contracts (SIMT_CONTRACTS). */
+FP4_D float simt_alone(float x)
+{
+#if defined(SIMT_CONTRACTS)
+    __asm__("" : "+m"(x));
+#endif
+    return x;
+}
+
+/* Nearest even is how the host rounds. */
 FP4_D float __fmul_rn(float a, float b)
 {
-    return a * b;
+    return simt_alone(a * b);
 }
 
 FP4_D float __fadd_rn(float a, float b)
 {
-    return a + b;
+    return simt_alone(a) + simt_alone(b);
+}
+
+FP4_D float __fsub_rn(float a, float b)
+{
+    return simt_alone(a) - simt_alone(b);
 }
 
 FP4_D float __fmaf_rn(float a, float b, float c)
@@ -424,6 +440,32 @@ template <class T> struct simt_dynamic_array {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 template <class F> static cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int)
 {
+    return cudaSuccess;
+}
+
+/* ---------------------------------------------------------------- __constant__, __device__ */
+
+template <class T>
+static inline cudaError_t cudaMemcpyToSymbol(T &symbol, const void *from, size_t bytes,
+                                             size_t offset = 0,
+                                             cudaMemcpyKind = cudaMemcpyHostToDevice)
+{
+    if (offset > sizeof symbol || bytes > sizeof symbol - offset) {
+        return cudaErrorInvalidValue;
+    }
+    memcpy((uint8_t *)(uintptr_t)&symbol + offset, from, bytes);
+    return cudaSuccess;
+}
+
+template <class T>
+static inline cudaError_t cudaMemcpyFromSymbol(void *to, const T &symbol, size_t bytes,
+                                               size_t offset = 0,
+                                               cudaMemcpyKind = cudaMemcpyDeviceToHost)
+{
+    if (offset > sizeof symbol || bytes > sizeof symbol - offset) {
+        return cudaErrorInvalidValue;
+    }
+    memcpy(to, (const uint8_t *)&symbol + offset, bytes);
     return cudaSuccess;
 }
 
