@@ -99,8 +99,8 @@ enum {
  *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled; sf_linear: not
  *          null, the scales in the linear layout too. token_dec: rows floats, what to multiply the
  *          row by after decoding, 0 for a row of zeros. base_dec positive and finite; 1/2688 uses
- *          the whole range. Read from base_device, 4-byte aligned, where that is not null. No output
- *          overlaps anything.
+ *          the whole range. Read from base_device, 4-byte aligned, where that is not null. No
+ *          output overlaps anything.
  */
 typedef struct token_args {
     const void *x;

@@ -15,7 +15,7 @@
  *         uint32_t bytes = 0;
  *         for (uint32_t j = 0; j < cut.each; j++) {
  *             if (fp4_row_has(cut, turn, j)) {
- *                 ... quantize the block at column 16 * fp4_row_piece(cut, turn, j), store its codes
+ *                 ... quantize the block that begins at 16 * fp4_row_piece(cut, turn, j)
  *                 bytes |= (uint32_t)block.sf << (8 * j);
  *             }
  *         }
