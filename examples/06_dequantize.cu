@@ -92,7 +92,7 @@ typedef struct dequantize_scale {
  *          b * batch_stride + r * row_stride; no two rows may share one: row_stride >= cols, and
  *          batches lie one behind the other or row by row between each other.
  *          y, row_stride, batch_stride: multiples of 16 bytes. q: 8-byte aligned. sf: 16-byte
- *          aligned unless it is linear.
+ *          aligned unless it is linear. y overlaps no input.
  * global   NVFP4: +0 or positive, finite; of one on the device that is not, elements are what the
  *          products give. On the device: 4-byte aligned. Other formats ignore it and the
  *          association.
@@ -120,7 +120,7 @@ typedef enum blocks_scale { BLOCKS_E4M3, BLOCKS_E8M0, BLOCKS_F32 } blocks_scale;
  * sf[i / block]) * global, or the other association. A matrix is that if its rows are whole blocks.
  *
  * shape    n: even; block: any that divides it. q: n / 2 bytes, 8-byte aligned. sf: n / block bytes
- *          or, aligned, floats. y: n elements, aligned to 16 bytes.
+ *          or, aligned, floats. y: n elements, aligned to 16 bytes; overlaps no input.
  * global   as above; its steps are not used.
  */
 typedef struct blocks_args {

@@ -82,7 +82,7 @@ enum {
  *
  * shape    q: rows * cols codes, row-major; cols: 64 or a multiple. sf: fp4_sf_bytes(layout, rows,
  *          cols / BLOCK) bytes. x: cols elements. y: rows elements.
- *          q, x: 16-byte aligned. sf: 4-byte aligned.
+ *          q, x: 16-byte aligned. sf: 4-byte aligned. y overlaps no input.
  * global   NVFP4: what the sums are multiplied by; +0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.
  */

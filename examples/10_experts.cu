@@ -140,8 +140,9 @@ enum {
  * shape    cols: of a quantized row, whole blocks. x has as many columns, or with an activation
  *          twice as many, gate in the first cols, up in the others. q_cols: whole blocks, cols or
  *          more; the columns in between become zeros in every row that an expert has. groups: 512
- *          at most. x, x_stride, x_group_stride (elements): multiples of 16 bytes, a row under
- *          4 GiB. q: aligned to the codes of 16 elements. sf: to 16 bytes.
+ *          at most; rows + 127 * groups: below 2^31. x, x_stride, x_group_stride (elements):
+ *          multiples of 16 bytes, a row under 4 GiB. q: aligned to the codes of 16 elements. sf: to
+ *          16 bytes.
  * masked   counts, of groups: x has groups matrices of `rows` rows, x_group_stride apart, and the
  *          first counts[g] of matrix g count. q: groups * rows rows. sf: groups times
  *          fp4_sf_bytes(FP4_LAYOUT_128X4, rows, q_cols / BLOCK) bytes.
