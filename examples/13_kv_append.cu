@@ -10,10 +10,10 @@
  * after the other. NeoX's RoPE makes pairs of elements half of what is turned apart, and so the two
  * pieces of K are; GPT-J's pairs are neighbours, in whatever pieces. K is loaded while V is worked
  * on, and the next V while K is; with RoPE, which needs the registers, the next token's K and V are
- * copied to shared memory meanwhile, but not in HND. The threads of a token are neighbours, so that
- * its row of cosines and sines comes from memory once, and its heads are stored side by side, as
- * they are in NHD. In HND the tokens of a head are, and so neighbouring threads have neighbouring
- * tokens and go from head to head. Scale bytes are stored as words of four where that can be: of
+ * copied to shared memory meanwhile. The threads of a token are neighbours, so that its row of
+ * cosines and sines comes from memory once, and its heads are stored side by side, as they are in
+ * NHD. In HND the tokens of a head are, and so neighbouring threads have neighbouring tokens and go
+ * from head to head, with what turns them in registers. Scale bytes are stored as words of four where that can be: of
  * four columns of a row, or four tokens of a tile. Where there are few tokens, a thread has one
  * piece, so that less comes one after the other; and so it has where the pieces of a head, or what
  * of it is turned, are no pairs.
@@ -680,8 +680,8 @@ static __device__ __forceinline__ void flush_heads(const append_bytes &four, con
 }
 
 /* The same for HND, where the rows of a head's tokens are neighbours: so are the lanes of a warp,
-   and a thread goes from head to head of one token. With NeoX the next head's K is on its way too;
-   the others have no registers left for it. */
+   and a thread goes from head to head of one token. With RoPE the next head's K and V come through
+   shared memory, and its angles, the same for all heads, stay in registers. */
 static __device__ __forceinline__ void append_heads(const append_job &w, const int has_table,
                                                     const int is_neox)
 {
@@ -696,17 +696,20 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
     const append_turner r = turner_of(w, k, is_neox);
     const uint8_t *k_x = k.x + token * (size_t)w.k.x_token;
     const uint8_t *v_x = v.x + token * (size_t)w.v.x_token;
-    const int is_ahead = has_table && is_neox;
+    __shared__ append_ahead ahead; /* of kernels with RoPE */
     append_bytes of_k = {0, 0}, of_v = {0, 0};
+    append_angles angles = {};
+    raw k0 = {}, k1 = {}, v0 = {}, v1 = {};
 
     fp4_pdl_wait();
     fp4_pdl_trigger();
     const append_told told = ask(w, token);
-    raw v0 = LOAD(v_x), v1 = LOAD(v_x + v.apart * PIECE);
-    raw k0 = {}, k1 = {};
-    if (is_ahead) {
-        k0 = LOAD(k_x);
-        k1 = LOAD(k_x + k.apart * PIECE);
+    if (has_table) {
+        bring(ahead.k, k_x, k.apart);
+        bring(ahead.v, v_x, v.apart);
+    } else {
+        v0 = LOAD(v_x);
+        v1 = LOAD(v_x + v.apart * PIECE);
     }
     const float k_enc = global_enc(w.k.global), v_enc = global_enc(w.v.global);
     append_destination d = destination_of(w, told);
@@ -717,7 +720,9 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
     d.page = d.is_placed ? d.page : 0;
     d.place = d.is_placed ? d.place : 0;
     const int keeps = w.keeps && mine < w.tokens;
-    const uint32_t position = d.is_known ? (uint32_t)told.position : 0;
+    if (has_table && d.is_known && k.is_real) {
+        angles = load_angles(w, r, (uint32_t)told.position);
+    }
     const uint32_t is_tile =
         ((w.k.by_words | w.v.by_words) & BY_TILES) != 0 ? is_in_tile(d, lanes) : 0;
     const int k_words = is_kept(w.k, is_tile ? IS_OF_FOUR : 0);
@@ -730,7 +735,11 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
         v_row.sf -= d.place % 4;
     }
     for (uint32_t turn = 0; turn < end; turn++) {
-        if (!is_ahead) {
+        if (has_table) {
+            fp4_ptx_copies_wait();
+            v0 = brought(ahead.v[0]);
+            v1 = brought(ahead.v[1]);
+        } else {
             k0 = LOAD(k_x);
             k1 = LOAD(k_x + k.apart * PIECE);
         }
@@ -742,17 +751,20 @@ static __device__ __forceinline__ void append_heads(const append_job &w, const i
             take(&of_v, v_words, v_row.sf + turn % 4 * w.v.sf_head, v, turn % 4, first, second);
         }
         v_row.q += w.v.q_head;
-        if (turn + 1 < end) {
+        if (has_table) {
+            k0 = brought(ahead.k[0]);
+            k1 = brought(ahead.k[1]);
+        }
+        if (turn + 1 < end && has_table) {
+            bring(ahead.k, k_x, k.apart);
+            bring(ahead.v, v_x, v.apart);
+        } else if (turn + 1 < end) {
             v0 = LOAD(v_x);
             v1 = LOAD(v_x + v.apart * PIECE);
         }
         fp4_f32x16 x = WIDEN(k0), y = WIDEN(k1);
-        if (is_ahead && turn + 1 < end) {
-            k0 = LOAD(k_x);
-            k1 = LOAD(k_x + k.apart * PIECE);
-        }
         if (has_table && d.is_known && k.is_real) {
-            turn_pair(r, load_angles(w, r, position), &x, &y, is_neox); /* near by now */
+            turn_pair(r, angles, &x, &y, is_neox);
             if (keeps) {
                 x = keep(w, token, head + turn, k.first, x);
                 y = keep(w, token, head + turn, k.first + k.apart, y);
