@@ -13,10 +13,10 @@
  * copied to shared memory meanwhile. The threads of a token are neighbours, so that its row of
  * cosines and sines comes from memory once, and its heads are stored side by side, as they are in
  * NHD. In HND the tokens of a head are, and so neighbouring threads have neighbouring tokens and go
- * from head to head, with what turns them in registers. Scale bytes are stored as words of four where that can be: of
- * four columns of a row, or four tokens of a tile. Where there are few tokens, a thread has one
- * piece, so that less comes one after the other; and so it has where the pieces of a head, or what
- * of it is turned, are no pairs.
+ * from head to head, with what turns them in registers. Scale bytes are stored as words of four
+ * where that can be: of four columns of a row, or four tokens of a tile. Where there are few
+ * tokens, a thread has one piece, so that less comes one after the other; and so it has where the
+ * pieces of a head, or what of it is turned, are no pairs.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
