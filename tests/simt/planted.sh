@@ -297,6 +297,14 @@ plant sources_in_one_place track $experts 's/&sources\[1 - now\]/\&sources[now]/
     experts-bf16-mxfp8-none 'experts/packed*' 'static shared memory, which' \
     'of experts_bf16_mxfp8_none'
 
+append=examples/13_kv_append.cu
+
+plant angles_of_another_position san $append \
+    's/load_angles(w, r, (uint32_t)told.position)/load_angles(w, r, 0)/' \
+    kv_append-bf16 'kv_append/bf16' 'bf16, ' 'order 1'
+plant next_head_not_waited_for san $append 's/^            fp4_ptx_copies_wait();$//' \
+    kv_append-f16 'kv_append/f16' 'copies to shared memory under way' 'simt: in kernel append_'
+
 packbits=examples/14_packbits.cu
 
 plant window_without_barrier track $packbits 's/^        fp4_ptx_warp_barrier();$//' \
