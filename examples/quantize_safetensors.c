@@ -875,9 +875,10 @@ static void dequantize_item(const plan *p, const item *i)
         fp4_tensor_view(format, FP4_LAYOUT_LINEAR, rows, cols,
                         (uint8_t *)(uintptr_t)bytes_of(p, i->codes), (size_t)size_of(i->codes),
                         (uint8_t *)(uintptr_t)bytes_of(p, i->scales), (size_t)size_of(i->scales));
-    float *y = (float *)allocate(bytes, i->codes->name);
+    float *y;
 
     t.global_dec = i->second != NULL ? read_global_dec(p, i) : 1.0f;
+    y = (float *)allocate(bytes, i->codes->name);
     check(fp4_ref_dequantize(&t, y, bytes, cols), i->codes);
     write_tensor(p, &i->to[0], y);
     print_row(p, i, &i->to[0], format == FP4_NVFP4 ? "NVFP4" : "MXFP4", "F32");
