@@ -731,6 +731,7 @@ simt_cov_kernels := -fno-exceptions
 simt_cov_machine := simt cuda memory
 simt_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 simt_fuzz_machine := simt cuda memory
+simt_machine = $(simt_$1_machine:%=build/simt/$1/machine/%.o)
 simt_cc = $(CC)
 simt_cxx = $(CXX)
 build/simt/fuzz/%.o: simt_cc = $(CLANG) -Itests/simt/fuzz
@@ -777,7 +778,6 @@ folders += simt cpu
 # How one.sh compiles: as the kernels of simt_san or simt_track are, for CPU_ARCH, but that
 # a * b + c is rounded once, as nvcc has it.
 cpu_kind = $(if $(TRACK),track,san)
-cpu_objects = $(simt_$1_machine:%=build/simt/$1/machine/%.o)
 cpu_contracts := -ffp-contract=fast -fexpensive-optimizations -DSIMT_CONTRACTS \
 	$(if $(shell grep -m 1 -wo fma /proc/cpuinfo 2>/dev/null),-mfma)
 CPU_ARCH ?= 900
@@ -788,14 +788,14 @@ cpu_run := cpu build/checks/simt/one.ok build/checks/simt/races.ok
 $(cpu_run): export SIMT_COMPILE = $(simt_front) $(simt_$(cpu_kind)) $(simt_$(cpu_kind)_kernels) \
 	$(cpu_contracts) $(or $(cpu_arch_$(CPU_ARCH)),$(error CPU_ARCH: 750, 900 or 1000)) \
 	-Itests/simt/include -Iinclude
-$(cpu_run): export SIMT_MACHINE = $(call cpu_objects,$(cpu_kind))
+$(cpu_run): export SIMT_MACHINE = $(call simt_machine,$(cpu_kind))
 $(cpu_run): export SIMT_LINK = $(filter -fsanitize=%,$(simt_$(cpu_kind)))
 
 cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers; TRACK=1: races
 	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [TRACK=1] [CPU_ARCH=750|900|1000] \
 	    [WORDS=-DFORMAT=mxfp4]))
 	@sh tests/tools/need.sh libc c++
-	$(Q)$(MAKE) -s --no-print-directory $(call cpu_objects,$(cpu_kind))
+	$(Q)$(MAKE) -s --no-print-directory $(call simt_machine,$(cpu_kind))
 	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(WORDS)
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
@@ -822,8 +822,8 @@ build/simt/%.h: examples/%.cu tests/simt/kernels.sh
 	$(Q)sh tests/simt/kernels.sh $< >$@
 
 # kind, target
-simt_objects = $(simt_tests:%=build/simt/$1/tests/%.o) \
-	$(simt_$1_machine:%=build/simt/$1/machine/%.o) $(simt_units:%=build/simt/$1/$2/%.o)
+simt_objects = $(simt_tests:%=build/simt/$1/tests/%.o) $(call simt_machine,$1) \
+	$(simt_units:%=build/simt/$1/$2/%.o)
 
 define simt_launchers # kind, target, launch_*.cu, its kernels
 build/simt/$1/$2/$3-%.o: tests/simt/launch_$3.cu build/simt/$4.h build/config
@@ -854,12 +854,12 @@ build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 
 # What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
 # it stands and as README.md says to change it.
-build/checks/simt/one.ok: $(call cpu_objects,san) $(wildcard tests/simt/*.sh) \
+build/checks/simt/one.ok: $(call simt_machine,san) $(wildcard tests/simt/*.sh) \
 		tests/simt/launches.cu tests/simt/halves.cu $(HEADERS) examples/00_first.cu \
 		examples/16_epilogue.cu README.md tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
 build/checks/simt/races.ok: cpu_kind = track
-build/checks/simt/races.ok: $(call cpu_objects,track) $(wildcard tests/simt/*.sh) \
+build/checks/simt/races.ok: $(call simt_machine,track) $(wildcard tests/simt/*.sh) \
 		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu
 	$(check) sh tests/simt/races.sh build/cpu/races
 
@@ -869,7 +869,7 @@ build/simt/fuzz/tests/fuzz_launch.o: tests/simt/fuzz/fuzz_launch.c build/config
 	@mkdir -p $(@D)
 	$(Q)$(simt_c) $(simt_fuzz) $(simt_paths) -c $< -o $@
 build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
-		$(simt_fuzz_machine:%=build/simt/fuzz/machine/%.o) \
+		$(call simt_machine,fuzz) \
 		$(addprefix build/simt/fuzz/sm_75/,$(filter rows-% columns-%,$(simt_units:%=%.o)) tools.o \
 		rmsnorm-f32-nvfp4_32-add_rmsnorm.o silu_mul-bf16-nvfp4-silu.o per_token-f16-nvfp4.o)
 	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@

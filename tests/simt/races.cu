@@ -39,13 +39,13 @@ static __global__ void keep_apart(float *out, float a, float b, float c)
 
 int main(void)
 {
-    const float two = 3.0f;
+    const float three = 3.0f;
     float *x, *y, *sums, host[CTAS * THREADS];
 
     if (cudaMalloc(&x, sizeof host) != cudaSuccess || cudaMalloc(&y, sizeof host) != cudaSuccess ||
         cudaMallocManaged(&sums, 2 * sizeof(float)) != cudaSuccess ||
-        cudaMemcpyToSymbol(factors, &two, sizeof two, sizeof two) != cudaSuccess ||
-        cudaMemcpyToSymbol(factors, &two, sizeof two, 5) == cudaSuccess) {
+        cudaMemcpyToSymbol(factors, &three, sizeof three, sizeof three) != cudaSuccess ||
+        cudaMemcpyToSymbol(factors, &three, sizeof three, 5) == cudaSuccess) {
         return 1;
     }
     for (int i = 0; i < CTAS * THREADS; i++) {
@@ -63,7 +63,7 @@ int main(void)
 #endif
     cudaMemcpy(host, y, sizeof host, cudaMemcpyDeviceToHost);
     for (int i = 0; i < CTAS * THREADS; i++) {
-        if (host[i] != two * (float)(i / THREADS * THREADS + THREADS - 1 - i % THREADS)) {
+        if (host[i] != three * (float)(i / THREADS * THREADS + THREADS - 1 - i % THREADS)) {
             printf("element %d is %g\n", i, (double)host[i]);
             return 1;
         }

@@ -31,7 +31,7 @@
 #endif
 
 #if !defined(FP4_ARCH_CVT_E2M1)
-/* The first two came with CUDA 12.9; CUDA 12.8 says the rest of its three such targets. */
+/* The first two macros came with CUDA 12.9; 12.8 has one for each of its three such targets. */
 #if defined(__CUDA_ARCH_FAMILY_SPECIFIC__) || defined(__CUDA_ARCH_SPECIFIC__) || \
     defined(__CUDA_ARCH_FEAT_SM100_ALL) || defined(__CUDA_ARCH_FEAT_SM101_ALL) || \
     defined(__CUDA_ARCH_FEAT_SM120_ALL)
