@@ -46,7 +46,7 @@ TESTS := $(sort $(wildcard tests/test_*.c))
 CODE := $(HEADERS) $(shell find examples tests -path tests/golden -prune -o \
 	-name '*.[ch]' -print -o -name '*.cu' -print -o -name '*.cuh' -print -o -name '*.cpp' -print)
 TEXT := $(CODE) Makefile CMakeLists.txt README.md CHANGELOG.md .ci/run \
-	$(shell find tests -name '*.sh' -o -name '*.py' -o -name CMakeLists.txt)
+	$(wildcard examples/*.py) $(shell find tests -name '*.sh' -o -name '*.py' -o -name CMakeLists.txt)
 
 VERSION := $(shell sed -n 's/.define FP4_VERSION_.* \([0-9]*\)$$/\1/p' \
 	include/fp4/config.h | paste -sd.)
@@ -212,6 +212,7 @@ left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword 
 endif
 ifneq ($(has_nvrtc),)
 proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE)) nvrtc/native nvrtc/blocks \
+	nvrtc/from_python \
 	$(patsubst %,nvrtc/readme/%,$(filter %-cuda,$(snippets)))
 else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
@@ -392,6 +393,10 @@ build/checks/nvrtc/readme/%.ok: README.md build/nvrtc $(PORTABLE) $(DEVICE) \
 build/checks/nvrtc/native.ok build/checks/nvrtc/blocks.ok: \
 build/checks/nvrtc/%.ok: tests/compile/%.cu build/nvrtc $(PORTABLE) $(DEVICE)
 	$(check) build/nvrtc '$(archs)' $<
+build/checks/nvrtc/from_python.ok: examples/from_python.py build/nvrtc $(PORTABLE) $(DEVICE)
+	$(check) sh -c "python3 -c 'import runpy; \
+	    print(runpy.run_path(\"examples/from_python.py\")[\"SOURCE\"])' \
+	    > build/from_python.cu && build/nvrtc '$(archs)' build/from_python.cu"
 build/nvrtc: tests/compile/nvrtc.c build/config
 	$(Q)$(CC) -std=c11 $(WARNINGS) -isystem $(CUDA_HOME)/include $< -L$(CUDA_HOME)/lib64 \
 	    -Wl,-rpath,$(CUDA_HOME)/lib64 -lnvrtc -o $@
