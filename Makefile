@@ -800,6 +800,7 @@ cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers;
 	$(if $(KERNEL),,$(error make cpu KERNEL=my.cu [TRACK=1] [CPU_ARCH=750|900|1000] \
 	    [WORDS=-DFORMAT=mxfp4]))
 	@sh tests/tools/need.sh libc c++
+	$(if $(wildcard $(KERNEL)),,$(error there is no $(KERNEL), seen from $(CURDIR)))
 	$(Q)$(MAKE) -s --no-print-directory $(call simt_machine,$(cpu_kind))
 	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(WORDS)
 

@@ -8,8 +8,8 @@
  *
  * To change the input type, the output type or the rule, edit one word below (or -DRULE=mxfp4).
  *
- *     nvfp4, mxfp4, mxfp8, nvfp4_32, mxfp4_16    what 06_dequantize makes of the bytes of
- *                                                01_quantize, byte for byte
+ *     nvfp4, mxfp4, mxfp8, nvfp4_32, mxfp4_16    what 06_dequantize makes of the bytes of the host
+ *                                                reference; the first three are 01_quantize's too
  *     modelopt                                   NVIDIA ModelOpt's rules (fp4/modelopt.h): its
  *                                                fp4_fake_quant_block, with amaxes given its
  *                                                static_blockwise_fp4_fake_quant

@@ -80,8 +80,8 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: 64 or a multiple. sf: fp4_sf_bytes(layout, rows,
- *          cols / BLOCK) bytes. x: cols elements. y: rows elements.
+ * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows,
+ *          cols / BLOCK) bytes. x: cols elements. y: rows elements; of no columns zeros.
  *          q, x: 16-byte aligned. sf: 4-byte aligned. y overlaps no input.
  * global   NVFP4: what the sums are multiplied by; +0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.
@@ -308,18 +308,18 @@ static __global__ void __launch_bounds__(THREADS, 1) gemv_rows(const gemv_args a
 
 static int is_bad(const gemv_args *a)
 {
-    return a->y == NULL || a->q == NULL || a->sf == NULL || a->x == NULL ||       /* null */
-           a->cols == 0 || a->cols % (16 * FOUR) != 0 || a->cols > 0xfffffff0u || /* shape */
-           a->rows > (size_t)0x7fffffffu * CTA_ROWS || a->rows > (size_t)-1 / a->cols ||
-           (unsigned)a->layout > 2 || (size_t)a->q % 16 != 0 ||
-           (size_t)a->x % 16 != 0 || /* align */
+    return a->y == NULL || (a->cols != 0 && (a->q == NULL || a->sf == NULL || a->x == NULL)) ||
+           a->cols % (16 * FOUR) != 0 || a->cols > 0xfffffff0u || /* shape */
+           a->rows > (size_t)0x7fffffffu * CTA_ROWS ||
+           (a->cols != 0 && a->rows > (size_t)-1 / a->cols) || (unsigned)a->layout > 2 ||
+           (size_t)a->q % 16 != 0 || (size_t)a->x % 16 != 0 || /* align */
            (size_t)a->sf % 4 != 0 || (size_t)a->y % ELEMENT != 0 ||
            (IS_NVFP4 && (a->global_device != NULL ? (size_t)a->global_device % 4 != 0
                                                   : fp4_f32_bits(a->global_dec) >= 0x7f800000u));
 }
 
 /**
- * Multiplies on `stream`: one launch, no allocation, no synchronization, nothing read on the host,
+ * Multiplies on `stream`: one launch (of no columns a memset), no allocation, no synchronization, nothing read on the host,
  * so that a CUDA graph can capture it.
  *
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
@@ -342,6 +342,9 @@ static cudaError_t gemv(const gemv_args *a, int pdl, cudaStream_t stream)
     }
     if (is_bad(a)) {
         return cudaErrorInvalidValue;
+    }
+    if (a->cols == 0) { /* sums of nothing */
+        return cudaMemsetAsync(a->y, 0, a->rows * ELEMENT, stream);
     }
     error = cudaGetDevice(&device);
     if (error == cudaSuccess) {

@@ -955,7 +955,8 @@ static int is_bad(const experts_args *a)
     const size_t words = (size_t)a->counts | (size_t)a->offsets | (size_t)a->sources |
                          (size_t)a->sf_starts | (size_t)a->errors | (size_t)a->global_device;
 
-    return a->x == NULL || a->q == NULL || a->sf == NULL || /* null */
+    return (a->rows != 0 && (a->x == NULL || a->q == NULL)) || /* null */
+           (a->sf == NULL && (a->offsets == NULL || a->sf_rows != 0)) ||
            (a->counts == NULL) == (a->offsets == NULL) ||
            (a->counts != NULL && (a->sources != NULL || a->sf_starts != NULL)) ||
            is_bad_shape(a) || /* packed */
@@ -1103,8 +1104,9 @@ static cudaError_t launch(const void *kernel, dim3 ctas, void **arguments, int p
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer, and for
  *          more than 2^30 tiles (of 4096 elements or more): nothing launched, nothing written.
- *          groups, rows, or cols and q_cols = 0 is no error. Counts, offsets and sources are never
- *          one, and never lead outside of the buffers: they are bounded, and reported in *errors.
+ *          groups, rows, or cols and q_cols = 0 is no error; without rows x and q may be null.
+ *          Counts, offsets and sources are never one, and never lead outside of the buffers: they
+ *          are bounded, and reported in *errors.
  *          What the runtime says where it cannot tell how much the device has room for.
  */
 static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t stream)
@@ -1117,8 +1119,8 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
     uint32_t width;
     cudaError_t error;
 
-    if (a->groups == 0 || a->rows == 0 || (a->cols | a->q_cols) == 0) {
-        return cudaSuccess;
+    if ((a->cols | a->q_cols) == 0 || (a->offsets == NULL && (a->groups == 0 || a->rows == 0))) {
+        return cudaSuccess; /* packed, scales and starts are there without experts or rows too */
     }
     if (is_bad(a)) {
         return cudaErrorInvalidValue;
@@ -1139,7 +1141,8 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
     while (t.q_cols % width != 0 && common_divisor(ctas, across) > 1) {
         ctas--; /* the last columns' tiles are smaller: each CTA shall have some of them */
     }
-    return launch(kernel, dim3((unsigned)(ctas < tiles ? ctas : tiles)), arguments, pdl, stream);
+    ctas = ctas < tiles ? ctas : tiles;
+    return launch(kernel, dim3((unsigned)(ctas > 0 ? ctas : 1)), arguments, pdl, stream);
 }
 
 /* ------------------------------------------------------------------------------ example */

@@ -72,7 +72,8 @@ typedef struct packbits_args {
  *          next. Calls that may overlap need one of their own each.
  * range    indptr is on the device, where nobody has checked it. An entry below 0 or behind n is
  *          taken as 0 or n, a segment whose end lies before its start as empty; bytes that out has
- *          no room for are not written, though new_indptr says where they would be.
+ *          no room for are not written, though new_indptr says where they would be (modulo 2^32
+ *          where it is of 4 bytes).
  * errors   null, or a word to which bits of fp4_packbits_error are added. Nobody sets it to 0.
  */
 typedef struct segment_packbits_args {

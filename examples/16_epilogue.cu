@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(32 * WARPS)
     multiply_quantize(uint8_t *q, uint8_t *sf, const uint16_t *a, const uint16_t *b, size_t rows,
                       size_t cols, size_t depth, float alpha, float global_enc)
 {
-    const size_t row = (size_t)blockIdx.y * ROWS;
+    const size_t row = (size_t)blockIdx.y * ROWS; /* a grid has 65535 of them */
     const size_t col = ((size_t)blockIdx.x * WARPS + threadIdx.x / 32) * COLS;
 
     if (col < cols) { /* whole warps */

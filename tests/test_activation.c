@@ -45,6 +45,21 @@ static void check_silu(float x)
           "silu(%.9g) is %.9g, not %.12g", (double)x, got, exact);
 }
 
+/* Slopes of QuickGELU, and far from 1. */
+static void check_swish(float x)
+{
+    static const float slopes[] = {1.702f, 0.01f, 300.0f};
+
+    for (int i = 0; i < 3; i++) {
+        const double b = (double)slopes[i], exact = (double)x / (1 + exp(-b * (double)x));
+        const double got = (double)fp4_swish(x, slopes[i]), y = b * (double)x;
+        CHECK(y <= -86.99 || fabs(got - exact) <= (y >= -5 ? 1e-6 : 1e-5) * fabs(exact) + 0x1p-150,
+              "swish(%.9g, %g) is %.9g, not %.12g", (double)x, b, got, exact);
+    }
+    CHECK_EQ(host_bits_of(fp4_swish(x, 1.0f)), host_bits_of(fp4_silu(x)), "of slope 1: %.9g",
+             (double)x);
+}
+
 static void check_gelu(float x)
 {
     const double exact = gelu_tanh((double)x), got = (double)fp4_gelu_tanh(x);
@@ -100,6 +115,20 @@ Test(activation, silu_is_as_near_as_it_says)
           (double)fp4_silu(-87.0f));
 }
 
+static float quick_gelu(float x)
+{
+    return fp4_swish(x, 1.702f);
+}
+
+Test(activation, swish_is_as_near_as_it_says)
+{
+    sweep(0.0f, FP4_F32_MAX, check_swish);
+    sweep(-0.0f, -FP4_F32_MAX, check_swish);
+    CHECK(fabs((double)fp4_swish(-INFINITY, 1.702f) + 1.4e-36) < 0.05e-36, "at -inf: %g",
+          (double)fp4_swish(-INFINITY, 1.702f));
+    CHECK_EQ(host_bits_of(fp4_swish(-60.0f, 1.702f)), host_bits_of(fp4_silu(-87.0f)), "at -60");
+}
+
 Test(activation, gelu_is_as_near_as_it_says)
 {
     sweep(0.0f, FP4_F32_MAX, check_gelu);
@@ -110,9 +139,9 @@ Test(activation, gelu_is_as_near_as_it_says)
 
 Test(activation, specials_are_what_they_say)
 {
-    static float (*const functions[])(float) = {fp4_silu, fp4_gelu_tanh};
+    static float (*const functions[])(float) = {fp4_silu, fp4_gelu_tanh, quick_gelu};
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         CHECK_EQ(host_bits_of(functions[i](0.0f)), 0u, "function %d of 0", i);
         CHECK_EQ(host_bits_of(functions[i](-0.0f)), 0x80000000u, "function %d of -0", i);
         CHECK(functions[i](INFINITY) == INFINITY, "function %d of inf", i);

@@ -1,8 +1,9 @@
 /*
- * fp4/activation.h - e^x, SiLU and GELU with the same bits on every machine.
+ * fp4/activation.h - e^x, SiLU, swish and GELU with the same bits on every machine.
  *
  *     fp4_exp(x)         e^x
  *     fp4_silu(x)        x / (1 + e^-x)
+ *     fp4_swish(x, b)    x / (1 + e^(-b x))
  *     fp4_gelu_tanh(x)   x/2 * (1 + tanh( sqrt(2/pi) * (x + 0.044715 x^3) ))
  *
  * The exponential of a C library and that of a GPU differ in their last bits, which would make a
@@ -83,6 +84,19 @@ FP4_HD float fp4_silu(float x)
 {
     const float a = fp4_at_least_(x, -FP4_EXP_END);
     return fp4_div_rn(a, fp4_one_plus_exp_(-a));
+}
+
+/**
+ * Swish with a slope: x * sigmoid(b x) = x / (1 + e^(-b x)). QuickGELU and the gate of gpt-oss have
+ * b = 1.702, SiLU 1, with the same bits as fp4_silu.
+ *
+ * range    b: positive, finite; b * x is rounded. To within 1e-6 of its value down to b * x = -5,
+ *          1e-5 down to -87; from there on, -inf included, -1.4e-36. +inf gives +inf, NaN NaN.
+ */
+FP4_HD float fp4_swish(float x, float b)
+{
+    const float y = fp4_mul_rn(x, b);
+    return fp4_div_rn(y < -FP4_EXP_END ? -FP4_EXP_END : x, fp4_one_plus_exp_(-y));
 }
 
 /* -2 sqrt(2/pi) * (1 + 0.044715 a^2): minus twice what tanh is taken of, over a. */

@@ -253,8 +253,9 @@ KERNEL voted(float *x)
     float *at = x + (size_t)thread() * 16;
     const fp4_f32x16 v = fp4_load_f32x16(at), y = fp4_silu_voted_x16(v, fp4_amax_or_nan_x16(v));
     const fp4_f32x16 z = fp4_gelu_tanh_voted_x16(y, fp4_amax_or_nan_x16(y));
+    const fp4_f32x16 gate = fp4_swish_voted_x16(z, 1.702f, fp4_amax_or_nan_x16(z));
 
-    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(z));
+    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(gate));
 }
 
 KERNEL reductions(const float *x, float *out)
@@ -276,7 +277,7 @@ KERNEL reductions(const float *x, float *out)
     out[11] = fp4_amax_or_nan_bf16x16(fp4_load_u32x8(x));
     out[12] = fp4_amax_or_nan_f16x16(fp4_load_u32x8(x));
     out[13] = fp4_amax_of_numbers_x16(fp4_load_f32x16(x));
-    out[14] = fp4_team_max_or_nan(v, blockDim.x, smem[6]);
+    out[14] = fp4_team_max_or_nan(v, blockDim.x, 2, smem[6]);
 }
 
 /* ------------------------------------------------------------ quantize, store */

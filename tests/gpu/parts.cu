@@ -740,7 +740,7 @@ static __global__ void cta_kernel(const float *x, float *out)
     out[CTA_MAX_OR_NAN_OF * n + i] =
         is_flat ? fp4_cta_max_or_nan_of(magnitude, threads, smem[2]) : 0.0f;
     out[TEAM_MAX_OR_NAN * n + i] =
-        has_teams ? fp4_team_max_or_nan(magnitude, blockDim.x, of_team[threadIdx.y]) : 0.0f;
+        has_teams ? fp4_team_max_or_nan(magnitude, blockDim.x, 15, of_team[threadIdx.y]) : 0.0f;
 }
 
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)
@@ -890,6 +890,7 @@ static __global__ void activate_kernel(parts_activation how, const float *x, siz
     fp4_f32x16 y = how == SILU              ? fp4_silu_x16(v)
                    : how == SILU_KNOWN      ? fp4_silu_known_x16(v, amax)
                    : how == SILU_VOTED      ? fp4_silu_voted_x16(v, amax)
+                   : how == SWISH_VOTED     ? fp4_swish_voted_x16(v, 1.702f, amax)
                    : how == GELU_TANH       ? fp4_gelu_tanh_x16(v)
                    : how == GELU_TANH_VOTED ? fp4_gelu_tanh_voted_x16(v, amax)
                                             : fp4_gelu_tanh_known_x16(v, amax);

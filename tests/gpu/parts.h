@@ -154,6 +154,7 @@ typedef enum parts_activation {
     GELU_TANH,
     GELU_TANH_KNOWN,
     SILU_VOTED,
+    SWISH_VOTED, /* of slope 1.702 */
     GELU_TANH_VOTED,
     SILU_TABLE, /* of x rounded to bf16; zeros where the table does not have all sixteen */
     GELU_TANH_TABLE,

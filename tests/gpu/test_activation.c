@@ -20,6 +20,11 @@ static float silu(float x)
     return fp4_silu(x);
 }
 
+static float swish(float x)
+{
+    return fp4_swish(x, 1.702f);
+}
+
 static float gelu_tanh(float x)
 {
     return fp4_gelu_tanh(x);
@@ -35,6 +40,7 @@ static const activation activations[] = {
     {SILU_KNOWN, silu, KNOWN, "silu_known_x16"},
     {SILU_VOTED, silu, ANY, "silu_voted_x16"},
     {SILU_TABLE, silu, TABLE, "silu_bf16_table"},
+    {SWISH_VOTED, swish, ANY, "swish_voted_x16"},
     {GELU_TANH, gelu_tanh, ANY, "gelu_tanh_x16"},
     {GELU_TANH_KNOWN, gelu_tanh, KNOWN, "gelu_tanh_known_x16"},
     {GELU_TANH_VOTED, gelu_tanh, ANY, "gelu_tanh_voted_x16"},

@@ -162,6 +162,31 @@ GPU_TEST(experts, skewed)
     }
 }
 
+/* Packed without rows, without experts, without either: scales, starts and errors are there all the
+   same, and rows that are nobody's. */
+GPU_TEST(experts, packed_without_rows_or_experts)
+{
+    static const size_t rows[] = {0, 0, 5, 300, 0}, groups[] = {1, 40, 0, 0, 0};
+    uint64_t state = 1065;
+
+    for (size_t i = 0; i < 10 * EXPERTS_UNITS; i++) {
+        const size_t j = i / 2 % 5;
+        experts_case c = experts_case_of(&experts_units[i / 10], 1, groups[j], rows[j], 96);
+        experts_operands o;
+        c.rest = (fp4_rest)(i % 2);
+        c.starts = (fp4_experts_starts)(j % 2);
+        c.sf_rows = i % 3 == 0 ? 0 : 256;
+        c.global_step = groups[j] != 0;
+        c.has_starts = c.has_errors = 1;
+        o = experts_operands_new(&c, 0, HOST_NARROW, &state);
+        for (size_t g = 0; g <= groups[j]; g++) {
+            o.numbers[g] = i % 4 == 3 ? 7 - (int32_t)g : 0;
+        }
+        experts_run(&c, &o);
+        experts_operands_free(o);
+    }
+}
+
 /* ---------------------------------------------------------------- values */
 
 /* Gates beyond what the fast exponential takes, infinities and NaN, in all places. */

@@ -153,6 +153,8 @@ static void refuse_shapes(good_call g)
         REFUSED("rows that x lacks", args.x_rows = args.rows - 1; args.sources = NULL);
         ACCEPTED("rows that x lacks, with sources", args.x_rows = args.rows - 1);
         ACCEPTED("no rows of x", args.x_rows = 0);
+        ACCEPTED("no experts", args.groups = 0);
+        ACCEPTED("no rows", args.rows = 0; args.x = args.q = NULL);
     } else {
         REFUSED("a group stride off 16 bytes", args.x_group_stride += 1);
         REFUSED("a group stride that overflows", args.x_group_stride = (size_t)1 << 62);

@@ -60,8 +60,12 @@ static __attribute__((noinline)) void set(float *x, unsigned i)
 
 static __global__ void share(unsigned last)
 {
-    __shared__ float a[8], b[32];
+    __shared__ __align__(16) float a[8];
+    __shared__ alignas(128) float b[32];
 
+    if ((size_t)b % 128 != 0 || (size_t)a % 16 != 0) {
+        __trap();
+    }
     set(a, threadIdx.x < last ? 0 : last);
     set(b, threadIdx.x % 32);
 }

@@ -7,7 +7,7 @@
 # A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
 # arguments are looked at by each thread. Kernels that are launched by their address, which then
 # stands behind (const void *) or (void *), are made known by kernels.sh. `extern __shared__ T x[];`
-# becomes a pointer to the launch's bytes. There is no texture, and of CUDA what the
+# becomes a pointer to the launch's bytes, `__shared__ alignas(16)` what gcc knows. There is no texture, and of CUDA what the
 # headers of this machine have, which are called as NVIDIA's (tests/simt/include).
 set -eu
 
@@ -96,6 +96,14 @@ mkdir -p "$dir"
             return end
         }
 
+        # an alignment behind __shared__ at i, where gcc takes no standard attribute: 0, or where its
+        # word ends
+        function alignment(i) {
+            if (!match(substr(text, i, 100), /^__shared__[ \t\r\n]+alignas[ \t\r\n]*\(/)) return 0
+            out = out "__shared__ __align__("
+            return i + RLENGTH
+        }
+
         # a brace: how many of those around are none of a namespace
         function brace(c) {
             if (c == "{") {
@@ -111,6 +119,7 @@ mkdir -p "$dir"
                 c = substr(text, i, 1)
                 if (end == i && c == "<" && substr(text, i, 3) == "<<<") end = launch(i)
                 else if (end == i && c == "e" && out !~ /[A-Za-z0-9_]$/) end = dynamic(i)
+                else if (end == i && c == "_" && out !~ /[A-Za-z0-9_]$/) end = alignment(i)
                 else if (end == i && (c == "{" || c == "}")) brace(c)
                 else if (end > i) out = out substr(text, i, end - i)
                 if (end <= i) { end = i + 1; out = out substr(text, i, 1) }

@@ -1,6 +1,6 @@
 /*
- * fp4/device/activation.cuh - SiLU and GELU of fragments: the values of fp4_silu and fp4_gelu_tanh
- * (activation.h), and the same faster where the largest magnitude is known and not beyond 87.
+ * fp4/device/activation.cuh - SiLU, swish and GELU of fragments: the values of fp4_silu, fp4_swish
+ * and fp4_gelu_tanh (activation.h), and the same faster where the largest magnitude is known and not beyond 87.
  *
  * And of bf16 faster still, out of a table in shared memory.
  *
@@ -35,6 +35,11 @@ FP4_D float fp4_over_one_plus_exp_(float a, float x)
 FP4_D float fp4_silu_near_(float x)
 {
     return fp4_over_one_plus_exp_(x, -x);
+}
+
+FP4_D float fp4_swish_near_(float x, float b)
+{
+    return fp4_over_one_plus_exp_(x, -fp4_mul_rn(x, b));
 }
 
 FP4_D float fp4_gelu_tanh_near_(float x)
@@ -113,6 +118,19 @@ FP4_D fp4_f32x16 fp4_silu_voted_x16(fp4_f32x16 x, float amax)
 {
     return fp4_ptx_any(0xffffffffu, !(amax <= FP4_EXP_END)) ? fp4_silu_x16(x)
                                                             : fp4_silu_known_x16(x, amax);
+}
+
+/** Swish in the same way: fp4_swish of each, b > 0. */
+FP4_D fp4_f32x16 fp4_swish_voted_x16(fp4_f32x16 x, float b, float amax)
+{
+    const int is_near = !fp4_ptx_any(0xffffffffu, !(fp4_mul_rn(amax, b) <= FP4_EXP_END));
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = is_near ? fp4_swish_near_(x.v[i], b) : fp4_swish(x.v[i], b);
+    }
+    return x;
 }
 
 /** GELU in the same way. */

@@ -232,8 +232,8 @@ FP4_D fp4_u32x2 fp4_modelopt_mxfp4_encode_x16(fp4_f32x16 x, uint8_t sf)
 FP4_D fp4_u32x4 fp4_modelopt_mxfp8_encode_x16(fp4_f32x16 x, uint8_t sf)
 {
     const float enc = fp4_modelopt_mx_dec((uint8_t)(254u - sf));
-    const fp4_u32x2 low = fp4_f32x8_to_e4m3x8(fp4_scale_x8(fp4_low_x8(x), enc));
-    const fp4_u32x2 high = fp4_f32x8_to_e4m3x8(fp4_scale_x8(fp4_high_x8(x), enc));
+    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(x), enc);
+    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(x), enc);
     const fp4_u32x4 q = {{low.v[0], low.v[1], high.v[0], high.v[1]}};
     return q;
 }

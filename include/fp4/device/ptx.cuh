@@ -490,17 +490,8 @@ FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
     return atomicExch(p, x);
 }
 
-/** *p, whatever caches hold. What another thread has written in front of a fence and of *p is seen
-    by what comes after. Global memory. */
-FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
-{
-    uint32_t x;
-    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
-    return x;
-}
-
-/** 64 bits at *p, whatever caches hold, in one step; with a fence behind it like the above. Global
-    memory. */
+/** 64 bits at *p, whatever caches hold, in one step. Behind a fence after it comes what another
+    thread has written in front of a fence and of *p. Global memory. */
 FP4_D size_t fp4_ptx_load_relaxed_u64(const size_t *p)
 {
     size_t x;

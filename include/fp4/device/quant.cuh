@@ -217,7 +217,8 @@ FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_scaled(fp4_f32x16 t, float mul, float g
     return fp4_nvfp4_quantize_(t, mul, 1, global_enc);
 }
 
-FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled, float global_enc)
+FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, int lanes, float mul, int scaled,
+                                       float global_enc)
 {
     float amax = fp4_amax_or_nan_x8(t), enc;
     const int care = fp4_part_needs_care_(amax);
@@ -225,7 +226,7 @@ FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled, float
     fp4_part1 part;
 
     amax = care ? fp4_amax_x8(t) : amax;
-    amax = fp4_group_max(amax, 2);
+    amax = fp4_group_max(amax, lanes);
     scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
     enc = fp4_enc_times_(scale.enc, mul, scaled);
     part.q[0] = care || fp4_scaled_needs_care_(amax, enc, scaled)
@@ -238,32 +239,21 @@ FP4_D fp4_part1 fp4_nvfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled, float
 /** Quantize an NVFP4 block shared by 2 lanes: 8 elements, one word of codes each. */
 FP4_D fp4_part1 fp4_nvfp4_quantize_x8(fp4_f32x8 x, float global_enc)
 {
-    return fp4_nvfp4_quantize_x8_(x, 1.0f, 0, global_enc);
+    return fp4_nvfp4_quantize_x8_(x, 2, 1.0f, 0, global_enc);
 }
 
 /** The same of t * mul; mul finite, or NaN, the same in both lanes. */
 FP4_D fp4_part1 fp4_nvfp4_quantize_scaled_x8(fp4_f32x8 t, float mul, float global_enc)
 {
-    return fp4_nvfp4_quantize_x8_(t, mul, 1, global_enc);
+    return fp4_nvfp4_quantize_x8_(t, 2, mul, 1, global_enc);
 }
 
 FP4_D fp4_part1 fp4_nvfp4_quantize_x4_(fp4_f32x4 t, float mul, int scaled, float global_enc)
 {
     const fp4_f32x8 wide = {{t.v[0], t.v[1], t.v[2], t.v[3], 0.0f, 0.0f, 0.0f, 0.0f}};
-    float amax = fp4_amax_or_nan_x8(wide), enc;
-    const int care = fp4_part_needs_care_(amax);
-    fp4_scale scale;
-    fp4_part1 part;
+    fp4_part1 part = fp4_nvfp4_quantize_x8_(wide, 4, mul, scaled, global_enc);
 
-    amax = care ? fp4_amax_x8(wide) : amax;
-    amax = fp4_group_max(amax, 4);
-    scale = fp4_cvt_nvfp4_scale(fp4_amax_times_(amax, mul, scaled), global_enc);
-    enc = fp4_enc_times_(scale.enc, mul, scaled);
-    part.q[0] =
-        (care || fp4_scaled_needs_care_(amax, enc, scaled) ? fp4_encode_e2m1x8(wide, enc)
-                                                           : fp4_encode_e2m1x8_below_7(wide, enc)) &
-        0xffffu;
-    part.sf = scale.bits;
+    part.q[0] &= 0xffffu;
     return part;
 }
 
@@ -341,26 +331,44 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
     return fp4_mxfp4_quantize_(t, mul, 1);
 }
 
+/* The codes of known: |t * enc| < 7, no NaN. */
+FP4_D fp4_part2 fp4_encode_known_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_part2 part = {{fp4_encode_e2m1x8_below_7(fp4_low_x8(t), scale.enc),
+                             fp4_encode_e2m1x8_below_7(fp4_high_x8(t), scale.enc)},
+                            scale.bits};
+    return part;
+}
+
+/* The codes of any. */
+FP4_D fp4_part2 fp4_encode_any_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_part2 part = {
+        {fp4_encode_e2m1x8(fp4_low_x8(t), scale.enc), fp4_encode_e2m1x8(fp4_high_x8(t), scale.enc)},
+        scale.bits};
+    return part;
+}
+
+FP4_D fp4_part4 fp4_encode_e4m3_(fp4_f32x16 t, fp4_scale scale)
+{
+    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), scale.enc);
+    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), scale.enc);
+    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
+    return part;
+}
+
 FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
 {
-    float amax = fp4_amax_or_nan_x16(t), enc;
+    float amax = fp4_amax_or_nan_x16(t);
     const int care = fp4_part_needs_care_(amax);
     fp4_scale scale;
-    fp4_part2 part;
 
     amax = care ? fp4_amax_x16(t) : amax;
     amax = fp4_group_max(amax, 2);
     scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
-    enc = fp4_enc_times_(scale.enc, mul, scaled);
-    if (care || fp4_scaled_needs_care_(amax, enc, scaled)) {
-        part.q[0] = fp4_encode_e2m1x8(fp4_low_x8(t), enc);
-        part.q[1] = fp4_encode_e2m1x8(fp4_high_x8(t), enc);
-    } else {
-        part.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(t), enc);
-        part.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(t), enc);
-    }
-    part.sf = scale.bits;
-    return part;
+    scale.enc = fp4_enc_times_(scale.enc, mul, scaled);
+    return care || fp4_scaled_needs_care_(amax, scale.enc, scaled) ? fp4_encode_any_(t, scale)
+                                                                   : fp4_encode_known_(t, scale);
 }
 
 /** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
@@ -441,12 +449,10 @@ FP4_D fp4_mxfp8_block fp4_mxfp8_quantize_scaled(fp4_f32x32 t, float mul)
 FP4_D fp4_part4 fp4_mxfp8_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
 {
     const float amax = fp4_group_max(fp4_amax_x16(t), 2);
-    const fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(amax, mul, scaled));
-    const float enc = fp4_enc_times_(scale.enc, mul, scaled);
-    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), enc);
-    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), enc);
-    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
-    return part;
+    fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_amax_times_(amax, mul, scaled));
+
+    scale.enc = fp4_enc_times_(scale.enc, mul, scaled);
+    return fp4_encode_e4m3_(t, scale);
 }
 
 /** Quantize an MXFP8 block shared by 2 lanes: 16 elements, four words of codes each. */
@@ -503,32 +509,6 @@ FP4_D fp4_part2 fp4_mxfp8_quantize_scaled_x8(fp4_f32x8 t, float mul)
  *          product with it is NaN (infinity times 0): NaN elements.
  * threads  known: none. any: where lanes is 2 all 32 lanes of the warp call.
  */
-
-/* The codes of known: |t * enc| < 7, no NaN. */
-FP4_D fp4_part2 fp4_encode_known_(fp4_f32x16 t, fp4_scale scale)
-{
-    const fp4_part2 part = {{fp4_encode_e2m1x8_below_7(fp4_low_x8(t), scale.enc),
-                             fp4_encode_e2m1x8_below_7(fp4_high_x8(t), scale.enc)},
-                            scale.bits};
-    return part;
-}
-
-/* The codes of any. */
-FP4_D fp4_part2 fp4_encode_any_(fp4_f32x16 t, fp4_scale scale)
-{
-    const fp4_part2 part = {
-        {fp4_encode_e2m1x8(fp4_low_x8(t), scale.enc), fp4_encode_e2m1x8(fp4_high_x8(t), scale.enc)},
-        scale.bits};
-    return part;
-}
-
-FP4_D fp4_part4 fp4_encode_e4m3_(fp4_f32x16 t, fp4_scale scale)
-{
-    const fp4_u32x2 low = fp4_encode_e4m3x8(fp4_low_x8(t), scale.enc);
-    const fp4_u32x2 high = fp4_encode_e4m3x8(fp4_high_x8(t), scale.enc);
-    const fp4_part4 part = {{low.v[0], low.v[1], high.v[0], high.v[1]}, scale.bits};
-    return part;
-}
 
 /* Whether known cannot take the block. Conversions without instructions need every
    |t * (mul * enc)| < 7 and no NaN. That product and (amax * mul) * enc lie within four roundings

@@ -220,7 +220,7 @@ FP4_D float fp4_group_max(float x, int width)
     return x;
 }
 
-/** The largest magnitude of the group, or NaN where one is NaN; 32 lanes call. */
+/** The largest x of the group, or NaN where one is NaN. x: not negative, or NaN; 32 lanes call. */
 FP4_D float fp4_group_max_or_nan(float x, int width)
 {
     int lanes;
@@ -297,18 +297,32 @@ FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const fl
     return from < threads / 32 ? smem[from] : 0.0f;
 }
 
-/* Both, with the barrier. team: 0, or the number of the thread's team, which has these threads. */
+/* A barrier of this thread's team. In each branch it has a constant number: of one that is not, ptxas
+   knows no more than that it is one of 16. */
+FP4_D void fp4_team_barrier_(uint32_t threads, uint32_t teams)
+{
+    uint32_t i;
+
+#pragma unroll
+    for (i = 0; i < teams; i++) {
+        if (threadIdx.y == i) {
+            fp4_ptx_barrier_of(i + 1, threads);
+        }
+    }
+}
+
+/* Both, with the barrier. teams: 0, or those of the CTA, of which each has these threads. */
 FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
-                            uint32_t team)
+                            uint32_t teams)
 {
     if (lanes == 1) {
         return x;
     }
     fp4_cta_leave_(x, thread, smem);
-    if (team == 0) {
+    if (teams == 0) {
         fp4_ptx_barrier();
     } else {
-        fp4_ptx_barrier_of(team, threads);
+        fp4_team_barrier_(threads, teams);
     }
     return fp4_cta_left_(thread, threads, lanes, smem);
 }
@@ -324,11 +338,11 @@ FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem
 }
 
 FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem,
-                                uint32_t team)
+                                uint32_t teams)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     x = fp4_group_max_or_nan(x, 32);
-    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, team), lanes);
+    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, teams), lanes);
 }
 
 FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
@@ -343,7 +357,7 @@ FP4_D float fp4_cta_max(float x, float *smem)
     return fp4_cta_max_(x, fp4_thread_(), fp4_threads_(), smem);
 }
 
-/** The largest magnitude of the CTA, or NaN where one is NaN; smem: 32 floats. */
+/** The largest x of the CTA, or NaN where one is NaN. x: not negative, or NaN; smem: 32 floats. */
 FP4_D float fp4_cta_max_or_nan(float x, float *smem)
 {
     return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem, 0);
@@ -374,11 +388,20 @@ FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
     return fp4_cta_sum_(x, threadIdx.x, threads, smem);
 }
 
-/** The largest magnitude of a team, or NaN where one is NaN, in a CTA of threads x teams threads:
-    those of one threadIdx.y. Teams do not wait for each other. */
-FP4_D float fp4_team_max_or_nan(float x, uint32_t threads, float *smem)
+/**
+ * The largest x of a team, or NaN where one is NaN. A CTA of threads x teams threads has
+ * `teams` teams: those of one threadIdx.y. They do not wait for each other.
+ *
+ * range    x: not negative, or NaN.
+ * shape    threads: of a team, whole warps. teams: at least those that there are, at most 15, a
+ *          constant: the CTA takes so many of its SM's barriers and one, of which an SM has 16 for
+ *          a few CTAs only. (Where a team is one warp it needs none: any number of teams.) smem: 32
+ *          floats for each team.
+ * threads  all of a team call, or none of it.
+ */
+FP4_D float fp4_team_max_or_nan(float x, uint32_t threads, uint32_t teams, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, threadIdx.y + 1);
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, teams);
 }
 
 /* ------------------------------------------------------------ the grid */

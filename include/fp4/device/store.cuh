@@ -160,7 +160,7 @@ FP4_D void fp4_store_u32x16_by_four(void *p, fp4_u32x16 w, uint32_t count)
  *     byte 2    c0  c1  c2  c3
  *     byte 3    d0  d1  d2  d3
  *
- * shape    lanes: 1 or 2, the neighbouring lanes that share a block and have the same bytes. The
+ * shape    lanes: 1, 2, 4 or 8; with 1 or 2 those that share a block and have the same bytes. The
  *          word of lane l holds the bytes that stood in byte (l / lanes) % 4 of the 4 * lanes lanes
  *          around it; more precisely, of the four of them that l is a multiple of `lanes` away
  *          from, so that with lanes 2, 4 or 8 neighbours may have bytes of their own. Bytes of any
@@ -189,7 +189,7 @@ FP4_D void fp4_store_sf_word(fp4_layout layout, uint8_t *sf, size_t row, uint32_
                              uint32_t sf_cols, uint32_t word)
 {
     uint8_t *at = sf + fp4_sf_offset(layout, row, 0, sf_cols) +
-                  sf_col / 4 * (uint32_t)fp4_sf_word_step(layout);
+                  (size_t)(sf_col / 4) * (uint32_t)fp4_sf_word_step(layout);
     uint32_t i;
 
     if (sf_col >= sf_cols) {

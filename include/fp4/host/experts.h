@@ -95,10 +95,11 @@ static inline fp4_ref_experts_shape_ fp4_ref_experts_shape_of_(const fp4_ref_exp
     return s;
 }
 
-/* Nothing to do, whatever else is given. */
+/* Nothing to do, whatever else is given. Packed, scales and starts are there without experts or
+   rows too. */
 static inline int fp4_ref_experts_is_empty_(const fp4_ref_experts *e)
 {
-    return e->groups == 0 || e->rows == 0 || (e->cols | e->q_cols) == 0;
+    return (e->cols | e->q_cols) == 0 || (e->offsets == NULL && (e->groups == 0 || e->rows == 0));
 }
 
 static inline fp4_status fp4_ref_experts_check_shape_(const fp4_ref_experts *e)
@@ -125,7 +126,7 @@ static inline fp4_status fp4_ref_experts_check_buffers_(const fp4_ref_experts *e
     const fp4_ref_experts_shape_ s = fp4_ref_experts_shape_of_(e);
     const size_t sf_cols =
         fp4_sf_cols_padded(FP4_LAYOUT_128X4, e->q_cols / fp4_format_block(e->format));
-    const size_t rows = e->counts != NULL ? e->rows : e->x_rows;
+    const size_t rows = e->counts != NULL || e->rows == 0 ? e->rows : e->x_rows;
     const fp4_matrix x =
         fp4_matrix_of_(e->x, e->dtype, rows, fp4_ref_experts_x_cols_(e), e->x_stride, 1.0f);
     const fp4_status status = fp4_ref_check_matrix_(&x);
@@ -139,7 +140,7 @@ static inline fp4_status fp4_ref_experts_check_buffers_(const fp4_ref_experts *e
         (s.matrices > 1 && fp4_overflows_(s.matrices * e->x_group_stride, sizeof(float)))) {
         return FP4_BAD_SHAPE;
     }
-    if (e->x == NULL || e->q == NULL || e->sf == NULL) {
+    if ((e->rows != 0 && (e->x == NULL || e->q == NULL)) || (e->sf == NULL && s.sf_rows != 0)) {
         return FP4_NULL;
     }
     return e->q_bytes < fp4_q_bytes(e->format, s.matrices * s.q_rows, e->q_cols) ||
@@ -309,7 +310,7 @@ static inline uint32_t fp4_ref_experts_packed_(const fp4_ref_experts *e)
  *          columns that are not whole blocks, for sf_rows that are not whole tiles, for more than
  *          2^31 - 1 rows or groups; FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_BAD_SCALE, FP4_BAD_TYPE
  *          as quant.h and ops.h; then nothing is written. groups, rows, or cols and q_cols = 0 is
- *          no error. Counts, offsets and sources are never one: see fp4_experts_error.
+ *          no error; without rows x and q may be null. Counts, offsets and sources are never one: see fp4_experts_error.
  */
 static inline fp4_status fp4_ref_experts_quantize(const fp4_ref_experts *e)
 {
@@ -328,8 +329,10 @@ static inline fp4_status fp4_ref_experts_quantize(const fp4_ref_experts *e)
         return status;
     }
     s = fp4_ref_experts_shape_of_(e);
-    if (e->rest == FP4_REST_ZERO) {
+    if (e->rest == FP4_REST_ZERO && s.q_rows != 0) {
         memset(e->q, 0, fp4_q_bytes(e->format, s.matrices * s.q_rows, e->q_cols));
+    }
+    if (e->rest == FP4_REST_ZERO && s.sf_rows != 0) {
         memset(e->sf, 0,
                s.matrices * fp4_sf_bytes(FP4_LAYOUT_128X4, s.sf_rows,
                                          e->q_cols / fp4_format_block(e->format)));

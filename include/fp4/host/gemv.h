@@ -85,7 +85,7 @@ static inline float fp4_ref_gemv_sum_(const fp4_tensor *t, size_t row, const fp4
  * t times x.
  *
  * shape    t: rows x cols of any FP4 format, scales in any layout. x: 1 x cols of f32, f16 or bf16.
- *          y: rows elements of f32, f16 or bf16, any alignment.
+ *          y: rows elements of f32, f16 or bf16, any alignment; overlaps no input.
  * range    a NaN or infinity in x makes all of y NaN, a NaN scale byte its row; where a sum
  *          overflows, its row is infinite or NaN, whatever it would have become.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE;

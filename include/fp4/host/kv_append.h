@@ -24,7 +24,8 @@
 /** New K or V, and the cache it goes to. */
 typedef struct fp4_kv_new {
     fp4_heads x;         /* tokens x heads x dim */
-    fp4_kv_cache *cache; /* null: none of it; its global_dec stays as it is */
+    fp4_kv_cache *cache; /* null: none of it. Its global_dec is neither read nor set: for who decodes
+                            a new cache it is to be fp4_nvfp4_global_dec(global_enc) */
     float global_enc;    /* fp4_nvfp4_global_enc_from_dec of FlashInfer's k_scale or v_scale */
 } fp4_kv_new;
 

@@ -25,6 +25,7 @@
 #define __global__ __attribute__((noinline))
 #define __forceinline__ inline
 #define __constant__ __attribute__((unused))
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __noinline__ /* gcc's own attributes have this name too */
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
@@ -59,6 +60,9 @@ struct alignas(8) int2 {
 struct alignas(16) int4 {
     int x, y, z, w;
 };
+struct alignas(16) ulonglong2 {
+    unsigned long long x, y;
+};
 struct alignas(8) ushort4 {
     unsigned short x, y, z, w;
 };
@@ -81,6 +85,22 @@ static inline __attribute__((unused)) uint4 make_uint4(unsigned x, unsigned y, u
                                                        unsigned w)
 {
     return {x, y, z, w};
+}
+
+static inline __attribute__((unused)) int2 make_int2(int x, int y)
+{
+    return {x, y};
+}
+
+static inline __attribute__((unused)) int4 make_int4(int x, int y, int z, int w)
+{
+    return {x, y, z, w};
+}
+
+static inline __attribute__((unused)) ulonglong2 make_ulonglong2(unsigned long long x,
+                                                                unsigned long long y)
+{
+    return {x, y};
 }
 
 static inline __attribute__((unused)) float2 make_float2(float x, float y)
@@ -304,6 +324,12 @@ static inline SIMT_NOT_TRACKED T atomicCAS(T *at, U expected, V value)
     const T before = *at;
     *at = before == (T)expected ? (T)value : before;
     return before;
+}
+
+/** Ends the run. */
+FP4_D void __trap(void)
+{
+    simt_fail("__trap() was called");
 }
 
 FP4_D void __threadfence(void)

@@ -402,11 +402,6 @@ FP4_D uint32_t fp4_ptx_atomic_exchange(uint32_t *p, uint32_t x)
     return fp4_simt_swap(p, x);
 }
 
-FP4_D uint32_t fp4_ptx_load_acquire(const uint32_t *p)
-{
-    return fp4_simt_read(p);
-}
-
 FP4_D SIMT_NOT_TRACKED size_t fp4_ptx_load_relaxed_u64(const size_t *p)
 {
     return *p;
