@@ -606,13 +606,24 @@ Test(host_experts, nothing_to_do)
     static small_call s;
 
     for (int zero = 0; zero < 3; zero++) {
-        small_call_new(&s, zero % 2);
+        small_call_new(&s, zero < 2); /* packed, scales and starts are there without rows too */
         s.e.groups = zero == 0 ? 0 : 2;
         s.e.rows = zero == 1 ? 0 : 8;
         s.e.cols = s.e.q_cols = zero == 2 ? 0 : 64;
         s.e.x = s.e.q = s.e.sf = NULL;
         s.e.dtype = (fp4_dtype)9;
         expect_refused(&s, FP4_OK, "nothing to do");
+    }
+    small_call_new(&s, 0);
+    s.numbers[1] = s.numbers[2] = 0;
+    s.e.rows = 0;
+    s.e.x = s.e.q = NULL;
+    CHECK_EQ(fp4_ref_experts_quantize(&s.e), FP4_OK, "no rows");
+    for (size_t i = 0; i < (size_t)256 * SMALL_COLS / 16; i++) {
+        CHECK_EQ(s.sf[i], 0, "no rows: scale %zu", i);
+    }
+    for (size_t g = 0; g < 3; g++) {
+        CHECK(s.starts[g] == 0, "no rows: start %zu", g);
     }
     small_call_new(&s, 0);
     s.e.format = FP4_MXFP4;

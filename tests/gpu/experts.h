@@ -150,7 +150,7 @@ static inline int32_t experts_wild(uint64_t *state, size_t most)
 static inline void experts_draw_numbers(const experts_case *c, experts_operands *o, int is_wild,
                                         uint64_t *state)
 {
-    int32_t at = (int32_t)host_below(state, 2);
+    int32_t at = (int32_t)host_below(state, c->rows == 0 ? 1 : 2);
 
     for (size_t g = 0; g <= c->groups; g++) {
         const uint32_t left = (uint32_t)c->rows - (c->is_packed ? (uint32_t)at : 0);
@@ -179,14 +179,15 @@ static inline experts_operands experts_operands_new(const experts_case *c, int i
     const size_t cols = experts_x_stride(c) - c->gap, size = host_dtype_bytes(c->unit->dtype);
     const size_t matrices = c->is_packed ? 1 : c->groups;
     const size_t rows = c->is_packed ? c->x_rows : c->rows;
+    const size_t scales = c->groups == 0 ? 1 : c->groups;
     experts_operands o;
 
     o.numbers = (int32_t *)host_zeros((c->groups + 1) * sizeof(int32_t));
     o.sources = (int32_t *)host_zeros(c->rows * sizeof(int32_t));
-    o.scales = (float *)host_zeros(c->groups * sizeof(float));
+    o.scales = (float *)host_zeros(scales * sizeof(float));
     o.x = (uint8_t *)host_zeros(experts_x_bytes(c));
     experts_draw_numbers(c, &o, is_wild, state);
-    for (size_t g = 0; g < c->groups; g++) {
+    for (size_t g = 0; g < scales; g++) {
         o.scales[g] = host_random_scale(state, -4, 12);
     }
     memset(o.x, 0xff, experts_x_bytes(c));
