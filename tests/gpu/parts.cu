@@ -545,21 +545,21 @@ static cudaError_t deinterleave(int bits, const uint32_t *x, size_t n, uint32_t 
 }
 
 static __global__ void store_sf_words_kernel(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
-                                             uint32_t words, const uint32_t *w)
+                                             uint32_t first, uint32_t words, const uint32_t *w)
 {
     const size_t i = thread_number();
 
     if (i < rows * words) {
-        fp4_store_sf_word((fp4_layout)layout, sf, i / words, (uint32_t)(i % words) * 4, sf_cols,
-                          w[i]);
+        fp4_store_sf_word((fp4_layout)layout, sf, i / words, first + (uint32_t)(i % words) * 4,
+                          sf_cols, w[i]);
     }
 }
 
 static cudaError_t store_sf_words(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
-                                  uint32_t words, const uint32_t *w)
+                                  uint32_t first, uint32_t words, const uint32_t *w)
 {
     GPU_LAUNCH(store_sf_words_kernel, ctas_of(rows * words), THREADS, layout, sf, rows, sf_cols,
-               words, w);
+               first, words, w);
     return cudaGetLastError();
 }
 

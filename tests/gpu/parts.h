@@ -197,9 +197,9 @@ typedef struct gpu_parts {
     cudaError_t (*deinterleave)(int bits, const uint32_t *x, size_t fragments, uint32_t *out);
 
     /* layout as fp4_layout. The words of `rows` rows by fp4_store_sf_word: for each row so many
-       words, w[row * words + k] those of scale columns 4k on. */
+       words, w[row * words + k] those of scale columns first + 4k on. */
     cudaError_t (*store_sf_words)(int layout, uint8_t *sf, size_t rows, uint32_t sf_cols,
-                                  uint32_t words, const uint32_t *w);
+                                  uint32_t first, uint32_t words, const uint32_t *w);
 
     /* fp4_sf_words of every thread; threads: a multiple of 32. lanes 1, 2, 4, 8. */
     cudaError_t (*sf_words)(int lanes, const uint32_t *bytes, size_t threads, uint32_t *out);

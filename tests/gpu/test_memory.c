@@ -280,7 +280,7 @@ static void store_sf_rows(const gpu_parts *path, fp4_layout layout, size_t rows,
     }
     in = gpu_buffer_of(w, rows * words * 4, 0);
     gpu_poison(sf, POISON);
-    GPU_OK(path->store_sf_words((int)layout, sf.bytes, rows, (uint32_t)sf_cols, (uint32_t)words,
+    GPU_OK(path->store_sf_words((int)layout, sf.bytes, rows, (uint32_t)sf_cols, 0, (uint32_t)words,
                                 path_words(in)));
     got = (uint8_t *)gpu_copy_of(sf);
     host_expect_bytes(got, expected, bytes, what);
@@ -307,6 +307,39 @@ GPU_TEST(memory, words_of_scale_bytes_go_where_the_bytes_belong)
                     store_sf_rows(paths[p], FP4_LAYOUT_LINEAR, rows[r], cols[c], shift);
                 }
             }
+        }
+    }
+}
+
+/* Columns of a row so wide that its bytes do not fit into 32 bits. What is in front of them is never
+   there: the buffer begins with the two words that are written. */
+GPU_TEST(memory, words_of_scale_bytes_of_wide_rows)
+{
+    static const uint32_t first[] = {1u << 31, 1u << 25, 1u << 29}; /* linear, 128x4, 8x4 */
+    static const fp4_layout layouts[] = {FP4_LAYOUT_LINEAR, FP4_LAYOUT_128X4, FP4_LAYOUT_8X4};
+    static const uint32_t w[] = {0x44332211u, 0x88776655u};
+    enum { POISON = 0x5a };
+
+    for (size_t p = 0; p < PATHS; p++) {
+        for (size_t i = 0; i < 3; i++) {
+            const size_t step = fp4_sf_word_step(layouts[i]);
+            const gpu_buffer sf = gpu_buffer_new(step + 4, 0);
+            const gpu_buffer in = gpu_buffer_of(w, sizeof w, 0);
+            uint8_t *const begin = (uint8_t *)((uintptr_t)sf.bytes - first[i] / 4 * step), *got;
+
+            gpu_poison(sf, POISON);
+            GPU_OK(paths[p]->store_sf_words((int)layouts[i], begin, 1, first[i] + 8, first[i], 2,
+                                            path_words(in)));
+            got = (uint8_t *)gpu_copy_of(sf);
+            for (size_t at = 0; at < step + 4; at++) {
+                const size_t word = at / step, byte = at % step;
+                CHECK_EQ(got[at], byte < 4 ? w[word] >> (8 * byte) & 0xffu : POISON,
+                         "%s: layout %d, byte %zu", paths[p]->name, (int)layouts[i], at);
+            }
+            gpu_expect_guards(sf, "wide rows");
+            gpu_buffer_free(in);
+            gpu_buffer_free(sf);
+            free(got);
         }
     }
 }
