@@ -98,7 +98,7 @@ static inline __attribute__((unused)) int4 make_int4(int x, int y, int z, int w)
 }
 
 static inline __attribute__((unused)) ulonglong2 make_ulonglong2(unsigned long long x,
-                                                                unsigned long long y)
+                                                                 unsigned long long y)
 {
     return {x, y};
 }
