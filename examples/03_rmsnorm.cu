@@ -171,6 +171,7 @@ typedef fp4_part2 part;
  *          with that. All of the input type, aligned to 16 bytes, strides too. q: rows * cols
  *          codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout, rows, cols /
  *          BLOCK) bytes, aligned to 4 if tiled.
+ * limits   cols below 2^31, rows up to 2^31 - 128.
  * rounded  0: the codes come from y in f32, of RMSNorm without rounding y at all.
  *          1: y is rounded to the input type, then quantized: the bytes of norm and quantization in
  *          two kernels.

@@ -101,6 +101,7 @@ enum {
  *          row by after decoding, 0 for a row of zeros. base_dec positive and finite; 1/2688 uses
  *          the whole range. Read from base_device, 4-byte aligned, where that is not null. No
  *          output overlaps anything.
+ * limits   cols below 2^31, rows up to 2^31 - 128.
  */
 typedef struct token_args {
     const void *x;
