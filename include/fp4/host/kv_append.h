@@ -21,11 +21,11 @@
 #include <fp4/host/ops.h>
 #include <fp4/host/rope.h>
 
-/** New K or V, and the cache it goes to. */
+/** New K or V, and the cache it goes to, whose global_dec is neither read nor set: to decode a new
+    cache it has to be fp4_nvfp4_global_dec(global_enc). */
 typedef struct fp4_kv_new {
     fp4_heads x;         /* tokens x heads x dim */
-    fp4_kv_cache *cache; /* null: none of it. Its global_dec is neither read nor set: for who decodes
-                            a new cache it is to be fp4_nvfp4_global_dec(global_enc) */
+    fp4_kv_cache *cache; /* null: none of it */
     float global_enc;    /* fp4_nvfp4_global_enc_from_dec of FlashInfer's k_scale or v_scale */
 } fp4_kv_new;
 
