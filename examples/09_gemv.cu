@@ -319,8 +319,8 @@ static int is_bad(const gemv_args *a)
 }
 
 /**
- * Multiplies on `stream`: one launch (of no columns a memset), no allocation, no synchronization, nothing read on the host,
- * so that a CUDA graph can capture it.
+ * Multiplies on `stream`: one launch (of no columns a memset), no allocation, no synchronization,
+ * nothing read on the host, so that a CUDA graph can capture it.
  *
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.

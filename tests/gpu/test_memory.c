@@ -311,8 +311,8 @@ GPU_TEST(memory, words_of_scale_bytes_go_where_the_bytes_belong)
     }
 }
 
-/* Columns of a row so wide that its bytes do not fit into 32 bits. What is in front of them is never
-   there: the buffer begins with the two words that are written. */
+/* Columns of a row so wide that its bytes do not fit into 32 bits. What is in front of them is
+   never there: the buffer begins with the two words that are written. */
 GPU_TEST(memory, words_of_scale_bytes_of_wide_rows)
 {
     static const uint32_t first[] = {1u << 31, 1u << 25, 1u << 29}; /* linear, 128x4, 8x4 */

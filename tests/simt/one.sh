@@ -7,8 +7,9 @@
 # A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
 # arguments are looked at by each thread. Kernels that are launched by their address, which then
 # stands behind (const void *) or (void *), are made known by kernels.sh. `extern __shared__ T x[];`
-# becomes a pointer to the launch's bytes, `__shared__ alignas(16)` what gcc knows. There is no texture, and of CUDA what the
-# headers of this machine have, which are called as NVIDIA's (tests/simt/include).
+# becomes a pointer to the launch's bytes, `__shared__ alignas(16)` what gcc knows. There is no
+# texture, and of CUDA what the headers of this machine have, which are called as NVIDIA's
+# (tests/simt/include).
 set -eu
 
 dir=$1
@@ -96,8 +97,8 @@ mkdir -p "$dir"
             return end
         }
 
-        # an alignment behind __shared__ at i, where gcc takes no standard attribute: 0, or where its
-        # word ends
+        # an alignment behind __shared__ at i, where gcc takes no standard attribute: 0, or where
+        # its word ends
         function alignment(i) {
             if (!match(substr(text, i, 100), /^__shared__[ \t\r\n]+alignas[ \t\r\n]*\(/)) return 0
             out = out "__shared__ __align__("

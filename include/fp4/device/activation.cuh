@@ -1,6 +1,7 @@
 /*
  * fp4/device/activation.cuh - SiLU, swish and GELU of fragments: the values of fp4_silu, fp4_swish
- * and fp4_gelu_tanh (activation.h), and the same faster where the largest magnitude is known and not beyond 87.
+ * and fp4_gelu_tanh (activation.h), and the same faster where the largest magnitude is known and
+ * not beyond 87.
  *
  * And of bf16 faster still, out of a table in shared memory.
  *

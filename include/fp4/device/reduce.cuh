@@ -297,8 +297,8 @@ FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const fl
     return from < threads / 32 ? smem[from] : 0.0f;
 }
 
-/* A barrier of this thread's team. In each branch it has a constant number: of one that is not, ptxas
-   knows no more than that it is one of 16. */
+/* A barrier of this thread's team. In each branch it has a constant number: of one that is not,
+   ptxas knows no more than that it is one of 16. */
 FP4_D void fp4_team_barrier_(uint32_t threads, uint32_t teams)
 {
     uint32_t i;

@@ -310,7 +310,8 @@ static inline uint32_t fp4_ref_experts_packed_(const fp4_ref_experts *e)
  *          columns that are not whole blocks, for sf_rows that are not whole tiles, for more than
  *          2^31 - 1 rows or groups; FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_BAD_SCALE, FP4_BAD_TYPE
  *          as quant.h and ops.h; then nothing is written. groups, rows, or cols and q_cols = 0 is
- *          no error; without rows x and q may be null. Counts, offsets and sources are never one: see fp4_experts_error.
+ *          no error; without rows x and q may be null. Counts, offsets and sources are never one:
+ *          see fp4_experts_error.
  */
 static inline fp4_status fp4_ref_experts_quantize(const fp4_ref_experts *e)
 {

@@ -31,8 +31,9 @@ typedef enum fp4_fake_rule {
  * How to fake.
  *
  * global   NVFP4: global_enc, positive and finite, of rows r globals[r / global_rows], of all
- *          globals[0] where global_rows is 0, or, where globals is null, `global` for all. MODELOPT: likewise the largest amax of the tensor, if
- *          fp8_max is not 0 or there is no amax. Else, and of other rules, not looked at.
+ *          globals[0] where global_rows is 0, or, where globals is null, `global` for all.
+ *          MODELOPT: likewise the largest amax of the tensor, if fp8_max is not 0 or there is no
+ *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major: not negative, not NaN, which is not checked.
  *          What exceeds it is clipped.
  * block    MODELOPT: the length of its blocks, which divides the columns; without amax 16, 32, 64
