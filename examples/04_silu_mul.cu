@@ -115,7 +115,6 @@ enum {
        rounded, or of any rows (is_token_any), which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
     THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
-    TEAMS = THREADS_TOKEN / 64, /* of more than one warp, at most */
     /* if scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
        up to 2 %, but not with blocks of 32 */
     WHOLE = LANES == 1,
@@ -526,7 +525,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
         k.amax[j] = block_amax(k.y[j]);
         amax = fp4_max_nan_(amax, k.amax[j]);
     }
-    amax = fp4_team_max_or_nan(amax, c.cut.threads, TEAMS, smem);
+    amax = fp4_team_max_or_nan(amax, c.cut.threads, 0, smem); /* an SM has room for one CTA */
     if (fp4_is_nan(amax)) {
         amax = amax_around_nans(a, c, row);
     }

@@ -740,7 +740,9 @@ static __global__ void cta_kernel(const float *x, float *out)
     out[CTA_MAX_OR_NAN_OF * n + i] =
         is_flat ? fp4_cta_max_or_nan_of(magnitude, threads, smem[2]) : 0.0f;
     out[TEAM_MAX_OR_NAN * n + i] =
-        has_teams ? fp4_team_max_or_nan(magnitude, blockDim.x, 15, of_team[threadIdx.y]) : 0.0f;
+        !has_teams        ? 0.0f
+        : blockDim.y <= 4 ? fp4_team_max_or_nan(magnitude, blockDim.x, 4, of_team[threadIdx.y])
+                          : fp4_team_max_or_nan(magnitude, blockDim.x, 0, of_team[threadIdx.y]);
 }
 
 static cudaError_t reduce_cta(const unsigned cta[3], unsigned ctas, const float *x, float *out)

@@ -298,11 +298,14 @@ FP4_D float fp4_cta_left_(uint32_t thread, uint32_t threads, int lanes, const fl
 }
 
 /* A barrier of this thread's team. In each branch it has a constant number: of one that is not,
-   ptxas knows no more than that it is one of 16. */
+   without `teams`, ptxas knows no more than that it is one of 16. */
 FP4_D void fp4_team_barrier_(uint32_t threads, uint32_t teams)
 {
     uint32_t i;
 
+    if (teams == 0) {
+        fp4_ptx_barrier_of(threadIdx.y + 1, threads);
+    }
 #pragma unroll
     for (i = 0; i < teams; i++) {
         if (threadIdx.y == i) {
@@ -311,18 +314,18 @@ FP4_D void fp4_team_barrier_(uint32_t threads, uint32_t teams)
     }
 }
 
-/* Both, with the barrier. teams: 0, or those of the CTA, of which each has these threads. */
+/* Both, with the barrier: of the CTA, or of a team, of which each has these threads. */
 FP4_D float fp4_cta_gather_(float x, uint32_t thread, uint32_t threads, int lanes, float *smem,
-                            uint32_t teams)
+                            int is_team, uint32_t teams)
 {
     if (lanes == 1) {
         return x;
     }
     fp4_cta_leave_(x, thread, smem);
-    if (teams == 0) {
-        fp4_ptx_barrier();
-    } else {
+    if (is_team) {
         fp4_team_barrier_(threads, teams);
+    } else {
+        fp4_ptx_barrier();
     }
     return fp4_cta_left_(thread, threads, lanes, smem);
 }
@@ -332,23 +335,25 @@ FP4_D float fp4_cta_max_(float x, uint32_t thread, uint32_t threads, float *smem
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     const float own = fp4_warp_max(x);
-    const float of_warp = fp4_cta_gather_(own, thread, threads, lanes, smem, 0);
+    const float of_warp = fp4_cta_gather_(own, thread, threads, lanes, smem, 0, 0);
 
     return fp4_group_max(thread % (uint32_t)lanes < threads / 32 ? of_warp : own, lanes);
 }
 
 FP4_D float fp4_cta_max_or_nan_(float x, uint32_t thread, uint32_t threads, float *smem,
-                                uint32_t teams)
+                                int is_team, uint32_t teams)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
     x = fp4_group_max_or_nan(x, 32);
-    return fp4_group_max_or_nan(fp4_cta_gather_(x, thread, threads, lanes, smem, teams), lanes);
+    x = fp4_cta_gather_(x, thread, threads, lanes, smem, is_team, teams);
+    return fp4_group_max_or_nan(x, lanes);
 }
 
 FP4_D float fp4_cta_sum_(float x, uint32_t thread, uint32_t threads, float *smem)
 {
     const int lanes = fp4_warps_as_lanes_(threads);
-    return fp4_group_sum(fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0), lanes);
+    x = fp4_cta_gather_(fp4_warp_sum(x), thread, threads, lanes, smem, 0, 0);
+    return fp4_group_sum(x, lanes);
 }
 
 /** The largest x of the CTA; smem: 32 floats. */
@@ -360,7 +365,7 @@ FP4_D float fp4_cta_max(float x, float *smem)
 /** The largest x of the CTA, or NaN where one is NaN. x: not negative, or NaN; smem: 32 floats. */
 FP4_D float fp4_cta_max_or_nan(float x, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem, 0);
+    return fp4_cta_max_or_nan_(x, fp4_thread_(), fp4_threads_(), smem, 0, 0);
 }
 
 /** The sum of the CTA; smem: 32 floats. */
@@ -380,7 +385,7 @@ FP4_D float fp4_cta_max_of(float x, uint32_t threads, float *smem)
 
 FP4_D float fp4_cta_max_or_nan_of(float x, uint32_t threads, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, 0);
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, 0, 0);
 }
 
 FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
@@ -393,15 +398,16 @@ FP4_D float fp4_cta_sum_of(float x, uint32_t threads, float *smem)
  * `teams` teams: those of one threadIdx.y. They do not wait for each other.
  *
  * range    x: not negative, or NaN.
- * shape    threads: of a team, whole warps. teams: at least those that there are, at most 15, a
- *          constant: the CTA takes so many of its SM's barriers and one, of which an SM has 16 for
- *          a few CTAs only. (Where a team is one warp it needs none: any number of teams.) smem: 32
- *          floats for each team.
+ * shape    threads: of a team, whole warps. teams: a constant, at least those that there are, at
+ *          most 15: the CTA takes so many of the 16 barriers that a CTA can have, and one more. Or
+ *          0: it takes all of them, for which an SM has room in a few CTAs only, in less code.
+ *          (Where a team is one warp it needs none: any number of teams.) smem: 32 floats for each
+ *          team.
  * threads  all of a team call, or none of it.
  */
 FP4_D float fp4_team_max_or_nan(float x, uint32_t threads, uint32_t teams, float *smem)
 {
-    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, teams);
+    return fp4_cta_max_or_nan_(x, threadIdx.x, threads, smem, 1, teams);
 }
 
 /* ------------------------------------------------------------ the grid */
