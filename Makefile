@@ -70,8 +70,7 @@ SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
 # -Wpedantic stays out: it objects to the line directives that nvcc itself writes. The toolkit's
 # headers are system headers, since they do not pass -Wundef.
 NVCCFLAGS := -std=c++17 -Iinclude -Ibuild/use $(CPPFLAGS) -isystem $(CUDA_HOME)/include \
-	-Werror all-warnings -Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror \
-	$(foreach a,$(archs),-gencode arch=compute_$a,code=sm_$a)
+	-Werror all-warnings -Xcompiler=-Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wundef,-Werror
 CJSON = $(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson)
 
 # -------------------------------------------------------------------------------- checks
@@ -94,7 +93,10 @@ runs := host-tests host-tests-native threads vectorised golden fuzz \
 	$(addprefix consumer/,install pkg-config find_package add_subdirectory FetchContent) \
 	$(snippets:%=readme/%)
 san := san/host-tests san/demo san/quantize_safetensors
-simt := $(addprefix simt/,one races sm_75 sm_90 sm_100a shuffled tracked planted)
+simt := $(addprefix simt/,one races sm_75)
+# What takes longer: `make test-exhaustive`.
+sweeps := exhaustive/O3 exhaustive/Ofast
+longer := $(addprefix simt/,sm_100a tracked planted)
 
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
@@ -135,54 +137,51 @@ example_modelopt_back := 06_dequantize
 words_modelopt_back := $(words_dequantize)
 defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
 
-# Device code and what became of it. Of an example with a layout among its words a Latin square, any
-# two of whose words meet, for all targets; of 01_quantize all combinations, the rest of them for
-# two targets. The fused examples take longer: each combination for one class of targets, those
-# without conversion instructions, with those of e4m3, with all. In 03_rmsnorm any two of input,
-# norm, class and rule of the format meet; in the others every class, input and activation occurs;
-# in 06_dequantize, 07_fake_quant and 09_gemv every word, each format and rule for one class; in
-# 10_experts each class with an activation and without.
+# Device code and what became of it: the building blocks for all targets, the examples for one or
+# two of each generation, in three groups: now, which `make test` compiles, older and newer, which
+# `make test-exhaustive` does. Of an example with a layout among its words there are three Latin
+# squares, in which any two words meet, one a group: together all combinations. The fused examples
+# take longer: each combination for one group. In 03_rmsnorm any two of input, norm, group and rule
+# of the format meet; in the others every group, input and activation occurs; in 06_dequantize,
+# 07_fake_quant and 09_gemv every word, each format and rule for one group; in 10_experts each
+# group with an activation and without.
 gpu_words := $(foreach input,bf16 f16 f32 e4m3,$(foreach format,nvfp4 mxfp4 mxfp8,\
 	$(foreach layout,128X4 8X4 LINEAR,$(input)-$(format)-$(layout))))
-device_words := bf16-nvfp4-128X4 bf16-mxfp4-8X4 bf16-mxfp8-LINEAR \
-	f16-nvfp4-8X4 f16-mxfp4-LINEAR f16-mxfp8-128X4 \
-	f32-nvfp4-LINEAR f32-mxfp4-128X4 f32-mxfp8-8X4 \
-	e4m3-nvfp4-128X4 e4m3-mxfp4-8X4 e4m3-mxfp8-LINEAR
-device_rest := $(filter-out $(device_words),$(gpu_words))
-device_examples := 01_quantize 02_quantize_colmajor
-device_none := 75 80 86
-device_e4m3 := 89 90 100 120
-device_all := 100a 103a 110a 120a 121a
-fused_none := $(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm \
-	f16-mxfp8-layernorm) 04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
+square = bf16-nvfp4-$1 bf16-mxfp4-$2 bf16-mxfp8-$3 f16-nvfp4-$2 f16-mxfp4-$3 f16-mxfp8-$1 \
+	f32-nvfp4-$3 f32-mxfp4-$1 f32-mxfp8-$2 e4m3-nvfp4-$1 e4m3-mxfp4-$2 e4m3-mxfp8-$3
+with_layout = $(foreach e,01_quantize 02_quantize_colmajor,$(addprefix $e/,$(call square,$1,$2,$3)))
+targets_older := 75
+targets_now := 90
+targets_newer := 100a 120a
+device_older := $(call with_layout,8X4,LINEAR,128X4) \
+	$(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm f16-mxfp8-layernorm) \
+	04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
 	05_per_token/f32-nvfp4 06_dequantize/mxfp4-f32 06_dequantize/mxfp8-bf16 \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
-	00_first/none 11_shuffle/none 12_kv_cache/f16 13_kv_append/f16 14_packbits/none \
+	00_first/older 11_shuffle/older 12_kv_cache/f16 13_kv_append/f16 14_packbits/older \
 	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4)
-fused_e4m3 := $(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm \
-	f32-nvfp4-layernorm) 04_silu_mul/f16-nvfp4-gelu_tanh \
-	04_silu_mul/bf16-nvfp4-silu 05_per_token/bf16-nvfp4_32 \
-	06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
+device_now := $(call with_layout,128X4,8X4,LINEAR) \
+	$(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm f32-nvfp4-layernorm) \
+	04_silu_mul/f16-nvfp4-gelu_tanh 04_silu_mul/bf16-nvfp4-silu \
+	05_per_token/bf16-nvfp4_32 06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
-	00_first/e4m3 11_shuffle/e4m3 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/e4m3 \
+	00_first/now 11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
 	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8)
-fused_all := $(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm \
-	bf16-mxfp4-layernorm) 04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
+device_newer := $(call with_layout,LINEAR,128X4,8X4) \
+	$(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm bf16-mxfp4-layernorm) \
+	04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
 	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
 	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
-	00_first/all 11_shuffle/all 12_kv_cache/f32 13_kv_append/f32 14_packbits/all \
+	00_first/newer 11_shuffle/newer 12_kv_cache/f32 13_kv_append/f32 14_packbits/newer \
 	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16)
 device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
-	compile-time) \
-	$(foreach e,$(device_examples),$(device_words:%=device/$e/%)) \
-	$(device_rest:%=device/01_quantize/%) \
-	$(foreach class,none e4m3 all,$(fused_$(class):%=device/%)) \
+	compile-time $(device_now)) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
 	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
 
@@ -196,12 +195,13 @@ else
 left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
 endif
 ifneq ($(has_fuzzer),)
-simt += simt/fuzz
+longer += simt/fuzz
 else
-left_out += "LEFT OUT (no $(CLANG) with libFuzzer here): the launchers on the CPU, fuzzed"
+longer_left_out += "LEFT OUT (no $(CLANG) with libFuzzer here): the launchers on the CPU, fuzzed"
 endif
 ifneq ($(has_nvcc),)
 proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu $(device)
+longer += $(addprefix device/,$(device_older) $(device_newer))
 ifneq ($(archs),$(strip $(ARCHS)))
 left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
 endif
@@ -209,6 +209,7 @@ else
 left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword $(ARCHS)) to \
 	sm_$(lastword $(ARCHS)), the README's cuda snippets, and what became of device code: its \
 	registers, PTX, machine code and compile time, and its must-fail files"
+longer_left_out += "LEFT OUT (no nvcc here): the examples for $(targets_older) $(targets_newer)"
 endif
 ifneq ($(has_nvrtc),)
 proofs += $(patsubst include/fp4/%,nvrtc/%,$(PORTABLE) $(DEVICE)) nvrtc/native nvrtc/blocks \
@@ -218,11 +219,12 @@ else
 left_out += "LEFT OUT (no NVRTC here): the headers under NVRTC"
 endif
 
-# $(call run,CHECKS,LEFT OUT,MAKEFLAGS): runs them, shows what failed, ends on `N passed, N failed`.
-run = @status=0; \
-	$(MAKE) --no-print-directory -k $(or $3,-Otarget $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))) \
-	    $(1:%=build/checks/%.ok) || status=$$?; \
-	LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $1
+# $(call run,CHECKS,LEFT OUT,ALONE): runs them, those that want all cores first, one by one; shows
+# what failed; ends on `N passed, N failed`.
+make_checks = $(MAKE) --no-print-directory -k $2 $(1:%=build/checks/%.ok) || status=$$?
+run = @status=0; $(if $3,$(call make_checks,$3,-j1);) $(if $1,$(call make_checks,$1,\
+	    -Otarget $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)));) \
+	LEFT_OUT="$$(printf '%s\n' $2)" sh tests/tools/summary.sh $$status $3 $1
 
 demo_in := $(firstword $(wildcard examples/data/*.safetensors))
 
@@ -382,8 +384,11 @@ build/checks/nvcc/two-tu.ok: tests/compile/two_tu_a.c tests/compile/two_tu_b.c $
 		build/use/everything.h build/config tests/tools/compile.sh
 	$(check) sh tests/tools/compile.sh nvcc-two-tu tests/compile/two_tu_a.c \
 	    tests/compile/two_tu_b.c
+# (For all targets NVRTC compiles them.)
 build/checks/nvcc/%.ok: build/use/%.c build/config
-	$(check) $(NVCC) $(NVCCFLAGS) -MD -MP -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
+	$(check) $(NVCC) $(NVCCFLAGS) \
+	    $(call code,$(filter $(if $(filter %.cuh,$*),75 100a) 90,$(archs))) \
+	    -MD -MP -MT $@ -MF $(@:ok=d) -x cu -c $< -o build/use/$*.o
 
 build/checks/nvrtc/%.ok: build/use/%.c build/nvrtc $(PORTABLE) $(DEVICE)
 	$(check) build/nvrtc '$(archs)' $<
@@ -436,11 +441,9 @@ build/checks/device/ptx.ok: build/checks/device/blocks.ok tests/tools/device.sh
 build/checks/device/ptx-portable.ok: build/checks/device/portable.ok tests/tools/device.sh
 	$(check) sh tests/tools/device.sh ptx build/device/portable portable
 build/checks/device/portable.ok build/checks/device/ptx-portable.ok: only = $(three)
-$(device_rest:%=build/checks/device/01_quantize/%.ok): only = $(call code,$(filter 80 90,$(archs)))
-$(fused_none:%=build/checks/device/%.ok): only = $(call code,$(filter $(device_none),$(archs)))
-$(fused_e4m3:%=build/checks/device/%.ok): only = \
-	$(call code,$(filter $(device_e4m3),$(archs) $(plain)))
-$(fused_all:%=build/checks/device/%.ok): only = $(call code,$(filter $(device_all),$(archs)))
+$(device_older:%=build/checks/device/%.ok): only = $(call code,$(filter $(targets_older),$(archs)))
+$(device_now:%=build/checks/device/%.ok): only = $(call code,$(filter $(targets_now),$(archs)))
+$(device_newer:%=build/checks/device/%.ok): only = $(call code,$(filter $(targets_newer),$(archs)))
 
 build/device/cuda_fp4: tests/compile/cuda_fp4.cu build/config tests/tools/device.sh
 	$(Q)env NVCC='$(NVCC)' TARGETS='$(three)' sh tests/tools/device.sh compile $< $@ -DNDEBUG
@@ -484,10 +487,10 @@ build/checks/readme/%.ok: FORCE
 
 nvidia_headers := $(if $(wildcard $(CUDA_HOME)/include/cuda_fp4.h),-isystem $(CUDA_HOME)/include)
 
-test-exhaustive: ## all 2^32 floats through every conversion, on all cores
-	@sh tests/tools/need.sh libc c++
-	$(call run,exhaustive/O3 exhaustive/Ofast,$(if $(nvidia_headers),,\
-	    "LEFT OUT (no cuda_fp4.h here): comparison with NVIDIA's own conversions"),-j1)
+test-exhaustive: ## all 2^32 floats through every conversion; what of the tests takes longer
+	@sh tests/tools/need.sh libc c++ criterion
+	$(call run,$(longer),$(longer_left_out) $(if $(nvidia_headers),,\
+	    "LEFT OUT (no cuda_fp4.h here): comparison with NVIDIA's own conversions"),$(sweeps))
 
 # Compilers of other CUDA Toolkits, and what they compile for.
 toolkit_11.8.89 := 75 80 86 89 90
@@ -667,7 +670,7 @@ test-gpu-san: ## a reduced set of them under compute-sanitizer
 	@sh tests/tools/need.sh libc c++ criterion
 	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) \
 	    $(test_gpu)/fp4-gpu-tests
-	$(call run,gpu-memcheck gpu-initcheck gpu-racecheck,,-j1)
+	$(call run,,,gpu-memcheck gpu-initcheck gpu-racecheck)
 
 $(test_gpu)/test_%.o: tests/gpu/test_%.c build/config
 	@mkdir -p $(@D)
@@ -711,9 +714,10 @@ build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 #
 # The GPU tests once more, their reduced set, without a GPU: kernels compiled by $(CXX) for the
 # machine of tests/simt, one program for each class of targets (those without conversion
-# instructions, with those of e4m3, with all), under AddressSanitizer and UBSan. One of them runs
-# again with the threads in an order of its own, and there is one that looks at every access to
-# memory instead (tests/simt/track.cpp).
+# instructions, with those of e4m3, with all), under AddressSanitizer and UBSan; the last one with
+# the threads in a random order. There is one that looks at every access to memory instead
+# (tests/simt/track.cpp). `make test` runs the first class, `make test-exhaustive` the last and the
+# rest, `make test-simt` all; the middle one a GPU of these days is.
 #
 # Left out: launch_large (gigabytes; simt_large is what a CPU can do of it), fast_math (a flag of
 # nvcc), planted (for compute-sanitizer). simt/planted plants faults of its own.
@@ -806,7 +810,7 @@ cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers;
 
 test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc c++ criterion
-	$(call run,$(simt))
+	$(call run,$(simt) simt/sm_90 $(filter simt/%,$(longer)))
 
 define simt_kind # kind
 build/simt/$1/machine/%.o: tests/simt/%.cpp build/config
@@ -850,10 +854,9 @@ simt_targets := sm_75 sm_90 sm_100a
 $(foreach t,$(simt_targets),$(eval $(call simt_program,san,$t))$(eval $(call simt_program,cov,$t)))
 $(eval $(call simt_program,track,sm_75))
 
+build/checks/simt/sm_100a.ok: order = random
 build/checks/simt/%.ok: build/simt/san/%/fp4-simt-tests FORCE
-	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh 0 $<
-build/checks/simt/shuffled.ok: build/simt/san/sm_90/fp4-simt-tests FORCE
-	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh random $<
+	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh $(or $(order),0) $<
 build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
@@ -869,7 +872,7 @@ build/checks/simt/races.ok: $(call simt_machine,track) $(wildcard tests/simt/*.s
 		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu
 	$(check) sh tests/simt/races.sh build/cpu/races
 
-# libFuzzer on the launchers: FUZZ_SECONDS, 20 in `make test`.
+# libFuzzer on the launchers: FUZZ_SECONDS, 30 in `make test-exhaustive`.
 $(eval $(call simt_program,fuzz,sm_75))
 build/simt/fuzz/tests/fuzz_launch.o: tests/simt/fuzz/fuzz_launch.c build/config
 	@mkdir -p $(@D)
@@ -881,7 +884,7 @@ build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
 	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@
 fuzz_launch = sh tests/simt/fuzz.sh build/simt/fuzz/fuzz_launch
 build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE
-	$(check) $(fuzz_launch) 60
+	$(check) $(fuzz_launch) 30
 
 # Which lines run, in the host tests and on the CPU. What the programs count is added up.
 $(eval $(call host_tests,simt/cov/host,$(CC),$(simt_cov)))

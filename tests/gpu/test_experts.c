@@ -50,7 +50,7 @@ static void run_drawn(int is_packed, int is_wild, uint64_t seed)
     uint64_t state = seed;
 
     for (size_t u = 0; u < EXPERTS_UNITS; u++) {
-        for (int i = 0; i < (few ? 8 : 60); i++) {
+        for (int i = 0; i < (few ? 5 : 60); i++) {
             const size_t elements =
                 host_below(&state, 3) == 0 ? (few ? 100000 : 1000000) : (few ? 20000 : 200000);
             const experts_case c = draw_case(&experts_units[u], is_packed, elements, &state);

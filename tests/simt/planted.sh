@@ -286,7 +286,7 @@ plant scales_past_the_end san $experts \
     's/at.has_sf = t.is_masked || at.band < t.bands;/at.has_sf = 1;/' \
     experts-f16-mxfp4-none 'experts/packed*' 'heap-buffer-overflow'
 plant padding_not_written san $experts 's/if (at.has_sf \&\& !t.leaves) {/if (0) {/' \
-    experts-f32-nvfp4-none 'experts/*' 'scales of f32 to nvfp4, none'
+    experts-f32-nvfp4-none 'experts/packed' 'scales of f32 to nvfp4, none'
 plant scales_staged_without_barrier track $experts 's/^    fp4_ptx_barrier();$//' \
     experts-f16-mxfp4-none 'experts/masked' 'static shared memory, which' \
     'of experts_f16_mxfp4_none'
