@@ -2,7 +2,7 @@
 #
 # Variables: CC CXX CLANG NVCC CUDA_HOME; ARCHS="90 100a" (what nvcc compiles for); CPPFLAGS CFLAGS
 # LDFLAGS; JOBS; V=1 (show commands); PREFIX DESTDIR (install); FUZZ_SECONDS; NVDISASM (a tool to
-# read machine code with); GPU_ARCH (of test-gpu).
+# read machine code with); GPU_ARCH (of test-gpu); KERNEL TRACK CPU_ARCH WORDS (of cpu).
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -96,7 +96,7 @@ san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,one races sm_75)
 # What takes longer: `make test-exhaustive`.
 sweeps := exhaustive/O3 exhaustive/Ofast
-longer := $(addprefix simt/,sm_100a tracked planted)
+longer := $(addprefix simt/,tracked planted)
 
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
@@ -206,9 +206,9 @@ ifneq ($(archs),$(strip $(ARCHS)))
 left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
 endif
 else
-left_out += "LEFT OUT (no nvcc here): the headers under nvcc for sm_$(firstword $(ARCHS)) to \
-	sm_$(lastword $(ARCHS)), the README's cuda snippets, and what became of device code: its \
-	registers, PTX, machine code and compile time, and its must-fail files"
+left_out += "LEFT OUT (no nvcc here): the headers under nvcc, the README's cuda snippets, and what \
+	became of device code: its registers, PTX, machine code and compile time, and its must-fail \
+	files"
 longer_left_out += "LEFT OUT (no nvcc here): the examples for $(targets_older) $(targets_newer)"
 endif
 ifneq ($(has_nvrtc),)
@@ -236,11 +236,11 @@ demo: ## RMSNorm and FP4 in one kernel, on real tokens: on the GPU if there is o
 	@mkdir -p build/demo
 	$(demo_program) $(demo_in) build/demo/rmsnorm.svg
 
-test: ## everything that needs no GPU; installs what it needs on Debian and Ubuntu
+test: ## the tests, without a GPU; installs what it needs on Debian and Ubuntu
 	@sh tests/tools/need.sh libc c++ criterion cjson pkg-config cmake python3-venv
 	$(call run,$(runs) $(san) $(simt) $(proofs),$(left_out))
 
-test-san: ## the tests and the example under AddressSanitizer and UBSan
+test-san: ## host tests and host programs under AddressSanitizer and UBSan
 	@sh tests/tools/need.sh libc criterion cjson
 	$(call run,$(san))
 
@@ -714,10 +714,11 @@ build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 #
 # The GPU tests once more, their reduced set, without a GPU: kernels compiled by $(CXX) for the
 # machine of tests/simt, one program for each class of targets (those without conversion
-# instructions, with those of e4m3, with all), under AddressSanitizer and UBSan; the last one with
-# the threads in a random order. There is one that looks at every access to memory instead
-# (tests/simt/track.cpp). `make test` runs the first class, `make test-exhaustive` the last and the
-# rest, `make test-simt` all; the middle one a GPU of these days is.
+# instructions, with those of e4m3, with all), under AddressSanitizer and UBSan; the last one also
+# as a program that looks at every access to memory instead (tests/simt/track.cpp), its threads in
+# a random order. `make test` runs the first, `make test-exhaustive` the one that looks, `make
+# test-simt` all: what the middle class compiles is in one of the others, and is what GPUs of these
+# days run.
 #
 # Left out: launch_large (gigabytes; simt_large is what a CPU can do of it), fast_math (a flag of
 # nvcc), planted (for compute-sanitizer). simt/planted plants faults of its own.
@@ -808,9 +809,9 @@ cpu: ## a .cu file of yours, KERNEL=my.cu, run on the CPU under both sanitizers;
 	$(Q)$(MAKE) -s --no-print-directory $(call simt_machine,$(cpu_kind))
 	$(Q)sh tests/simt/one.sh build/cpu $(KERNEL) $(WORDS)
 
-test-simt: ## every kernel on the CPU, under AddressSanitizer and UBSan
+test-simt: ## every kernel on the CPU: as three classes of GPUs, tracked, planted, fuzzed
 	@sh tests/tools/need.sh libc c++ criterion
-	$(call run,$(simt) simt/sm_90 $(filter simt/%,$(longer)))
+	$(call run,$(simt) simt/sm_90 simt/sm_100a $(filter simt/%,$(longer)))
 
 define simt_kind # kind
 build/simt/$1/machine/%.o: tests/simt/%.cpp build/config
@@ -852,12 +853,12 @@ endef
 $(foreach k,san track cov fuzz,$(eval $(call simt_kind,$k)))
 simt_targets := sm_75 sm_90 sm_100a
 $(foreach t,$(simt_targets),$(eval $(call simt_program,san,$t))$(eval $(call simt_program,cov,$t)))
-$(eval $(call simt_program,track,sm_75))
+$(eval $(call simt_program,track,sm_100a))
 
 build/checks/simt/sm_100a.ok: order = random
 build/checks/simt/%.ok: build/simt/san/%/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(simt_left_out)' sh tests/simt/run.sh $(or $(order),0) $<
-build/checks/simt/tracked.ok: build/simt/track/sm_75/fp4-simt-tests FORCE
+build/checks/simt/tracked.ok: build/simt/track/sm_100a/fp4-simt-tests FORCE
 	$(check) env CRITERION_TEST_PATTERN='$(subst launch_large,*large,$(simt_left_out))' \
 	    sh tests/simt/run.sh random $<
 
@@ -901,12 +902,13 @@ coverage: ## which lines and branches of include/fp4 and of the kernels the test
 	$(Q)GCOV="$$($(CC) -print-prog-name=gcov)" python3 tests/simt/coverage.py build/simt/cov
 
 # Kernels with a fault in them: the tests must fail, with a message that says what it is.
-simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_sm_75)
+simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_$2)
 build/checks/simt/planted.ok: build/simt/san/sm_75/fp4-simt-tests \
-		build/simt/track/sm_75/fp4-simt-tests FORCE
+		build/simt/track/sm_100a/fp4-simt-tests FORCE
 	$(check) env CXX='$(CXX)' LIBS='$(LDFLAGS) -lcriterion -lm' \
-	    SAN='$(call simt_planted,san)' SAN_OBJECTS='$(call simt_objects,san,sm_75)' \
-	    TRACK='$(call simt_planted,track)' TRACK_OBJECTS='$(call simt_objects,track,sm_75)' \
+	    SAN='$(call simt_planted,san,sm_75)' SAN_OBJECTS='$(call simt_objects,san,sm_75)' \
+	    TRACK='$(call simt_planted,track,sm_100a)' \
+	    TRACK_OBJECTS='$(call simt_objects,track,sm_100a)' \
 	    sh tests/simt/planted.sh
 
 # -------------------------------------------------------------------------------- installation

@@ -111,7 +111,10 @@ typedef struct quantize_scale {
  *          sf: batches * fp4_sf_bytes(LAYOUT, rows, q_cols / BLOCK) bytes.
  *          x, row_stride, batch_stride: multiples of 16 bytes, a row under 4 GiB. q: aligned to the
  *          codes of 16 elements. sf: to 16 bytes unless it is linear. Neither overlaps anything.
- * global   NVFP4: positive and finite. Other formats ignore it.
+ *          With cols = 0 q_cols is 0 too.
+ * limits   rows up to 2^32 - 256, batches below 2^32.
+ * global   NVFP4: positive and finite, and so its reciprocal (above 2^-128). Other formats ignore
+ *          it.
  * x_dec    e4m3 input: x = decode(code) * x_dec, one for a matrix: row_step = 0. Other types
  *          ignore it.
  */

@@ -80,7 +80,8 @@ typedef struct quantize_scale {
  *          q: rows * cols codes, row-major. sf: fp4_sf_bytes(LAYOUT, rows, cols / BLOCK) bytes.
  *          x, col_stride: multiples of 4 bytes. q: of 16 bytes, a row of q of 8. sf: of 16 bytes
  *          for 128x4 and 8x4. Neither overlaps anything.
- * global   NVFP4: positive and finite. Other formats ignore it.
+ * global   NVFP4: positive and finite, and so its reciprocal (above 2^-128). Other formats ignore
+ *          it.
  * x_dec    e4m3 input: x = decode(code) * x_dec. Other types ignore it.
  */
 typedef struct quantize_args {

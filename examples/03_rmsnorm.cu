@@ -172,12 +172,13 @@ typedef fp4_part2 part;
  *          codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout, rows, cols /
  *          BLOCK) bytes, aligned to 4 if tiled.
  * limits   cols below 2^31, rows up to 2^31 - 128.
+ * eps      positive and finite.
  * rounded  0: the codes come from y in f32, of RMSNorm without rounding y at all.
  *          1: y is rounded to the input type, then quantized: the bytes of norm and quantization in
  *          two kernels.
  * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
- *          global_device, 4-byte aligned, where that is not null. Positive and finite. Other
- *          formats ignore it.
+ *          global_device, 4-byte aligned, where that is not null. Positive and finite, and
+ *          so its reciprocal (above 2^-128). Other formats ignore it.
  * optional where not null: y, rows x cols of the input type, aligned to 16 bytes; sf_linear, the
  *          scales in the linear layout too; token_dec, rows floats: NVFP4 with a second-level scale
  *          a row, from its amax (fp4_nvfp4_token_enc), stored there in decode sense; global is then

@@ -145,14 +145,14 @@ typedef fp4_part2 part;
  *
  * shape    x: rows x 2 cols, row r at element r * x_stride: gate in the first cols columns, up in
  *          the others; or, if interleaved, gate in the even columns, up in the odd ones. cols:
- *          whole blocks, up to 134215680. x aligned to 16 bytes, the stride too, and cols unless
- *          interleaved. q: rows * cols codes, row-major, aligned to those of 16 elements. sf:
- *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled.
+ *          whole blocks, up to 134215680. x aligned to 16 bytes, the stride too. q: rows * cols
+ *          codes, row-major, aligned to those of 16 elements. sf: fp4_sf_bytes(layout, rows, cols /
+ *          BLOCK) bytes, aligned to 4 if tiled.
  * rounded  0: the codes come from y in f32. 1: y is rounded to the input type, then quantized: the
  *          bytes of activation and quantization in two kernels.
  * global   NVFP4: the second-level scale, in encode sense unless global_is_dec; read from
- *          global_device, 4-byte aligned, where that is not null. Positive and finite. Other
- *          formats ignore it.
+ *          global_device, 4-byte aligned, where that is not null. Positive and finite, and
+ *          so its reciprocal (above 2^-128). Other formats ignore it.
  * optional where not null: y, rows x cols of the input type, aligned to 16 bytes; sf_linear, the
  *          scales in the linear layout too; token_dec, rows floats: NVFP4 with a second-level scale
  *          a row, from its amax (fp4_nvfp4_token_enc), stored there in decode sense; global is then

@@ -96,11 +96,11 @@ enum {
  *
  * shape    x: rows x cols, row r at element r * x_stride, aligned to 16 bytes, the stride too.
  *          cols: whole blocks. q: rows * cols / 2 bytes, row-major, 8-byte aligned. sf:
- *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled; sf_linear: not
- *          null, the scales in the linear layout too. token_dec: rows floats, what to multiply the
- *          row by after decoding, 0 for a row of zeros. base_dec positive and finite; 1/2688 uses
- *          the whole range. Read from base_device, 4-byte aligned, where that is not null. No
- *          output overlaps anything.
+ *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes, aligned to 4 if tiled; sf_linear:
+ *          null, or the scales in the linear layout too. token_dec: rows floats, what to multiply
+ *          the row by after decoding, 0 for a row of zeros. base_dec: positive and finite, and so
+ *          its reciprocal (above 2^-128); 1/2688 uses the whole range; read from base_device,
+ *          4-byte aligned, where that is not null. No output overlaps anything.
  * limits   cols below 2^31, rows up to 2^31 - 128.
  */
 typedef struct token_args {

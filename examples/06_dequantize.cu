@@ -93,6 +93,7 @@ typedef struct dequantize_scale {
  *          batches lie one behind the other or row by row between each other.
  *          y, row_stride, batch_stride: multiples of 16 bytes. q: 8-byte aligned. sf: 16-byte
  *          aligned unless it is linear. y overlaps no input.
+ * limits   rows up to 2^31 - 128, cols up to 2^32 - 16.
  * global   NVFP4: +0 or positive, finite; of one on the device that is not, elements are what the
  *          products give. On the device: 4-byte aligned. Other formats ignore it and the
  *          association.
@@ -121,7 +122,8 @@ typedef enum blocks_scale { BLOCKS_E4M3, BLOCKS_E8M0, BLOCKS_F32 } blocks_scale;
  *
  * shape    n: even; block: any that divides it. q: n / 2 bytes, 8-byte aligned. sf: n / block bytes
  *          or, aligned, floats. y: n elements, aligned to 16 bytes; overlaps no input.
- * global   as above; its steps are not used.
+ * global   multiplies whatever the format of this file, 1 for none: +0 or positive, finite. Its
+ *          steps are not used.
  */
 typedef struct blocks_args {
     void *y;

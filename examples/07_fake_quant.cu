@@ -130,7 +130,8 @@ enum {
  *          no gaps, x_stride = y_stride = cols, and x and y aligned to their elements; slower.
  *          In place, y = x: elements of the same size, the same stride. No other overlap.
  * global   nvfp4: the global_enc of rows r at global_device[r / global_rows], of all where
- *          global_rows is 0; or, where that is null, `global` for all. Positive and finite.
+ *          global_rows is 0; or, where that is null, `global` for all. Positive and finite,
+ *          and so its reciprocal (above 2^-128).
  *          modelopt: likewise the largest amax of the tensor, if fp8_max is not 0 or there is no
  *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major; not negative, not NaN. What exceeds it is

@@ -287,9 +287,10 @@ static size_t at_most(size_t a, size_t b)
  *
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
- * errors   cudaErrorInvalidValue for a bad shape, stride, alignment or null pointer: nothing
- *          launched, nothing written. rows = 0 or cols = 0 is no error: there are no blocks, and
- *          the tensor is one of zeros, with the amax 0; x is not looked at.
+ * errors   cudaErrorInvalidValue for a bad shape, stride, alignment or null pointer, and where
+ *          nothing is wanted: nothing launched, nothing written. rows = 0 or cols = 0 is no error:
+ *          there are no blocks, and the tensor is one of zeros, with the amax 0; x is not looked
+ *          at.
  */
 static cudaError_t find_amax(const amax_args *args, int pdl, cudaStream_t stream)
 {

@@ -80,7 +80,8 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: a multiple of 64. sf: fp4_sf_bytes(layout, rows,
+ * shape    q: rows * cols codes, row-major; cols: a multiple of 64, up
+ *          to 2^32 - 64. sf: fp4_sf_bytes(layout, rows,
  *          cols / BLOCK) bytes. x: cols elements. y: rows elements; of no columns zeros.
  *          q, x: 16-byte aligned. sf: 4-byte aligned. y overlaps no input.
  * global   NVFP4: what the sums are multiplied by; +0 or positive, finite. Read from global_device
@@ -325,7 +326,8 @@ static int is_bad(const gemv_args *a)
  * pdl      1: may start before the kernel in front of it in the stream has ended, and waits for it
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, alignment, scale or null pointer: nothing
- *          launched, nothing written. rows = 0 is no error.
+ *          launched, nothing written. rows = 0 is no error. What the runtime says where it cannot
+ *          tell how many multiprocessors the device has.
  */
 static cudaError_t gemv(const gemv_args *a, int pdl, cudaStream_t stream)
 {

@@ -152,8 +152,8 @@ enum {
  *          multiple of 128, of fp4_sf_cols_padded(FP4_LAYOUT_128X4, q_cols / BLOCK) bytes;
  *          fp4_experts_sf_rows(starts, rows, groups) always suffice.
  * global   NVFP4: global_device[g * global_step], step 0 or 1; or, where that is null, the number
- *          global for all. In encode sense unless global_is_dec. Positive and finite. Other formats
- *          ignore it.
+ *          global for all. In encode sense unless global_is_dec. Positive and finite, and so its
+ *          reciprocal (above 2^-128). Other formats ignore it.
  * rounded  with an activation. 0: the codes come from its product in f32. 1: the product is rounded
  *          to the input type, then quantized: the bytes of two kernels, one after the other.
  * rest     FP4_REST_ZERO: every byte of q and sf is written. FP4_REST_LEAVE: what is no expert's
@@ -1104,9 +1104,9 @@ static cudaError_t launch(const void *kernel, dim3 ctas, void **arguments, int p
  *          before it touches memory. Only with code compiled for sm_90 or later.
  * errors   cudaErrorInvalidValue for a bad shape, stride, alignment, scale or null pointer, and for
  *          more than 2^30 tiles (of 4096 elements or more): nothing launched, nothing written.
- *          groups, rows, or cols and q_cols = 0 is no error; without rows x and q may be null.
- *          Counts, offsets and sources are never one, and never lead outside of the buffers: they
- *          are bounded, and reported in *errors.
+ *          groups = 0, rows = 0, or cols = q_cols = 0 is no error; without rows x and q may be
+ *          null. Counts, offsets and sources are never one, and never lead outside of the buffers:
+ *          they are bounded, and reported in *errors.
  *          What the runtime says where it cannot tell how much the device has room for.
  */
 static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t stream)

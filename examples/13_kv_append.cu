@@ -121,8 +121,8 @@ typedef struct append_tensor {
  *          its own either.
  * skipped  null, or a counter that is increased by the number of tokens that were skipped: those
  *          without a place, whose slot, page, batch index or position is negative or out of range,
- *          and with RoPE those whose position is not in the table. Of these nothing is written to a
- *          cache, but to k_out where the position is in the table.
+ *          and with RoPE those whose position is not in the table. Nothing of them is written to a
+ *          cache; k_out is still written if the position is in the table.
  * range    which of two tokens with the same place ends there is not defined; it may be parts of
  *          both.
  */

@@ -67,8 +67,8 @@ typedef struct packbits_args {
  *          type of indptr (FlashInfer's is int32 always), segments + 1 of them, or null. x and
  *          out: any alignment. Of x only the n bytes are read, those outside of segments too. No
  *          overlap.
- * workspace  segment_workspace_bytes(segments) bytes, 8-byte aligned; null where that is 0. All 0
- *          before the first call, which might not end otherwise; each call leaves it fit for the
+ * workspace  segment_workspace_bytes(segments) bytes, 8-byte aligned; may be null if that is 0. All
+ *          0 before the first call, which might not end otherwise; each call leaves it fit for the
  *          next. Calls that may overlap need one of their own each.
  * range    indptr is on the device, where nobody has checked it. An entry below 0 or behind n is
  *          taken as 0 or n, a segment whose end lies before its start as empty; bytes that out has

@@ -115,7 +115,8 @@ FP4_HD float fp4_rcp_rn(float x)
 #endif
 }
 
-/** The larger of a and b, which is not NaN; b where a is. Of zeros of both signs either. */
+/** The larger of a and b. b must not be NaN; it is the result where a is. Of zeros of both signs
+    either, on host and device not the same: for a ReLU write fp4_max(x, 0.0f), +0 on both. */
 FP4_HD float fp4_max(float a, float b)
 {
 #if defined(__CUDA_ARCH__)
@@ -125,7 +126,7 @@ FP4_HD float fp4_max(float a, float b)
 #endif
 }
 
-/** The smaller of a and b, which is not NaN; b where a is. */
+/** The smaller of a and b. b must not be NaN; it is the result where a is. */
 FP4_HD float fp4_min(float a, float b)
 {
 #if defined(__CUDA_ARCH__)

@@ -6,8 +6,9 @@
  *     code = e2m1 or e4m3 of ( x * enc )        x ~ decode(code) * decode(bits) [* global_dec]
  *
  *     function                 scale byte                             same bytes as
- *     fp4_nvfp4_scale          e4m3(amax * (global_enc/6))            Transformer Engine,
- *                                                                     FlashInfer's exact mode
+ *     fp4_nvfp4_scale          e4m3(amax * (global_enc/6))            Transformer Engine but for
+ *                                                                     code 0 of -0; FlashInfer's
+ *                                                                     exact mode
  *     fp4_mxfp4_scale          amax/6 rounded up to a power of two    torchao RCEIL; FlashInfer but
  *                                                                     for codes under byte 0
  *     fp4_mxfp4_scale_floor    floor(log2 amax) - 2; may clip         OCP MX v1.0
@@ -105,9 +106,10 @@ FP4_HD float fp4_nvfp4_enc(float sf, float global_enc)
  *     bits = e4m3( min( amax * (global_enc * (1/6)), FLT_MAX ) )
  *     enc  = min( 1 / ( decode(bits) * (1/global_enc) ), FLT_MAX )
  *
- * range    global_enc: positive and finite; up to 2^-128 its reciprocal overflows and every factor
- *          is 0. amax = 0 gives byte 0. A byte that rounds to 0 with amax != 0 gives enc = FLT_MAX:
- *          the codes saturate, the block still decodes to 0. Saturates at 448, as for amax = inf.
+ * range    global_enc: positive and finite; up to 2^-128 its reciprocal overflows and the factor is
+ *          0, or FLT_MAX where the byte is 0. amax = 0 gives byte 0. A byte that rounds to 0 with
+ *          amax != 0 gives enc = FLT_MAX: codes of 6 but for subnormal elements; the block still
+ *          decodes to 0. Saturates at 448, as for amax = inf.
  * source   Transformer Engine core_nvfp4.cuh and its Python reference; FlashInfer with
  *          FLASHINFER_DISABLE_FP4_QUANT_FAST_MATH=1.
  */

@@ -3,7 +3,8 @@
 # row of the table under the kernel in README.md, with the words changed as it says; and runs them.
 # And 16_epilogue.cu, for each format. For the ARCH cpu tests/simt/one.sh compiles and runs.
 #
-# A cell has `WORD` as `WORD`, and maybe more of them. The programs and their sources go to DIR.
+# A cell has `WORD` by `WORD`, and maybe more of them. The first row and the last are also taken
+# together. The programs and their sources go to DIR.
 # Respects NVCC.
 set -eu
 
@@ -12,7 +13,7 @@ arch=$2
 mkdir -p "$dir"
 cp examples/00_first.cu "$dir/first.0.cu"
 awk '
-    /^\| for \| wherever it stands \|/ { inside = 1; next }
+    /^\| for \| replace \|/ { inside = 1; next }
     inside && /^\|---/ { next }
     inside && !/^\|/ { exit }
     inside { sub(/^\|[^|]*\| /, ""); sub(/ \|$/, ""); print }' README.md >"$dir/rows"
@@ -22,7 +23,7 @@ for row in $(seq "$rows"); do
     sed -n "${row}p" "$dir/rows" | awk '
         function literal(s) { gsub(/[][\\.*^$&|]/, "\\\\&", s); return s }
         {
-            while (match($0, /`[^`]*` as `[^`]*`/)) {
+            while (match($0, /`[^`]*` by `[^`]*`/)) {
                 split(substr($0, RSTART, RLENGTH), part, "`")
                 print "s|" literal(part[2]) "|" literal(part[4]) "|g"
                 $0 = substr($0, RSTART + RLENGTH)
@@ -34,6 +35,8 @@ for row in $(seq "$rows"); do
     done <"$dir/first.$row.sed"
     sed -f "$dir/first.$row.sed" examples/00_first.cu >"$dir/first.$row.cu"
 done
+cat "$dir/first.1.sed" "$dir/first.$rows.sed" >"$dir/both.sed"
+sed -f "$dir/both.sed" examples/00_first.cu >"$dir/first.both.cu"
 # build FILE [FLAG...]
 build() {
     if [ "$arch" = cpu ]; then
@@ -49,6 +52,8 @@ for row in $(seq 0 "$rows"); do
     echo "row $row: $([ "$row" = 0 ] && echo 'as it stands' || sed -n "${row}p" "$dir/rows")"
     build "$dir/first.$row.cu"
 done
+echo "rows 1 and $rows"
+build "$dir/first.both.cu"
 for words in nvfp4-128x4 mxfp4-8x4 mxfp8-linear; do
     build examples/16_epilogue.cu -DFORMAT="${words%-*}" -DLAYOUT="${words#*-}"
 done

@@ -4,7 +4,7 @@
  *
  *     macro               instruction                            targets
  *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
- *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   90 and later; 89 with CUDA 12.1
+ *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   90 and later; 89 from CUDA 12.1
  *     FP4_ARCH_CVT_F16X2  cvt f32x2 -> f16x2, bf16x2             80 and later
  *     FP4_ARCH_CP_ASYNC   copies from global to shared memory    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
@@ -28,6 +28,10 @@
 #define FP4_ARCH __CUDA_ARCH__
 #else
 #define FP4_ARCH 0
+#endif
+
+#if FP4_ARCH != 0 && FP4_ARCH < 750
+#error "fp4 needs sm_75 or later: nvcc -arch=sm_90, say"
 #endif
 
 #if !defined(FP4_ARCH_CVT_E2M1)

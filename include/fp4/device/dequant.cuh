@@ -15,7 +15,8 @@
  *     fp4_e2m1x8_dequantize                  8         codes times factors
  *     fp4_e4m3x8_dequantize                  8         code * dec
  *
- * shape    q: the codes as stored, eight e2m1 or four e4m3 a word; sf: their scale byte. Of
+ * shape    q: the codes as stored, eight e2m1 or four e4m3 a word, as fp4_ptx_load8(p).v or
+ *          fp4_load_u32x4(p).v bring them; sf: their scale byte. Of
  *          NVFP4 with blocks of 32 the functions of 16 take halves; they know nothing of blocks.
  * range    each product is rounded to f32. A NaN scale byte (e4m3 0x7f, e8m0 255) gives NaNs, a
  *          zero code keeps its sign, as the host's fp4_ref_dequantize_to has it; but for the scales

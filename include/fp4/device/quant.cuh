@@ -28,7 +28,7 @@
  *          lanes, the group aligned to its size. (The order changes no scale and no code: four
  *          lanes may have a block as matrix instructions leave it, see mma.cuh.)
  * range    as the rules in scale.h say. NaN elements do not enter the amax and encode as +6 (e4m3:
- *          0x7f); infinities encode as +-6 with the largest scale.
+ *          0x7f); infinities encode as +-6 (e4m3: +-448) with the largest scale.
  * rounding nearest, ties to even, every operation: the bytes are the host reference's, on every
  *          target, whatever the compiler's flags (but -ftz=true flushes subnormals: scale.h).
  * where    a scale byte belongs in a buffer: fp4_sf_offset_* of layout.h, which store.cuh brings.
@@ -500,7 +500,8 @@ FP4_D fp4_part2 fp4_mxfp8_quantize_scaled_x8(fp4_f32x8 t, float mul)
  *
  * and where any lane of the warp was left with care != 0, once more and without the amax:
  *
- *     p     = fp4_nvfp4_quantize_any_x16(t, lanes, mul, global_enc)
+ *     if (fp4_ptx_any(0xffffffffu, care))
+ *         p = fp4_nvfp4_quantize_any_x16(t, lanes, mul, global_enc)
  *
  * Two functions, and not a branch in one, so that the second may stand once in a kernel, in a loop
  * that is not unrolled, instead of once for each piece that a thread keeps in registers.

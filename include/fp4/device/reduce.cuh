@@ -11,14 +11,15 @@
  *                  threadIdx.y, whole warps                    it is one warp
  *     grid         one thread of each CTA       one of them    none (atomic operations)
  *
- * A group is 2, 4, 8, 16 or 32 neighbouring lanes, aligned to their number. Lanes that have nothing
- * to contribute still call: with 0 where sums or magnitudes are wanted, with -infinity for a max of
- * numbers with a sign. cta functions take 32 floats of shared memory, which no other call may have
- * used since the last barrier: two calls in a row take 32 each; so do teams, each with its own, of
- * a CTA that has up to 15 of them, or of one warp each. max and amax ignore NaN unless they say
- * _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own elements in
- * ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over the warps in
- * the same way, their number rounded up to a power of two; the order depends on nothing else.
+ * A group is `width` neighbouring lanes, 1, 2, 4, 8, 16 or 32, aligned to their number. Lanes that
+ * have nothing to contribute still call: with 0 where sums or magnitudes are wanted, with -infinity
+ * for a max of numbers with a sign. cta functions take 32 floats of shared memory, which no other
+ * call may have used since the last barrier: two calls in a row take 32 each; so do teams, each
+ * with its own, of a CTA that has up to 15 of them, or of one warp each. max and amax ignore NaN
+ * unless they say _or_nan; of nothing but NaN, amax is 0 and max NaN. Sums: each thread its own
+ * elements in ascending order, then the butterfly over the lanes (xor 16, 8, 4, 2, 1), then over
+ * the warps in the same way, their number rounded up to a power of two; the order depends on
+ * nothing else.
  */
 #ifndef FP4_DEVICE_REDUCE_CUH
 #define FP4_DEVICE_REDUCE_CUH

@@ -14,8 +14,8 @@
  * the magnitude is t or more, and no byte borrows from its neighbour.
  *
  *     __shared__ uint4 table[2 * FP4_REQUANT_ROWS];
- *     if (threadIdx.x < FP4_REQUANT_ROWS)
- *         fp4_nvfp4_requant_row(table, threadIdx.x, dec, global_enc);
+ *     for (m = threadIdx.x; m < FP4_REQUANT_ROWS; m += blockDim.x)
+ *         fp4_nvfp4_requant_row(table, m, dec, global_enc);
  *     fp4_ptx_barrier();
  *     block = fp4_nvfp4_requantize(fp4_load_u32x4(p), table, dec, global_enc);
  *

@@ -5,9 +5,11 @@
  *                                            e4m3: 8, 16, 32 codes, 8, 16, 32 bytes
  *     fp4_store_<type>x<count>_cs(p, q)      the same, global memory only, marked as written once
  *
- * shape    p: aligned to the number of bytes, 16 at most. q: the words of a block, e.g. b.q.
+ * shape    p: aligned to the number of bytes, 16 at most. q: the words, e.g. b.q; of e2m1x8 the one
+ *          word, e.g. part.q[0]. (Four codes: *(uint16_t *)p = (uint16_t)part.q[0].)
  *
- *     fp4_store_u32x<count>(p, w)            words as they are: elements of y; four also _cs
+ *     fp4_store_u32x<count>(p, w)            words as they are, 16-bit outputs for instance; four
+ *                                            of them also _cs
  *
  * A scale byte needs no function of its own: sf[fp4_sf_offset_128x4(row, sf_col, sf_cols)] = b.sf.
  * Where a warp works on a row, four bytes at a time are four times as fast: fp4_sf_words.
