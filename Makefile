@@ -114,7 +114,7 @@ words_silu_mul := INPUT= FORMAT= ACTIVATION=
 example_per_token := 05_per_token
 words_per_token := INPUT= FORMAT=
 example_dequantize := 06_dequantize
-words_dequantize := FORMAT= OUTPUT=
+words_dequantize := FORMAT= OUTPUT= RULE= # the last one or none
 example_fake := 07_fake_quant
 words_fake := INPUT= OUTPUT= RULE=
 example_amax := 08_amax
@@ -135,7 +135,8 @@ example_modelopt := 15_modelopt
 words_modelopt := INPUT= FORMAT=
 example_modelopt_back := 06_dequantize
 words_modelopt_back := $(words_dequantize)
-defines = $(if $(words_$1),$(join $(words_$1:%=-D%),$(subst -, ,$*)))
+words_epilogue := FORMAT= LAYOUT=
+defines = $(if $(words_$1),$(filter-out %=,$(join $(words_$1:%=-D%),$(subst -, ,$*))))
 
 # Device code and what became of it: the building blocks for all targets, the examples for one or
 # two of each generation, in three groups: now, which `make test` compiles, older and newer, which
@@ -156,30 +157,31 @@ targets_newer := 100a 120a
 device_older := $(call with_layout,8X4,LINEAR,128X4) \
 	$(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm f16-mxfp8-layernorm) \
 	04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
-	05_per_token/f32-nvfp4 06_dequantize/mxfp4-f32 06_dequantize/mxfp8-bf16 \
+	05_per_token/f32-nvfp4 $(addprefix 06_dequantize/,mxfp4-f32 mxfp8-bf16 mxfp4-f16-modelopt) \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
 	00_first/older 11_shuffle/older 12_kv_cache/f16 13_kv_append/f16 14_packbits/older \
-	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4)
+	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4) 16_epilogue/mxfp4-8x4
 device_now := $(call with_layout,128X4,8X4,LINEAR) \
 	$(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm f32-nvfp4-layernorm) \
 	04_silu_mul/f16-nvfp4-gelu_tanh 04_silu_mul/bf16-nvfp4-silu \
-	05_per_token/bf16-nvfp4_32 06_dequantize/nvfp4-bf16 06_dequantize/mxfp4_16-f16 \
+	05_per_token/bf16-nvfp4_32 \
+	$(addprefix 06_dequantize/,nvfp4-bf16 mxfp4_16-f16 nvfp4-bf16-modelopt) \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
 	00_first/now 11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
-	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8)
+	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8) 16_epilogue/nvfp4-128x4
 device_newer := $(call with_layout,LINEAR,128X4,8X4) \
 	$(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm bf16-mxfp4-layernorm) \
 	04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
-	06_dequantize/nvfp4_32-f32 06_dequantize/mxfp8-f16 \
+	$(addprefix 06_dequantize/,nvfp4_32-f32 mxfp8-f16 mxfp8-f32-modelopt) \
 	$(addprefix 07_fake_quant/,f32-f16-mxfp4_16 f16-f32-nvfp4 bf16-bf16-modelopt) \
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
 	00_first/newer 11_shuffle/newer 12_kv_cache/f32 13_kv_append/f32 14_packbits/newer \
-	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16)
+	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16) 16_epilogue/mxfp8-linear
 device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
 	compile-time $(device_now)) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
@@ -467,6 +469,7 @@ build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
 	    $$(call defines,$2)
 endef
 $(foreach l,$(launchers),$(eval $(call device_example,$(example_$l),$l)))
+$(eval $(call device_example,16_epilogue,epilogue))
 
 # -------------------------------------------------------------------------------- text, consumers
 
