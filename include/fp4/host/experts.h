@@ -210,8 +210,6 @@ static inline void fp4_ref_experts_values_(float *v, const fp4_ref_experts *e, c
 static inline void fp4_ref_experts_row_(const fp4_ref_experts *e, const void *x, size_t from,
                                         size_t to, uint8_t *sf, size_t sf_row, float enc)
 {
-    static const fp4_ref_rule_ rules[] = {FP4_REF_NVFP4_, FP4_REF_MXFP4_, FP4_REF_MXFP8_,
-                                          FP4_REF_NVFP4_, FP4_REF_MXFP4_}; /* by fp4_format */
     const size_t block = fp4_format_block(e->format), sf_cols = e->q_cols / block;
     const size_t done = x == NULL ? 0 : e->cols;
     uint8_t *q = e->q + fp4_q_bytes(e->format, to, e->q_cols);
@@ -225,7 +223,7 @@ static inline void fp4_ref_experts_row_(const fp4_ref_experts *e, const void *x,
         t = fp4_tensor_view(e->format, FP4_LAYOUT_LINEAR, 1, n, q + fp4_q_bytes(e->format, 1, col),
                             n, bytes, sizeof bytes);
         fp4_ref_experts_values_(chunk, e, x, from, col, n);
-        fp4_ref_put_(&t, 0, 0, chunk, n, rules[e->format], enc, 1.0f);
+        fp4_ref_put_(&t, 0, 0, chunk, n, fp4_ref_rule_of_(e->format), enc, 1.0f);
         for (b = 0; b < n / block; b++) {
             sf[fp4_sf_offset_128x4(sf_row, col / block + b, sf_cols)] = bytes[b];
         }

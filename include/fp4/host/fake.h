@@ -105,9 +105,7 @@ static inline fp4_status fp4_fake_check_(const fp4_matrix *x, const fp4_fake *f)
 static inline void fp4_fake_format_(float *x, uint8_t *bits, size_t n, fp4_format format,
                                     float amax, float global_enc)
 {
-    const fp4_ref_rule_ rule = fp4_format_is_nvfp4(format) ? FP4_REF_NVFP4_
-                               : format == FP4_MXFP8       ? FP4_REF_MXFP8_
-                                                           : FP4_REF_MXFP4_;
+    const fp4_ref_rule_ rule = fp4_ref_rule_of_(format);
     const fp4_scale scale = fp4_ref_scale_(rule, amax, global_enc);
     const float sf = fp4_sf_to_f32(format, scale.bits);
     const float dec = rule == FP4_REF_NVFP4_ ? fp4_nvfp4_global_dec(global_enc) : 1.0f;

@@ -293,9 +293,7 @@ static inline void fp4_ref_store_y_(const fp4_ref_call_ *call, size_t row, size_
    the stack has not. */
 static inline void fp4_ref_fused_row_(const fp4_ref_call_ *call, const fp4_tensor *t, size_t row)
 {
-    static const fp4_ref_rule_ rules[] = {FP4_REF_NVFP4_, FP4_REF_MXFP4_, FP4_REF_MXFP8_,
-                                          FP4_REF_NVFP4_, FP4_REF_MXFP4_}; /* by fp4_format */
-    const fp4_ref_rule_ rule = rules[t->format];
+    const fp4_ref_rule_ rule = fp4_ref_rule_of_(t->format);
     fp4_ref_stats_ stats = fp4_ref_row_stats_(call, row);
     float chunk[FP4_REF_CHUNK_], enc = call->how.global_enc, mul = 1.0f, amax = 0.0f;
     size_t col, n;

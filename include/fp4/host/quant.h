@@ -256,6 +256,14 @@ typedef enum fp4_ref_rule_ {
     FP4_REF_MXFP8_EVEN_
 } fp4_ref_rule_;
 
+/* That of a format without another name. */
+static inline fp4_ref_rule_ fp4_ref_rule_of_(fp4_format format)
+{
+    return fp4_format_is_nvfp4(format) ? FP4_REF_NVFP4_
+           : format == FP4_MXFP8       ? FP4_REF_MXFP8_
+                                       : FP4_REF_MXFP4_;
+}
+
 static inline fp4_scale fp4_ref_scale_(fp4_ref_rule_ rule, float amax, float global_enc)
 {
     switch (rule) {
