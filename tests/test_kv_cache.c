@@ -252,6 +252,11 @@ Test(kv_cache, spans)
     CHECK_EQ(fp4_kv_span(1, 0, 1, 5, (fp4_kv_strides){0, 0, 0}), 0, "none");
     CHECK_EQ(fp4_kv_span(1, 1, 0, 5, (fp4_kv_strides){0, 0, 0}), 0, "none");
     CHECK_EQ(fp4_kv_span(5, 3, 4, 5, (fp4_kv_strides){(size_t)1 << 60, 20, 5}), 0, "over 2^62");
+    CHECK_EQ(fp4_kv_span(1, 1, 1, (size_t)1 << 63, (fp4_kv_strides){0, 0, 0}), 0,
+             "a row over 2^62");
+    CHECK_EQ(fp4_kv_span(1, 1, 2, (size_t)1 << 63, (fp4_kv_strides){0, 0, (size_t)-8}), 0,
+             "two of them");
+    CHECK_EQ(fp4_kv_span(1, 3, 2, 1, (fp4_kv_strides){0, 2, 3}), 0, "in each other's gaps");
     CHECK_EQ(fp4_kv_span(3, 3, 4, 5, (fp4_kv_strides){(size_t)1 << 60, 20, 5}),
              ((size_t)1 << 61) + 60, "below 2^62");
 }

@@ -53,4 +53,7 @@ typedef unsigned int uint32_t;
 #define FP4_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
+FP4_STATIC_ASSERT(sizeof(float) == 4 && sizeof(uint32_t) == 4, "float and uint32_t are 32 bits");
+FP4_STATIC_ASSERT(sizeof(size_t) == 8, "sizes and offsets are 64-bit");
+
 #endif /* FP4_CONFIG_H */

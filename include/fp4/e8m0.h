@@ -61,8 +61,8 @@ FP4_HD uint8_t fp4_e8m0_less_emax_(uint32_t exponent, uint32_t emax, uint32_t am
 /**
  * OCP's rule: the power of two at or below amax, less emax.
  *
- * range    amax >= 0. amax / scale lies in [2^emax, 2^(emax+1)), whose upper part (above 6 for
- *          e2m1, above 448 for e4m3) saturates. Never below byte 0. Infinity and NaN give 255.
+ * range    amax: +0 or more. amax / scale lies in [2^emax, 2^(emax+1)), whose upper part (above 6
+ *          for e2m1, above 448 for e4m3) saturates. Never below byte 0. Infinity and NaN give 255.
  * source   OCP Microscaling Formats v1.0, section 6.3; torchao's ScaleCalculationMode.FLOOR.
  */
 FP4_HD uint8_t fp4_amax_to_e8m0_floor(float amax, uint32_t emax)

@@ -178,14 +178,16 @@ FP4_HD_CONST size_t fp4_kv_span_(size_t span, size_t count, size_t stride)
 
 /**
  * Elements from the first to behind the last of batches x tokens x heads x dim; 0 where there are
- * none, two rows would share one, or the size is over 2^62. The axes may be in any order.
+ * none, two rows would share one or stand in each other's gaps, or the size is over 2^62. The axes
+ * may be in any order.
  */
 FP4_HD size_t fp4_kv_span(size_t batches, size_t tokens, size_t heads, size_t dim,
                           fp4_kv_strides strides)
 {
-    size_t count[3], stride[3], span = batches == 0 || tokens == 0 || heads == 0 ? 0 : dim;
+    size_t count[3], stride[3], span;
     int i, j;
 
+    span = batches == 0 || tokens == 0 || heads == 0 || dim > (size_t)-1 / 4 ? 0 : dim;
     count[0] = heads;
     count[1] = tokens;
     count[2] = batches;
@@ -243,9 +245,9 @@ FP4_HD float fp4_kv_dec_of(float value, fp4_kv_sense sense)
 }
 
 /**
- * 1 where the number can be the scale of what is encoded. FP4_KV_ENC, FP4_KV_DEC: positive and
- * finite, and so its reciprocal, which is infinite up to 2^-128. FP4_KV_AMAX: not negative, not
- * NaN. 0 for any other sense.
+ * 1 where the number can be the scale of what is encoded. FP4_KV_ENC: positive and finite, and so
+ * its reciprocal (above 2^-128). FP4_KV_DEC: positive, and less than FLT_MAX; up to 2^-128 its
+ * reciprocal counts as FLT_MAX. FP4_KV_AMAX: not negative, not NaN. 0 for any other sense.
  */
 FP4_HD int fp4_kv_can_encode(float value, fp4_kv_sense sense)
 {

@@ -187,8 +187,6 @@ FP4_HD fp4_f32x32 fp4_join_x16(fp4_f32x16 low, fp4_f32x16 high)
     return x;
 }
 
-FP4_STATIC_ASSERT(sizeof(float) == 4 && sizeof(uint32_t) == 4, "float and uint32_t are 32 bits");
-FP4_STATIC_ASSERT(sizeof(size_t) == 8, "sizes and offsets are 64-bit");
 FP4_STATIC_ASSERT(sizeof(fp4_f32x16) == 64, "fragments have no padding");
 FP4_STATIC_ASSERT(sizeof(fp4_nvfp4_block) == 12 && sizeof(fp4_mxfp4_block) == 20 &&
                       sizeof(fp4_mxfp8_block) == 36,

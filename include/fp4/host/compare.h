@@ -45,12 +45,6 @@ typedef struct fp4_difference {
     fp4_difference_side got, expected;
 } fp4_difference;
 
-static inline uint8_t fp4_code_at_(const fp4_tensor *t, size_t row, size_t col)
-{
-    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
-    return (uint8_t)(t->format == FP4_MXFP8 ? q[col] : q[col / 2] >> (col % 2 * 4) & 15);
-}
-
 static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size_t row, size_t col)
 {
     const size_t block = fp4_format_block(t->format);
@@ -59,7 +53,7 @@ static inline fp4_difference_side fp4_difference_side_(const fp4_tensor *t, size
 
     fp4_ref_decode_(decoded, t, row, col / block * block, block, FP4_CODE_FIRST);
     side.sf = t->sf[fp4_sf_offset(t->layout, row, col / block, t->cols / block)];
-    side.code = fp4_code_at_(t, row, col);
+    side.code = fp4_ref_code_(t, row, col);
     side.scale = fp4_sf_to_f32(t->format, side.sf);
     side.value = decoded[col % block];
     side.row_dec = t->row_dec != NULL ? t->row_dec[row] : t->global_dec;
@@ -78,7 +72,7 @@ static inline void fp4_compare_block_(const fp4_tensor *got, const fp4_tensor *e
 
     for (i = block; i-- > 0;) {
         const size_t col = sf_col * block + i;
-        if (fp4_code_at_(got, row, col) != fp4_code_at_(expected, row, col)) {
+        if (fp4_ref_code_(got, row, col) != fp4_ref_code_(expected, row, col)) {
             codes++;
             first = i;
         }
@@ -106,13 +100,13 @@ static inline void fp4_compare_padding_(const fp4_tensor *got, const fp4_tensor 
     size_t at;
 
     for (at = 0; at < bytes; at++) {
-        if (got->sf[at] != expected->sf[at] && (fp4_sf_row(got->layout, at, sf_cols) >= got->rows ||
-                                                fp4_sf_col(got->layout, at, sf_cols) >= sf_cols)) {
-            if (d->padding++ == 0) {
-                d->first_padding = at;
-                d->got.padding = got->sf[at];
-                d->expected.padding = expected->sf[at];
-            }
+        if (got->sf[at] != expected->sf[at] &&
+            (fp4_sf_row(got->layout, at, sf_cols) >= got->rows ||
+             fp4_sf_col(got->layout, at, sf_cols) >= sf_cols) &&
+            d->padding++ == 0) {
+            d->first_padding = at;
+            d->got.padding = got->sf[at];
+            d->expected.padding = expected->sf[at];
         }
     }
 }
@@ -158,7 +152,7 @@ static inline fp4_status fp4_ref_compare(const fp4_tensor *got, const fp4_tensor
             found.expected = fp4_difference_side_(expected, row, 0);
         }
     }
-    if (got->layout == expected->layout && got->cols != 0) {
+    if (got->layout == expected->layout && got->layout != FP4_LAYOUT_LINEAR && got->cols != 0) {
         fp4_compare_padding_(got, expected, &found);
     }
     *d = found;
@@ -166,7 +160,8 @@ static inline fp4_status fp4_ref_compare(const fp4_tensor *got, const fp4_tensor
 }
 
 /**
- * 1 if the tensors are the same bytes, second-level scales and padding included; else 0, and *d,
+ * 1 if the tensors are the same bytes, second-level scales (of what has columns) and padding
+ * included; else 0, and *d,
  * where d is not null, says why: the differences, or in d->status what forbade to compare.
  */
 static inline int fp4_ref_same(const fp4_tensor *got, const fp4_tensor *expected, fp4_difference *d)

@@ -22,22 +22,19 @@ typedef struct fp4_error_sums_ {
     size_t saturated, zeroed;
 } fp4_error_sums_;
 
-/* Adds n <= FP4_REF_CHUNK_ elements from (row, col). */
+/* Adds n <= FP4_REF_CHUNK_ elements from (row, col), whole blocks. */
 static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, const fp4_tensor *t,
                                   size_t row, size_t col, size_t n)
 {
-    const size_t block = fp4_format_block(t->format);
-    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
     float original[FP4_REF_CHUNK_], decoded[FP4_REF_CHUNK_];
     size_t i;
 
     fp4_ref_load_(original, x, row, col, n);
-    fp4_ref_decode_(decoded, t, row, col, (n + block - 1) / block * block, FP4_CODE_FIRST);
+    fp4_ref_decode_(decoded, t, row, col, n, FP4_CODE_FIRST);
     for (i = 0; i < n; i++) {
         const double from = (double)original[i], to = (double)decoded[i], error = to - from;
-        const size_t at = col + i;
-        const int largest = t->format == FP4_MXFP8 ? (q[at] & 0x7f) == 0x7e
-                                                   : ((q[at / 2] >> (at % 2 * 4)) & 7) == 7;
+        const uint8_t code = fp4_ref_code_(t, row, col + i);
+        const int largest = t->format == FP4_MXFP8 ? (code & 0x7f) == 0x7e : (code & 7) == 7;
         sums->max_abs = fabs(error) > sums->max_abs || error != error ? fabs(error) : sums->max_abs;
         sums->noise += error * error;
         sums->signal += from * from;
@@ -56,7 +53,7 @@ static inline void fp4_error_add_(fp4_error_sums_ *sums, const fp4_matrix *x, co
 static inline fp4_status fp4_ref_error(fp4_matrix x, const fp4_tensor *t, fp4_error *error)
 {
     fp4_error_sums_ sums = {0.0, 0.0, 0.0, 0, 0};
-    fp4_status status = FP4_NULL;
+    fp4_status status;
     const double count = (double)x.rows * (double)x.cols;
     size_t row, col, n;
 

@@ -40,7 +40,9 @@ typedef enum fp4_activation {
  *          sources. sf: sf_rows rows of 128x4, a multiple of 128: fp4_experts_sf_rows, or less.
  *          counts, offsets, sources, global_scales, sf_starts: aligned as their types are.
  * global   NVFP4: global_scales[g * global_step], step 0 or 1, in encode sense unless
- *          global_is_dec. Other formats ignore it.
+ *          global_is_dec. Positive and finite, and so its reciprocal, in encode sense (above
+ *          2^-128); in decode sense less than FLT_MAX, and up to 2^-128 its reciprocal counts as
+ *          FLT_MAX. Other formats ignore it.
  * rounded  with an activation: its product is rounded to x's type, and that is quantized: the bytes
  *          of activation and quantization one after the other.
  * rest     FP4_REST_ZERO: every byte of q and sf is written; what is no expert's becomes 0.
@@ -305,11 +307,12 @@ static inline uint32_t fp4_ref_experts_packed_(const fp4_ref_experts *e)
  * Quantizes the rows of all experts.
  *
  * errors   FP4_NULL for neither counts nor offsets, x, q or sf; FP4_BAD_SHAPE for both of them, for
- *          columns that are not whole blocks, for sf_rows that are not whole tiles, for more than
- *          2^31 - 1 rows or groups; FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_BAD_SCALE, FP4_BAD_TYPE
- *          as quant.h and ops.h; then nothing is written. groups, rows, or cols and q_cols = 0 is
- *          no error; without rows x and q may be null. Counts, offsets and sources are never one:
- *          see fp4_experts_error.
+ *          sources or sf_starts with counts, for columns that are not whole blocks, for sf_rows
+ *          that are not whole tiles, for a global_step of more than 1, for more than 2^31 - 1 rows
+ *          or groups, or, packed, rows + 127 * groups; FP4_BAD_STRIDE, FP4_SMALL_BUFFER,
+ *          FP4_BAD_SCALE, FP4_BAD_TYPE as quant.h and ops.h; then nothing is written. groups = 0,
+ *          rows = 0, or cols = q_cols = 0 is no error; without rows x and q may be null. Counts,
+ *          offsets and sources are never one: see fp4_experts_error.
  */
 static inline fp4_status fp4_ref_experts_quantize(const fp4_ref_experts *e)
 {

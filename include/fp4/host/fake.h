@@ -30,8 +30,9 @@ typedef enum fp4_fake_rule {
 /**
  * How to fake.
  *
- * global   NVFP4: global_enc, positive and finite, of rows r globals[r / global_rows], of all
- *          globals[0] where global_rows is 0, or, where globals is null, `global` for all.
+ * global   NVFP4: global_enc, positive and finite, and so its reciprocal (above 2^-128): of rows r
+ *          globals[r / global_rows], of all globals[0] where global_rows is 0, or, where globals,
+ *          aligned as floats are, is null, `global` for all.
  *          MODELOPT: likewise the largest amax of the tensor, if fp8_max is not 0 or there is no
  *          amax. Else, and of other rules, not looked at.
  * amax     null, or the amax of each block, row-major: not negative, not NaN, which is not checked.
@@ -56,11 +57,6 @@ static inline size_t fp4_fake_block_(const fp4_fake *f)
     return f->rule < FP4_FAKE_MODELOPT ? fp4_format_block((fp4_format)f->rule)
            : f->rule == FP4_FAKE_CAST  ? 1
                                        : f->block;
-}
-
-static inline float fp4_fake_global_(const fp4_fake *f, size_t row)
-{
-    return f->globals == NULL ? f->global : f->globals[f->global_rows ? row / f->global_rows : 0];
 }
 
 static inline int fp4_fake_has_global_(const fp4_fake *f)
@@ -93,7 +89,7 @@ static inline fp4_status fp4_fake_check_(const fp4_matrix *x, const fp4_fake *f)
         return FP4_BAD_SCALE;
     }
     for (row = 0; row < x->rows && x->cols != 0 && fp4_fake_has_global_(f); row++) {
-        const float global = fp4_fake_global_(f, row);
+        const float global = fp4_ref_global_of_(f->globals, f->global_rows, row, f->global);
         if (f->rule == FP4_FAKE_MODELOPT ? !(global >= 0.0f) : !fp4_invertible_(global)) {
             return FP4_BAD_SCALE;
         }
@@ -148,12 +144,31 @@ static inline void fp4_fake_put_bits_(uint8_t *to, size_t at, const uint8_t *bit
     }
 }
 
+/* The amax of a block: none, given, or found (by ModelOpt's rules NaN of nothing but NaN). */
+static inline float fp4_fake_amax_(const fp4_matrix *x, const fp4_fake *f, size_t row, size_t col,
+                                   size_t block)
+{
+    float amax = 0.0f;
+
+    if (f->rule == FP4_FAKE_CAST) {
+        return amax;
+    }
+    if (f->amax == NULL) {
+        return f->rule == FP4_FAKE_MODELOPT ? fp4_ref_amax_of_numbers_(x, row, col, block)
+                                            : fp4_ref_amax_of_(x, row, col, block);
+    }
+    memcpy(&amax, f->amax + (row * x->cols + col) / block, sizeof amax);
+    return amax;
+}
+
 /* Part of a block: n elements from column col of row, `amax` that of the whole block. */
 static inline void fp4_fake_part_(const fp4_matrix *x, const fp4_fake *f, size_t row, size_t col,
                                   size_t n, float amax, fp4_dtype dtype, uint8_t *y,
                                   uint8_t *clipped)
 {
-    const float global = fp4_fake_has_global_(f) ? fp4_fake_global_(f, row) : 1.0f;
+    const float global = fp4_fake_has_global_(f)
+                             ? fp4_ref_global_of_(f->globals, f->global_rows, row, f->global)
+                             : 1.0f;
     float chunk[FP4_REF_CHUNK_];
     uint8_t bits[FP4_REF_CHUNK_];
 
@@ -214,18 +229,9 @@ static inline fp4_status fp4_ref_fake_quantize(fp4_matrix x, const fp4_fake *f, 
     for (row = 0; row < x.rows; row++) {
         uint8_t *out = (uint8_t *)y + row * row_stride * size;
         for (col = 0; col < x.cols; col += block) {
-            float amax = 0.0f, chunk[FP4_REF_CHUNK_];
-            if (f->amax != NULL && f->rule != FP4_FAKE_CAST) {
-                memcpy(&amax, f->amax + (row * x.cols + col) / block, sizeof amax);
-            }
+            const float amax = fp4_fake_amax_(&x, f, row, col, block);
             for (at = 0; at < block; at += n) {
                 n = fp4_ref_chunk_(block - at);
-                if (f->amax == NULL && f->rule != FP4_FAKE_CAST) { /* the block is one chunk */
-                    fp4_ref_load_(chunk, &x, row, col, n);
-                    amax = f->rule == FP4_FAKE_MODELOPT
-                               ? fp4_ref_amax_of_numbers_(fp4_bits_f32(0x7fc00000u), chunk, n)
-                               : fp4_ref_amax_(chunk, n);
-                }
                 fp4_fake_part_(&x, f, row, col + at, n, amax, dtype, out + (col + at) * size,
                                clipped);
             }

@@ -119,10 +119,11 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
     rows = (ptrdiff_t)t->rows;
     FP4_REF_PARALLEL_ROWS_
     for (row = 0; row < rows; row++) {
-        const float dec = t->cols == 0         ? 1.0f /* sums of nothing, and of no scale */
-                          : t->row_dec != NULL ? t->row_dec[row]
-                                               : t->global_dec;
-        float of_row = fp4_mul_rn(fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), 128.0f), dec);
+        float of_row = 0.0f; /* a sum of nothing, whatever the scale */
+        if (t->cols != 0) {
+            of_row = fp4_mul_rn(fp4_mul_rn(fp4_ref_gemv_sum_(t, (size_t)row, &x), 128.0f),
+                                t->row_dec != NULL ? t->row_dec[row] : t->global_dec);
+        }
         of_row = of_row != of_row ? fp4_bits_f32(0x7fffffffu) : of_row; /* a GPU's NaN */
         fp4_ref_store_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
     }

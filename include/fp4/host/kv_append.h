@@ -182,22 +182,6 @@ static inline int fp4_ref_kv_place_(const fp4_kv_places *p, size_t token, const 
     return 1;
 }
 
-/* A row of floats to its place. */
-static inline void fp4_ref_kv_put_(const fp4_kv_new *n, size_t page, size_t place, size_t head,
-                                   const float *x)
-{
-    const fp4_kv_pages *pages = &n->cache->pages;
-    uint8_t sf[FP4_KV_DIM_MAX / FP4_NVFP4_BLOCK];
-    const fp4_tensor row = fp4_ref_kv_row_(n->cache, page, place, head, sf);
-    const fp4_matrix m = fp4_matrix_f32(x, 1, pages->dim, pages->dim);
-    size_t block;
-
-    fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, n->global_enc, 1.0f);
-    for (block = 0; block < pages->dim / FP4_NVFP4_BLOCK; block++) {
-        n->cache->sf[fp4_kv_sf_offset(pages, page, place, head, block)] = sf[block];
-    }
-}
-
 /* A head of K, turned; to k_out, where that is asked for. `position` is in the table. */
 static inline void fp4_ref_kv_turn_(float *x, const fp4_heads *k, size_t token, size_t head,
                                     const fp4_kv_rope *r, size_t position)
@@ -270,15 +254,18 @@ static inline fp4_status fp4_ref_kv_append(const fp4_kv_new *k, const fp4_kv_new
         const int is_placed = fp4_ref_kv_place_(places, token, pages, &page, &place) && is_known;
         count += !is_placed;
         for (head = 0; head < heads; head++) {
+            fp4_matrix row;
             if (k->cache != NULL && is_known) {
                 fp4_ref_kv_turn_(x, &k->x, token, head, rope, position);
                 if (is_placed) {
-                    fp4_ref_kv_put_(k, page, place, head, x);
+                    row = fp4_matrix_f32(x, 1, k->x.dim, k->x.dim);
+                    fp4_ref_kv_put_(k->cache, page, place, head, &row, k->global_enc);
                 }
             }
             if (v->cache != NULL && is_placed) {
                 fp4_ref_kv_turn_(x, &v->x, token, head, &none, 0);
-                fp4_ref_kv_put_(v, page, place, head, x);
+                row = fp4_matrix_f32(x, 1, v->x.dim, v->x.dim);
+                fp4_ref_kv_put_(v->cache, page, place, head, &row, v->global_enc);
             }
         }
     }

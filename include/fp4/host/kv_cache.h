@@ -69,6 +69,20 @@ static inline fp4_tensor fp4_ref_kv_row_(const fp4_kv_cache *c, size_t page, siz
     return t;
 }
 
+/* A row of one to its place in a cache. */
+static inline void fp4_ref_kv_put_(const fp4_kv_cache *c, size_t page, size_t token, size_t head,
+                                   const fp4_matrix *x, float global_enc)
+{
+    uint8_t sf[FP4_KV_DIM_MAX / FP4_NVFP4_BLOCK];
+    const fp4_tensor row = fp4_ref_kv_row_(c, page, token, head, sf);
+    size_t block;
+
+    fp4_ref_quantize_row_(x, &row, 0, FP4_REF_NVFP4_, global_enc, 1.0f);
+    for (block = 0; block < c->pages.dim / FP4_NVFP4_BLOCK; block++) {
+        c->sf[fp4_kv_sf_offset(&c->pages, page, token, head, block)] = sf[block];
+    }
+}
+
 /* The cache can be written, or read. */
 static inline fp4_status fp4_ref_check_kv_(const fp4_kv_cache *c)
 {
@@ -106,7 +120,7 @@ static inline fp4_status fp4_ref_kv_quantize(const void *x, fp4_dtype dtype, siz
                                              float global_enc, fp4_kv_cache *c)
 {
     const fp4_status status = fp4_ref_check_kv_(c);
-    size_t of_page, i, block;
+    size_t of_page, i;
 
     if (status != FP4_OK) {
         return status;
@@ -138,12 +152,7 @@ static inline fp4_status fp4_ref_kv_quantize(const void *x, fp4_dtype dtype, siz
         const size_t at = page * x_stride + fp4_kv_row(&c->pages, token, head) * c->pages.dim;
         const fp4_matrix m = fp4_matrix_of_((const uint8_t *)x + at * fp4_dtype_bytes_(dtype),
                                             dtype, 1, c->pages.dim, c->pages.dim, 1.0f);
-        uint8_t sf[FP4_KV_DIM_MAX / FP4_NVFP4_BLOCK];
-        const fp4_tensor row = fp4_ref_kv_row_(c, page, token, head, sf);
-        fp4_ref_quantize_row_(&m, &row, 0, FP4_REF_NVFP4_, global_enc, 1.0f);
-        for (block = 0; block < c->pages.dim / FP4_NVFP4_BLOCK; block++) {
-            c->sf[fp4_kv_sf_offset(&c->pages, page, token, head, block)] = sf[block];
-        }
+        fp4_ref_kv_put_(c, page, token, head, &m, global_enc);
     }
     return FP4_OK;
 }

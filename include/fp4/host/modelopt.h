@@ -13,7 +13,8 @@
  *     fp4_ref_modelopt_scales          compute_fp4_scales       fp4_modelopt_scale
  *
  * The same contract as in host/quant.h: shapes, blocks of either length, padding of 0x00, statuses,
- * and nothing written where one is not FP4_OK. What differs where codes are written:
+ * and nothing written where one is not FP4_OK. Amaxes, globals and scales are aligned as floats
+ * are. What differs where codes are written:
  *
  * range    NaN enters the amax of its block. An NVFP4 block then is 0x7f with codes of 7, an MXFP4
  *          block 0xff with codes of 8, and an MXFP8 block has scale byte 0.
@@ -221,13 +222,11 @@ static inline void fp4_ref_modelopt_decode_(float *out, const fp4_tensor *t, siz
                                             size_t n)
 {
     const size_t block = fp4_format_block(t->format);
-    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols) + fp4_q_bytes(t->format, 1, col);
     size_t i;
 
     for (i = 0; i < n; i++) {
         const uint8_t sf = t->sf[fp4_sf_offset(t->layout, row, (col + i) / block, t->cols / block)];
-        const uint8_t code =
-            (uint8_t)(t->format == FP4_MXFP8 ? q[i] : q[i / 2] >> (i % 2 * 4) & 15);
+        const uint8_t code = fp4_ref_code_(t, row, col + i);
 
         out[i] = fp4_format_is_nvfp4(t->format)
                      ? fp4_modelopt_nvfp4_value(code, fp4_modelopt_nvfp4_dec(sf, t->global_dec))
@@ -298,16 +297,11 @@ typedef struct fp4_ref_modelopt_rule_ {
     size_t global_rows, block;
 } fp4_ref_modelopt_rule_;
 
-static inline float fp4_ref_modelopt_global_(const fp4_ref_modelopt_rule_ *rule, size_t row)
-{
-    return rule->globals[rule->global_rows != 0 ? row / rule->global_rows : 0];
-}
-
 /* n elements of a block whose amax this is, in place. */
 static inline void fp4_ref_modelopt_fake_part_(float *x, size_t n, float amax, size_t row,
                                                const fp4_ref_modelopt_rule_ *rule)
 {
-    const float global = rule->globals != NULL ? fp4_ref_modelopt_global_(rule, row) : 1.0f;
+    const float global = fp4_ref_global_of_(rule->globals, rule->global_rows, row, 1.0f);
     const float qdq = fp4_modelopt_qdq_scale(amax, global);
     const fp4_modelopt_factors factors = rule->globals != NULL
                                              ? fp4_modelopt_convert_scale(amax, global)
@@ -325,14 +319,10 @@ static inline void fp4_ref_modelopt_fake_block_(const fp4_matrix *x, size_t row,
                                                 size_t n, const fp4_ref_modelopt_rule_ *rule,
                                                 fp4_dtype dtype, uint8_t *y)
 {
-    float amax = fp4_bits_f32(0x7fc00000u), chunk[FP4_REF_CHUNK_];
+    const float amax = fp4_ref_amax_of_numbers_(x, row, col, n);
+    float chunk[FP4_REF_CHUNK_];
     size_t at, here;
 
-    for (at = 0; at < n; at += here) {
-        here = fp4_ref_chunk_(n - at);
-        fp4_ref_load_(chunk, x, row, col + at, here);
-        amax = fp4_ref_amax_of_numbers_(amax, chunk, here);
-    }
     for (at = 0; at < n; at += here) {
         here = fp4_ref_chunk_(n - at);
         fp4_ref_load_(chunk, x, row, col + at, here);
@@ -364,7 +354,7 @@ static inline fp4_status fp4_ref_modelopt_fake_(const fp4_matrix *x,
         return FP4_OK;
     }
     for (row = 0; rule->globals != NULL && row < x->rows; row++) {
-        const float global = fp4_ref_modelopt_global_(rule, row);
+        const float global = fp4_ref_global_of_(rule->globals, rule->global_rows, row, 1.0f);
         if (!(global >= 0.0f) || (rule->is_qdq && global > FP4_F32_MAX)) {
             return FP4_BAD_SCALE;
         }

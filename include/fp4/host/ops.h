@@ -42,7 +42,8 @@
  * errors   as quant.h; then nothing is written. FP4_BAD_TYPE for an e4m3 input too, and for a scale
  *          per token in a format that has none; FP4_BAD_SCALE also for an eps that is not positive
  *          and finite.
- * range    h^2 that overflows: rstd is 0, and so are y and the codes. A NaN makes the row of a norm
+ * range    h^2 that overflows: rstd is 0, and so are y and the codes, unless h * weight overflows
+ *          too where y is not rounded: then NaN and codes of 7. A NaN makes the row of a norm
  *          NaN, and only its own element of a gated one; infinity and zero as the operations have
  *          it. Of a NaN that is written as f32 the payload is not specified.
  * threads  reentrant; with -fopenmp rows are spread over the cores, same bytes.
@@ -420,9 +421,10 @@ static inline fp4_status fp4_ref_fused_(fp4_ref_call_ call, const fp4_ref_fused 
  * CTA of fp4_row_threads(x.cols) threads sums, each thread the pieces of 16 that row.h gives it by
  * fp4_sum_x16 or fp4_sumsq_x16 from 0, added one after the other, and then fp4_cta_sum.
  *
- * shape    x: any dtype, any alignment; cols: a multiple of 16. sums: x.rows floats.
- * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_BAD_TYPE, FP4_NULL; then nothing is written. rows = 0
- *          is fine; cols = 0 gives zeros.
+ * shape    x: any dtype, any alignment; cols: a multiple of 16. sums: x.rows floats, aligned as
+ *          such.
+ * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_BAD_TYPE, FP4_BAD_SCALE, FP4_NULL; then nothing is
+ *          written. rows = 0 is fine; cols = 0 gives zeros.
  */
 static inline fp4_status fp4_ref_row_sums(fp4_matrix x, int squares, float *sums)
 {

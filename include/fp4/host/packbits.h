@@ -78,9 +78,9 @@ static inline void fp4_ref_set_index_(void *indptr, size_t index_bytes, size_t i
  *          (FlashInfer's is int32 always), or null. n: bytes of x. out: new_indptr[segments]
  *          bytes; out_bytes: what it holds. Any alignment; no overlap.
  * errors   FP4_BAD_TYPE for an unknown order or width, FP4_BAD_SHAPE where indptr decreases, is
- *          negative or leads behind x, or what becomes of it does not fit its type, FP4_NULL,
- *          FP4_SMALL_BUFFER; then nothing is written. A kernel, which cannot refuse, bounds what it
- *          is given and says so instead: fp4_packbits_error.
+ *          negative or leads behind x, FP4_NULL, FP4_SMALL_BUFFER; then nothing is written. A
+ *          kernel, which cannot refuse, bounds what it is given and says so instead:
+ *          fp4_packbits_error.
  */
 static inline fp4_status fp4_ref_segment_packbits(const uint8_t *x, size_t n, const void *indptr,
                                                   size_t index_bytes, size_t segments,
@@ -102,9 +102,6 @@ static inline fp4_status fp4_ref_segment_packbits(const uint8_t *x, size_t n, co
         }
         at += s == 0 ? 0 : fp4_packed_bytes(end - before);
         before = end;
-    }
-    if (at > (index_bytes == 4 ? (size_t)INT32_MAX : (size_t)INT64_MAX)) {
-        return FP4_BAD_SHAPE;
     }
     if (at != 0 && (x == NULL || out == NULL)) {
         return FP4_NULL;

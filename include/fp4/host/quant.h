@@ -22,12 +22,12 @@
  * shape    x: rows x cols of any dtype, any row_stride >= cols. t: the same rows;
  *          the same cols or more, both whole blocks: what x lacks on the right gets codes and
  *          scales of 0x00. rows = 0 or cols = 0 is fine: no codes, no scales.
- *          row_enc, row_dec, mul: aligned as floats are, one for each row. Everything else: any
- *          alignment. No output overlaps an input or another output, but for row_dec, which may be
- *          row_enc.
+ *          row_enc, row_dec, mul: aligned as floats are, one for each row; so is a pointer to one
+ *          float. Everything else: any alignment. No output overlaps an input or another output,
+ *          but for row_dec, which may be row_enc.
  * writes   t->q, t->sf with its padding as 0x00, and the second-level scale in decode sense: to
- *          t->global_dec, or one float a row to t->row_dec, which must be null where it is not
- *          used. Not a byte past the advertised sizes.
+ *          t->global_dec (1 where there is none), or one float a row to t->row_dec, which must be
+ *          null where it is not used. Not a byte past the advertised sizes.
  * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_SMALL_BUFFER, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE
  *          (t of another format, or with a row_dec it has no use for); then nothing is written.
  * range    global scales: positive and finite, and so their reciprocals (over 2^-128).
@@ -213,34 +213,51 @@ static inline float fp4_ref_amax_(const float *x, size_t n)
     return fp4_bits_f32(key);
 }
 
-/* The same, but NaN of nothing but NaN. amax: of what is in front of x; NaN where nothing is. */
-static inline float fp4_ref_amax_of_numbers_(float amax, const float *x, size_t n)
+/* That of n elements from column col of row r. */
+static inline float fp4_ref_amax_of_(const fp4_matrix *x, size_t row, size_t col, size_t n)
 {
-    uint32_t key = fp4_amax_key(amax);
-    size_t i;
-    int is_number = !fp4_is_nan(amax);
+    const size_t end = col + n;
+    float chunk[FP4_REF_CHUNK_], amax = 0.0f;
 
-    for (i = 0; i < n; i++) {
-        key = fp4_max_u32(key, fp4_amax_key(x[i]));
-        is_number |= !fp4_is_nan(x[i]);
+    for (; col < end; col += n) {
+        n = fp4_ref_chunk_(end - col);
+        fp4_ref_load_(chunk, x, row, col, n);
+        amax = fp4_max(fp4_ref_amax_(chunk, n), amax);
+    }
+    return amax;
+}
+
+/* The same, but NaN of nothing but NaN. */
+static inline float fp4_ref_amax_of_numbers_(const fp4_matrix *x, size_t row, size_t col, size_t n)
+{
+    const size_t end = col + n;
+    float chunk[FP4_REF_CHUNK_];
+    uint32_t key = 0;
+    int is_number = 0;
+    size_t i;
+
+    for (; col < end; col += n) {
+        n = fp4_ref_chunk_(end - col);
+        fp4_ref_load_(chunk, x, row, col, n);
+        for (i = 0; i < n; i++) {
+            key = fp4_max_u32(key, fp4_amax_key(chunk[i]));
+            is_number |= !fp4_is_nan(chunk[i]);
+        }
     }
     return fp4_bits_f32(is_number ? key : 0x7fc00000u);
 }
 
-/* amax of row r. */
-static inline float fp4_ref_amax_of_row_(const fp4_matrix *x, size_t row)
+/* The number of row r: one for each `per` of them, one for all where that is 0, or `all`. */
+static inline float fp4_ref_global_of_(const float *globals, size_t per, size_t row, float all)
 {
-    float chunk[FP4_REF_CHUNK_];
-    float amax = 0.0f;
-    size_t col, n;
+    return globals == NULL ? all : globals[per != 0 ? row / per : 0];
+}
 
-    for (col = 0; col < x->cols; col += n) {
-        n = fp4_ref_chunk_(x->cols - col);
-        fp4_ref_load_(chunk, x, row, col, n);
-        chunk[0] = fp4_ref_amax_(chunk, n);
-        amax = amax > chunk[0] ? amax : chunk[0];
-    }
-    return amax;
+/* The code of an element. */
+static inline uint8_t fp4_ref_code_(const fp4_tensor *t, size_t row, size_t col)
+{
+    const uint8_t *q = t->q + fp4_q_bytes(t->format, row, t->cols);
+    return (uint8_t)(t->format == FP4_MXFP8 ? q[col] : q[col / 2] >> (col % 2 * 4) & 15);
 }
 
 /* The block scale rules, by name, so that one body serves them all. */
@@ -413,7 +430,7 @@ static inline float fp4_ref_row_enc_(const fp4_matrix *x, const fp4_tensor *t, s
     if (level->base_dec == 0.0f) {
         return level->global_enc;
     }
-    amax = fp4_ref_amax_of_row_(x, row);
+    amax = fp4_ref_amax_of_(x, row, 0, x->cols);
     enc = fp4_nvfp4_token_enc(amax, level->base_dec);
     t->row_dec[row] = fp4_nvfp4_token_dec(amax, enc);
     return enc;
@@ -639,7 +656,11 @@ static inline fp4_status fp4_ref_mxfp8_quantize_even(fp4_matrix x, fp4_tensor *t
 
 /* -------------------------------------------------------------------------------- amax */
 
-/** The largest |x| of the matrix, NaN left out; 0 for an empty one, infinity where there is one. */
+/**
+ * The largest |x| of the matrix, NaN left out; 0 for an empty one, infinity where there is one.
+ *
+ * errors   FP4_BAD_SHAPE, FP4_BAD_STRIDE, FP4_NULL, FP4_BAD_SCALE, FP4_BAD_TYPE; nothing written.
+ */
 static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
 {
     const fp4_status status = fp4_ref_check_matrix_(&x);
@@ -653,8 +674,7 @@ static inline fp4_status fp4_ref_amax(fp4_matrix x, float *amax)
         return FP4_NULL;
     }
     for (row = 0; x.cols != 0 && row < x.rows; row++) {
-        const float of_row = fp4_ref_amax_of_row_(&x, row);
-        all = all > of_row ? all : of_row;
+        all = fp4_max(fp4_ref_amax_of_(&x, row, 0, x.cols), all);
     }
     *amax = all;
     return FP4_OK;
@@ -670,8 +690,7 @@ static inline fp4_status fp4_ref_block_amax(fp4_matrix x, size_t block, float *a
                                             size_t amax_bytes)
 {
     const fp4_status status = fp4_ref_check_matrix_(&x);
-    float chunk[FP4_REF_CHUNK_];
-    size_t row, col, at, n;
+    size_t row, col;
 
     if (status != FP4_OK) {
         return status;
@@ -687,13 +706,7 @@ static inline fp4_status fp4_ref_block_amax(fp4_matrix x, size_t block, float *a
     }
     for (row = 0; row < x.rows; row++) {
         for (col = 0; col < x.cols; col += block) {
-            float all = 0.0f;
-            for (at = 0; at < block; at += n) {
-                n = fp4_ref_chunk_(block - at);
-                fp4_ref_load_(chunk, &x, row, col + at, n);
-                chunk[0] = fp4_ref_amax_(chunk, n);
-                all = all > chunk[0] ? all : chunk[0];
-            }
+            const float all = fp4_ref_amax_of_(&x, row, col, block);
             memcpy(amax + (row * x.cols + col) / block, &all, sizeof all);
         }
     }

@@ -40,7 +40,6 @@ typedef struct fp4_rope {
 /* The heads can be read. */
 static inline fp4_status fp4_ref_check_heads_(const fp4_heads *x)
 {
-    const size_t size = x->dtype == FP4_F32 ? 4 : 2;
     size_t most = 0;
 
     if ((unsigned)x->dtype >= FP4_E4M3) {
@@ -58,7 +57,7 @@ static inline fp4_status fp4_ref_check_heads_(const fp4_heads *x)
     most = x->tokens * x->token_stride;
     if (most > SIZE_MAX - x->heads * x->head_stride ||
         most + x->heads * x->head_stride > SIZE_MAX - x->dim ||
-        fp4_overflows_(most + x->heads * x->head_stride + x->dim, size)) {
+        fp4_overflows_(most + x->heads * x->head_stride + x->dim, fp4_dtype_bytes_(x->dtype))) {
         return FP4_BAD_SHAPE;
     }
     return x->data == NULL ? FP4_NULL : FP4_OK;
@@ -180,7 +179,7 @@ static inline fp4_status fp4_ref_rope_table(double base, size_t positions, size_
 static inline fp4_status fp4_ref_rope(fp4_heads x, fp4_integers positions, fp4_rope rope,
                                       fp4_heads y, size_t y_bytes, size_t *skipped)
 {
-    const size_t size = x.dtype == FP4_F32 ? 4 : 2;
+    const size_t size = fp4_dtype_bytes_(x.dtype);
     fp4_status status = fp4_ref_check_heads_(&x);
     float chunk[FP4_REF_CHUNK_];
     size_t token, head, at, n, position, count = 0;

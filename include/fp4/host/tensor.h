@@ -10,10 +10,16 @@
 
 #include <fp4/fp4.h>
 
-#if defined(__FAST_MATH__) && !defined(FP4_ALLOW_FAST_MATH)
+/* The flags of -ffast-math that change bytes, as far as a compiler tells: of clang's
+   -funsafe-math-optimizations nothing can be seen. */
+#if !defined(FP4_ALLOW_FAST_MATH)
+#if defined(__FAST_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__ASSOCIATIVE_MATH__)
+#error "fp4/host is a bit-exact reference: no -ffast-math, or define FP4_ALLOW_FAST_MATH"
+#elif defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0)
 #error "fp4/host is a bit-exact reference: no -ffast-math, or define FP4_ALLOW_FAST_MATH"
 #endif
-#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#endif
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
 #error "fp4/host needs float arithmetic in float (FLT_EVAL_METHOD 0)"
 #endif
 
@@ -25,7 +31,8 @@
  * SMALL_BUFFER  a buffer is smaller than what would be written or read
  * NULL          a null pointer where data is needed
  * BAD_SCALE     a scale that is negative, NaN or infinite, or of which an encoder needs the
- *               reciprocal and that is 0 or has an infinite one (up to 2^-128)
+ *               reciprocal and that is 0 or has an infinite one (up to 2^-128; given in decode
+ *               sense, of which FLT_MAX is the largest, FLT_MAX itself)
  * BAD_TYPE      a format, layout or element type unknown, or not for this function
  */
 typedef enum fp4_status {
