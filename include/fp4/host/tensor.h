@@ -31,8 +31,8 @@
  * SMALL_BUFFER  a buffer is smaller than what would be written or read
  * NULL          a null pointer where data is needed
  * BAD_SCALE     a scale that is negative, NaN or infinite, or of which an encoder needs the
- *               reciprocal and that is 0 or has an infinite one (up to 2^-128; given in decode
- *               sense, of which FLT_MAX is the largest, FLT_MAX itself)
+ *               reciprocal and that is 0 or has an infinite one (up to 2^-128; in decode sense
+ *               FLT_MAX, whose reciprocal has one)
  * BAD_TYPE      a format, layout or element type unknown, or not for this function
  */
 typedef enum fp4_status {
