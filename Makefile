@@ -96,7 +96,7 @@ san := san/host-tests san/demo san/quantize_safetensors
 simt := $(addprefix simt/,one races sm_75)
 # What takes longer: `make test-exhaustive`.
 sweeps := exhaustive/O3 exhaustive/Ofast
-longer := $(addprefix simt/,tracked planted)
+longer := $(addprefix simt/,tracked planted_san planted_track)
 
 # Examples are compiled for many words: launch_*.cu, of which example, and what the words of an
 # object's name define.
@@ -399,7 +399,7 @@ build/checks/nvrtc/readme/%.ok: README.md build/nvrtc $(PORTABLE) $(DEVICE) \
 	$(check) build/nvrtc '$(archs)' build/readme/$*/snippet.cu
 build/checks/nvrtc/native.ok build/checks/nvrtc/blocks.ok: \
 build/checks/nvrtc/%.ok: tests/compile/%.cu build/nvrtc $(PORTABLE) $(DEVICE)
-	$(check) build/nvrtc '$(archs)' $<
+	$(check) build/nvrtc '$(if $(filter blocks,$*),$(filter 75 90 100a 120a,$(archs)),$(archs))' $<
 build/checks/nvrtc/from_python.ok: examples/from_python.py build/nvrtc $(PORTABLE) $(DEVICE)
 	$(check) sh -c "python3 -c 'import runpy; \
 	    print(runpy.run_path(\"examples/from_python.py\")[\"SOURCE\"])' \
@@ -905,14 +905,14 @@ coverage: ## which lines and branches of include/fp4 and of the kernels the test
 	$(Q)GCOV="$$($(CC) -print-prog-name=gcov)" python3 tests/simt/coverage.py build/simt/cov
 
 # Kernels with a fault in them: the tests must fail, with a message that says what it is.
-simt_planted = $(simt_cu) $(simt_$1) $(simt_$1_kernels) $(simt_$2)
-build/checks/simt/planted.ok: build/simt/san/sm_75/fp4-simt-tests \
-		build/simt/track/sm_100a/fp4-simt-tests FORCE
+build/checks/simt/planted_san.ok: planted_target := sm_75
+build/checks/simt/planted_san.ok: build/simt/san/sm_75/fp4-simt-tests
+build/checks/simt/planted_track.ok: planted_target := sm_100a
+build/checks/simt/planted_track.ok: build/simt/track/sm_100a/fp4-simt-tests
+build/checks/simt/planted_%.ok: FORCE
 	$(check) env CXX='$(CXX)' LIBS='$(LDFLAGS) -lcriterion -lm' \
-	    SAN='$(call simt_planted,san,sm_75)' SAN_OBJECTS='$(call simt_objects,san,sm_75)' \
-	    TRACK='$(call simt_planted,track,sm_100a)' \
-	    TRACK_OBJECTS='$(call simt_objects,track,sm_100a)' \
-	    sh tests/simt/planted.sh
+	    COMPILE='$(simt_cu) $(simt_$*) $(simt_$*_kernels) $(simt_$(planted_target))' \
+	    OBJECTS='$(call simt_objects,$*,$(planted_target))' sh tests/simt/planted.sh $*
 
 # -------------------------------------------------------------------------------- installation
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# planted.sh: plants faults into copies of the sources, one at a time, and runs the tests on them:
-# they must fail and say what is wrong. SAN, TRACK: how to compile a kernel for the two kinds of
-# programs; SAN_OBJECTS, TRACK_OBJECTS: what they are linked from. CXX, LIBS: how to link.
+# planted.sh san|track: plants faults into copies of the sources, one at a time, and runs the tests
+# on them: they must fail and say what is wrong. Those for this kind of program; COMPILE: how to
+# compile a kernel for it, OBJECTS: what it is linked from. CXX, LIBS: how to link.
+only=$1
 out=build/simt/planted
 passed=0
 failed=0
@@ -11,6 +12,7 @@ bad() { failed=$((failed + 1)) && echo "planted: $1: $2"; }
 # OBJECT: the one that holds the kernel, compiled from a copy in which FILE is edited.
 plant() {
     name=$1 kind=$2 file=$3 edit=$4 object=$5 tests=$6
+    [ "$kind" = "$only" ] || return 0
     shift 6
     copy=$out/$name-$kind
     rm -rf "$copy"
@@ -32,8 +34,10 @@ plant() {
     fake) second=OUTPUT ;;
     gemv) last=OUTPUT ;;
     esac
-    compile=$SAN objects=$SAN_OBJECTS sanitizers=-fsanitize=address,undefined
-    [ "$kind" = san ] || compile=$TRACK objects=$TRACK_OBJECTS sanitizers=
+    compile=$COMPILE sanitizers=-fsanitize=address,undefined
+    [ "$kind" = san ] || sanitizers=
+    # much to compile, and nothing in it for a sanitizer to find
+    [ "$object" != parts ] || compile="$compile -O0 -fno-sanitize=all"
     set -f
     # shellcheck disable=SC2086
     if ! $compile -USIMT_UNIT -DSIMT_UNIT="$(echo "$object" | tr - _)" \
@@ -46,7 +50,7 @@ plant() {
     fi
     set +f
     # shellcheck disable=SC2046,SC2086
-    $CXX $sanitizers $(echo "$objects" | tr ' ' '\n' | grep -v "/$object.o$") "$copy/planted.o" \
+    $CXX $sanitizers $(echo "$OBJECTS" | tr ' ' '\n' | grep -v "/$object.o$") "$copy/planted.o" \
         $LIBS -o "$copy/tests.exe" || bad "$name" "does not link"
     env FP4_GPU_REDUCED=1 CRITERION_TEST_PATTERN="$tests" "$copy/tests.exe" >"$copy/log" 2>&1 &&
         bad "$name" "no test has failed"
