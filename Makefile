@@ -171,7 +171,7 @@ device_now := $(call with_layout,128X4,8X4,LINEAR) \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
-	00_first/now 11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
+	11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
 	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8) 16_epilogue/nvfp4-128x4
 device_newer := $(call with_layout,LINEAR,128X4,8X4) \
 	$(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm bf16-mxfp4-layernorm) \
@@ -386,7 +386,7 @@ build/checks/nvcc/two-tu.ok: tests/compile/two_tu_a.c tests/compile/two_tu_b.c $
 		build/use/everything.h build/config tests/tools/compile.sh
 	$(check) sh tests/tools/compile.sh nvcc-two-tu tests/compile/two_tu_a.c \
 	    tests/compile/two_tu_b.c
-# (For all targets NVRTC compiles them.)
+# (For all targets NVRTC compiles those of the device.)
 build/checks/nvcc/%.ok: build/use/%.c build/config
 	$(check) $(NVCC) $(NVCCFLAGS) \
 	    $(call code,$(filter $(if $(filter %.cuh,$*),75 100a) 90,$(archs))) \
@@ -724,7 +724,7 @@ build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 # days run.
 #
 # Left out: launch_large (gigabytes; simt_large is what a CPU can do of it), fast_math (a flag of
-# nvcc), planted (for compute-sanitizer). simt/planted plants faults of its own.
+# nvcc), planted (for compute-sanitizer). simt/planted_* plant faults of their own.
 
 simt_left_out := !(launch_large|fast_math|planted)/*
 simt_sm_75 := -D__CUDA_ARCH__=750

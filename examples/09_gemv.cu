@@ -80,10 +80,9 @@ enum {
 /**
  * y = weights * x.
  *
- * shape    q: rows * cols codes, row-major; cols: a multiple of 64, up
- *          to 2^32 - 64. sf: fp4_sf_bytes(layout, rows,
- *          cols / BLOCK) bytes. x: cols elements. y: rows elements; of no columns zeros.
- *          q, x: 16-byte aligned. sf: 4-byte aligned. y overlaps no input.
+ * shape    q: rows * cols codes, row-major; cols: a multiple of 64, up to 2^32 - 64. sf:
+ *          fp4_sf_bytes(layout, rows, cols / BLOCK) bytes. x: cols elements. y: rows elements; of
+ *          no columns zeros. q, x: 16-byte aligned. sf: 4-byte aligned. y overlaps no input.
  * global   NVFP4: what the sums are multiplied by; +0 or positive, finite. Read from global_device
  *          where that is not null. MXFP4: not used.
  */

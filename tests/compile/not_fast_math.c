@@ -1,6 +1,8 @@
-/* The host reference is bit-exact and refuses -ffast-math, unless the user insists. */
+/* The host reference is bit-exact and refuses -ffast-math and what that consists of, unless the
+   user insists. */
 /* expect: no -ffast-math, or define FP4_ALLOW_FAST_MATH */
 /* flags: -ffast-math */
+/* flags: -ffinite-math-only */
 #if defined(RIGHT)
 #define FP4_ALLOW_FAST_MATH
 #endif

@@ -79,11 +79,14 @@ nvcc-two-tu)
 
 # must-fail SOURCE: does not compile, as C11 and as C++11, for the reason it names in a comment
 # `expect: REGEX` (extended; found in the compiler's message). With -DRIGHT, which selects the
-# correct line beside the wrong one, it compiles. A comment `flags: ...` adds flags.
+# correct line beside the wrong one, it compiles. A comment `flags: ...` adds flags; of several
+# each is tried alone.
 must-fail)
     expect=$(sed -n 's/.*expect: *\(.*[^ ]\) *\*\/$/\1/p' "$source")
-    more=$(sed -n 's/.*flags: *\(.*[^ ]\) *\*\/$/\1/p' "$source")
-    for compiler in "$c11 $more" "$cxx11 $more"; do
+    sed -n 's/.*flags: *\(.*[^ ]\) *\*\/$/\1/p' "$source" >"$scratch/flags"
+    [ -s "$scratch/flags" ] || echo >"$scratch/flags"
+    sed "h;s|^|$c11 |;p;g;s|^|$cxx11 |" "$scratch/flags" >"$scratch/compilers"
+    while IFS= read -r compiler; do
         if $compiler -c "$source" -o /dev/null >"$scratch/message" 2>&1; then
             echo "It compiles, but must not: $compiler $source"
             exit 1
@@ -94,7 +97,7 @@ must-fail)
             exit 1
         fi
         $compiler -DRIGHT -c "$source" -o /dev/null
-    done
+    done <"$scratch/compilers"
     ;;
 
 *)

@@ -18,8 +18,8 @@ functions=$(for header in "$@"; do
         /^#if|^#el|^#endif/ { conditional = 1 }
         conditional {
             if (/^#if/ && depth++ == 0 || /^#endif/ && --depth == 0) guard = 1 # not to be repeated
-            if (!guard) print
-            conditional = /\\$/
+            conditional = sub(/\\$/, "") # goes on: one line of both
+            if (!guard) printf "%s%s", $0, conditional ? "" : "\n"
             guard = conditional && guard
             next
         }

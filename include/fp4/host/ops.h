@@ -307,8 +307,7 @@ static inline void fp4_ref_fused_row_(const fp4_ref_call_ *call, const fp4_tenso
         for (col = 0; col < t->cols; col += n) {
             n = fp4_ref_chunk_(t->cols - col);
             fp4_ref_values_(chunk, call, stats, row, col, n);
-            chunk[0] = fp4_ref_amax_(chunk, n);
-            amax = amax > chunk[0] ? amax : chunk[0];
+            amax = fp4_max(fp4_ref_amax_(chunk, n), amax);
         }
         amax = fp4_ref_amax_times_(amax, mul);
         enc = fp4_nvfp4_token_enc(amax, call->how.base_dec);

@@ -230,21 +230,14 @@ static inline float fp4_ref_amax_of_(const fp4_matrix *x, size_t row, size_t col
 /* The same, but NaN of nothing but NaN. */
 static inline float fp4_ref_amax_of_numbers_(const fp4_matrix *x, size_t row, size_t col, size_t n)
 {
-    const size_t end = col + n;
-    float chunk[FP4_REF_CHUNK_];
-    uint32_t key = 0;
-    int is_number = 0;
+    const float amax = fp4_ref_amax_of_(x, row, col, n);
+    float number = fp4_bits_f32(0x7fc00000u);
     size_t i;
 
-    for (; col < end; col += n) {
-        n = fp4_ref_chunk_(end - col);
-        fp4_ref_load_(chunk, x, row, col, n);
-        for (i = 0; i < n; i++) {
-            key = fp4_max_u32(key, fp4_amax_key(chunk[i]));
-            is_number |= !fp4_is_nan(chunk[i]);
-        }
+    for (i = 0; amax == 0.0f && fp4_is_nan(number) && i < n; i++) {
+        fp4_ref_load_(&number, x, row, col + i, 1);
     }
-    return fp4_bits_f32(is_number ? key : 0x7fc00000u);
+    return amax == 0.0f && fp4_is_nan(number) ? fp4_bits_f32(0x7fc00000u) : amax;
 }
 
 /* The number of row r: one for each `per` of them, one for all where that is 0, or `all`. */

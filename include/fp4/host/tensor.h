@@ -12,12 +12,10 @@
 
 /* The flags of -ffast-math that change bytes, as far as a compiler tells: of clang's
    -funsafe-math-optimizations nothing can be seen. */
-#if !defined(FP4_ALLOW_FAST_MATH)
-#if defined(__FAST_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__ASSOCIATIVE_MATH__)
+#if (defined(__FAST_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0) || defined(_M_FP_FAST)) && \
+    !defined(FP4_ALLOW_FAST_MATH)
 #error "fp4/host is a bit-exact reference: no -ffast-math, or define FP4_ALLOW_FAST_MATH"
-#elif defined(_M_FP_FAST) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0)
-#error "fp4/host is a bit-exact reference: no -ffast-math, or define FP4_ALLOW_FAST_MATH"
-#endif
 #endif
 #if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
 #error "fp4/host needs float arithmetic in float (FLT_EVAL_METHOD 0)"
