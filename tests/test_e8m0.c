@@ -208,3 +208,18 @@ Test(e8m0, amax_rules_give_byte_zero_below_and_nan_beyond)
     CHECK_EQ(fp4_amax_to_e8m0_ceil(f32(0x7f7fffffu), 2u), 253, "ceil FLT_MAX");
     CHECK_EQ(fp4_amax_to_e8m0_even(f32(0x7f7fffffu), 2u, 1u), 253, "even FLT_MAX");
 }
+
+Test(e8m0, amax_rules_ignore_the_sign)
+{
+    for (uint64_t i = 0; i <= 0x7fffffffu; i += i % 0x800000u < 3 ? 1 : 65521) {
+        const uint32_t bits = (uint32_t)i;
+        const float amax = f32(bits), negative = f32(bits | 0x80000000u);
+
+        CHECK_EQ(fp4_amax_to_e8m0_floor(negative, 2u), fp4_amax_to_e8m0_floor(amax, 2u),
+                 "floor -%08x", bits);
+        CHECK_EQ(fp4_amax_to_e8m0_ceil(negative, 2u), fp4_amax_to_e8m0_ceil(amax, 2u), "ceil -%08x",
+                 bits);
+        CHECK_EQ(fp4_amax_to_e8m0_even(negative, 2u, 1u), fp4_amax_to_e8m0_even(amax, 2u, 1u),
+                 "even -%08x", bits);
+    }
+}

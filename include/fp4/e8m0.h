@@ -52,23 +52,24 @@ FP4_HD uint8_t fp4_f32_to_e8m0_rz(float x)
 }
 
 /* The exponent field less emax, clamped to a byte; 255 where amax is not finite. */
-FP4_HD uint8_t fp4_e8m0_less_emax_(uint32_t exponent, uint32_t emax, uint32_t amax_bits)
+FP4_HD uint8_t fp4_e8m0_less_emax_(uint32_t exponent, uint32_t emax, uint32_t magnitude)
 {
     const uint32_t byte = exponent > emax ? exponent - emax : 0u;
-    return (uint8_t)((amax_bits & 0x7fffffffu) >= 0x7f800000u ? 255u : byte);
+    return (uint8_t)(magnitude >= 0x7f800000u ? 255u : byte);
 }
 
 /**
  * OCP's rule: the power of two at or below amax, less emax.
  *
- * range    amax: +0 or more. amax / scale lies in [2^emax, 2^(emax+1)), whose upper part (above 6
- *          for e2m1, above 448 for e4m3) saturates. Never below byte 0. Infinity and NaN give 255.
+ * range    amax / scale lies in [2^emax, 2^(emax+1)), whose upper part (above 6 for e2m1, above 448
+ *          for e4m3) saturates. Never below byte 0. Infinity and NaN give 255. The sign of amax is
+ *          ignored.
  * source   OCP Microscaling Formats v1.0, section 6.3; torchao's ScaleCalculationMode.FLOOR.
  */
 FP4_HD uint8_t fp4_amax_to_e8m0_floor(float amax, uint32_t emax)
 {
-    const uint32_t bits = fp4_f32_bits(amax);
-    return fp4_e8m0_less_emax_(bits >> 23, emax, bits);
+    const uint32_t magnitude = fp4_f32_bits(amax) & 0x7fffffffu;
+    return fp4_e8m0_less_emax_(magnitude >> 23, emax, magnitude);
 }
 
 /**
@@ -79,8 +80,8 @@ FP4_HD uint8_t fp4_amax_to_e8m0_floor(float amax, uint32_t emax)
  */
 FP4_HD uint8_t fp4_amax_to_e8m0_ceil(float amax, uint32_t emax)
 {
-    const uint32_t bits = fp4_f32_bits(amax);
-    return fp4_e8m0_less_emax_((bits + 0x7fffffu) >> 23, emax, bits);
+    const uint32_t magnitude = fp4_f32_bits(amax) & 0x7fffffffu;
+    return fp4_e8m0_less_emax_((magnitude + 0x7fffffu) >> 23, emax, magnitude);
 }
 
 /**
@@ -94,8 +95,8 @@ FP4_HD uint8_t fp4_amax_to_e8m0_ceil(float amax, uint32_t emax)
  */
 FP4_HD uint8_t fp4_amax_to_e8m0_even(float amax, uint32_t emax, uint32_t mbits)
 {
-    const uint32_t bits = fp4_f32_bits(amax);
-    return fp4_e8m0_less_emax_((bits + (0x400000u >> mbits)) >> 23, emax, bits);
+    const uint32_t magnitude = fp4_f32_bits(amax) & 0x7fffffffu;
+    return fp4_e8m0_less_emax_((magnitude + (0x400000u >> mbits)) >> 23, emax, magnitude);
 }
 
 /** e8m0 to f32, exact: 2^(byte-127). Byte 0 is the subnormal 2^-127, 255 is NaN (0x7fffffff). */

@@ -1319,9 +1319,20 @@ static __global__ void modelopt_scales_kernel(const float *amax, float global_am
     const size_t i = thread_number();
 
     if (i < n) {
+        const fp4_modelopt_factors factors = fp4_modelopt_convert_scale(amax[i], global_amax);
+        const fp4_modelopt_factors alone = fp4_modelopt_convert_scale_alone(amax[i]);
+        const float x = fp4_mul_rn(amax[i], i % 3 == 0 ? -0.7f : 0.7f);
+
         out[i] = fp4_modelopt_cvt_scale_at(amax[i], fp4_modelopt_level_of(global_amax, 448.0f));
         out[n + i] =
             fp4_modelopt_cvt_dynamic_scale_at(amax[i], fp4_modelopt_dynamic_dec(global_amax));
+        out[2 * n + i] = fp4_modelopt_qdq_scale(amax[i], fp4_modelopt_dynamic_dec(global_amax));
+        out[3 * n + i] = factors.enc;
+        out[4 * n + i] = factors.dec;
+        out[5 * n + i] = fp4_modelopt_convert(x, factors);
+        out[6 * n + i] = alone.enc;
+        out[7 * n + i] = alone.dec;
+        out[8 * n + i] = fp4_modelopt_convert(x, alone);
     }
 }
 

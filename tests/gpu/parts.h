@@ -279,7 +279,9 @@ typedef struct gpu_parts {
     cudaError_t (*modelopt_dequantize)(int format, const uint8_t *q, const uint8_t *sf,
                                        const float *global_dec, size_t lanes, float *out);
 
-    /* Scales of amaxes by the largest amax of the tensor: static, dynamic. */
+    /* Of amaxes, by the largest amax of the tensor: the static scale, the dynamic, that of qdq; the
+       factors of fused_amax_convert, and 0.7 of the amax by them, negative of every third; these
+       three without that largest one. Nine times n. */
     cudaError_t (*modelopt_scales)(const float *amax, float global_amax, size_t n, float *out);
 
     /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that

@@ -959,14 +959,31 @@ GPU_TEST(blocks, modelopt_tensors_back)
     free(expected);
 }
 
+/* What ModelOpt's rules make of an amax and an element, n apart. */
+static void expect_modelopt_scales(float amax, float global_amax, float x, size_t n, float *out)
+{
+    const fp4_modelopt_factors factors = fp4_modelopt_convert_scale(amax, global_amax);
+    const fp4_modelopt_factors alone = fp4_modelopt_convert_scale_alone(amax);
+
+    out[0] = fp4_modelopt_scale(amax, global_amax, 448.0f);
+    out[n] = fp4_modelopt_dynamic_scale(amax, global_amax);
+    out[2 * n] = fp4_modelopt_qdq_scale(amax, fp4_modelopt_dynamic_dec(global_amax));
+    out[3 * n] = factors.enc;
+    out[4 * n] = factors.dec;
+    out[5 * n] = fp4_modelopt_convert(x, factors);
+    out[6 * n] = alone.enc;
+    out[7 * n] = alone.dec;
+    out[8 * n] = fp4_modelopt_convert(x, alone);
+}
+
 /* Amaxes of all magnitudes, and what next to none of them is: e4m3's ties and ends. */
 GPU_TEST(blocks, modelopt_scales)
 {
     static const float globals[] = {0.0f, 1e-30f, 0.37f, 6.0f, 2688.0f, 1e30f, INFINITY};
-    enum { N = 20000 };
+    enum { N = 20000, RESULTS = 9 };
     float *amax = (float *)host_zeros(N * sizeof(float));
-    float *expected = (float *)host_zeros(2 * N * sizeof(float));
-    const gpu_buffer out = gpu_buffer_new(2 * N * sizeof(float), 0);
+    float *expected = (float *)host_zeros(RESULTS * N * sizeof(float));
+    const gpu_buffer out = gpu_buffer_new(RESULTS * N * sizeof(float), 0);
     uint64_t state = 114;
 
     for (size_t g = 0; g < sizeof globals / sizeof globals[0]; g++) {
@@ -978,8 +995,8 @@ GPU_TEST(blocks, modelopt_scales)
                       : i == 1     ? INFINITY
                       : i % 2 != 0 ? host_random_scale(&state, -126, 126)
                                    : host_mul(most, host_random_scale(&state, -12, 1));
-            expected[i] = fp4_modelopt_scale(amax[i], global, 448.0f);
-            expected[N + i] = fp4_modelopt_dynamic_scale(amax[i], global);
+            expect_modelopt_scales(amax[i], global, fp4_mul_rn(amax[i], i % 3 == 0 ? -0.7f : 0.7f),
+                                   N, expected + i);
         }
         in = gpu_buffer_of(amax, N * sizeof(float), 0);
         for (size_t p = 0; p < PATHS; p++) {

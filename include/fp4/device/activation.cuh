@@ -124,12 +124,18 @@ FP4_D fp4_f32x16 fp4_silu_voted_x16(fp4_f32x16 x, float amax)
 /** Swish in the same way: fp4_swish of each, b > 0. */
 FP4_D fp4_f32x16 fp4_swish_voted_x16(fp4_f32x16 x, float b, float amax)
 {
-    const int is_near = !fp4_ptx_any(0xffffffffu, !(fp4_mul_rn(amax, b) <= FP4_EXP_END));
     int i;
 
+    if (fp4_ptx_any(0xffffffffu, !(fp4_mul_rn(amax, b) <= FP4_EXP_END))) {
+#pragma unroll
+        for (i = 0; i < 16; i++) {
+            x.v[i] = fp4_swish(x.v[i], b);
+        }
+        return x;
+    }
 #pragma unroll
     for (i = 0; i < 16; i++) {
-        x.v[i] = is_near ? fp4_swish_near_(x.v[i], b) : fp4_swish(x.v[i], b);
+        x.v[i] = fp4_swish_near_(x.v[i], b);
     }
     return x;
 }
