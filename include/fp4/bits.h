@@ -154,6 +154,12 @@ FP4_HD int fp4_is_nan(float x)
     return (fp4_f32_bits(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
+/* 1 where 0 < x <= FLT_MAX, asked of the bits too: zero wraps; negative, infinite, NaN are above. */
+FP4_HD int fp4_is_positive_finite_(float x)
+{
+    return fp4_f32_bits(x) - 1u < 0x7f7fffffu;
+}
+
 /**
  * The key by which a block's amax is taken: the bits of |x|, or 0 where x is NaN.
  *

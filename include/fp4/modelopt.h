@@ -109,7 +109,7 @@ FP4_HD float fp4_modelopt_cast(float x)
 /** What elements of a block with scale dec are divided by: dec, but 1 for 0, infinity and NaN. */
 FP4_HD float fp4_modelopt_divisor(float dec)
 {
-    return fp4_f32_bits(dec) - 1u < 0x7f7fffffu ? dec : 1.0f;
+    return fp4_is_positive_finite_(dec) ? dec : 1.0f;
 }
 
 /** An element of a block whose scale is given: dec. Infinite and NaN scales count as 1. */

@@ -46,9 +46,8 @@
  */
 FP4_HD float fp4_nvfp4_global_enc(float amax)
 {
-    const uint32_t bits = fp4_f32_bits(amax);
     const float enc = fp4_min(fp4_div_rn(FP4_E4M3_MAX * FP4_E2M1_MAX, amax), FP4_F32_MAX);
-    return bits - 1u < 0x7f7fffffu ? enc : 1.0f; /* 0 < amax <= FLT_MAX */
+    return fp4_is_positive_finite_(amax) ? enc : 1.0f;
 }
 
 /** The decode-sense global scale to store beside the tensor: 1 / global_enc. */

@@ -179,7 +179,7 @@ static inline fp4_status fp4_ref_experts_check_(const fp4_ref_experts *e)
         return FP4_NULL;
     }
     for (g = 0; g < (e->global_step != 0 ? e->groups : 1); g++) {
-        if (!fp4_positive_finite_(e->global_scales[g * e->global_step]) ||
+        if (!fp4_is_positive_finite_(e->global_scales[g * e->global_step]) ||
             !fp4_invertible_(fp4_ref_experts_enc_(e, g))) {
             return FP4_BAD_SCALE;
         }

@@ -127,7 +127,7 @@ static inline fp4_status fp4_ref_modelopt_quantize_(fp4_matrix x,
     if (t->row_dec != NULL) {
         return FP4_BAD_TYPE;
     }
-    if (!fp4_positive_finite_(global_dec)) {
+    if (!fp4_is_positive_finite_(global_dec)) {
         return FP4_BAD_SCALE;
     }
     if (given != NULL && given->amax == NULL && x.rows != 0 && x.cols != 0) {

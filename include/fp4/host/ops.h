@@ -362,7 +362,7 @@ static inline fp4_status fp4_ref_check_call_(const fp4_ref_call_ *call, const fp
         status = fp4_ref_check_matrix_(operands[i]);
     }
     status = status != FP4_OK ? status : fp4_ref_check_level_(&call->how, t);
-    return status == FP4_OK && !fp4_positive_finite_(call->eps) ? FP4_BAD_SCALE : status;
+    return status == FP4_OK && !fp4_is_positive_finite_(call->eps) ? FP4_BAD_SCALE : status;
 }
 
 /* -------------------------------------------------------------------------------- operations */

@@ -55,15 +55,10 @@
 
 /* -------------------------------------------------------------------------------- checks */
 
-static inline int fp4_positive_finite_(float x)
-{
-    return fp4_f32_bits(x) - 1u < 0x7f7fffffu; /* +0 wraps; negative, infinite, NaN are above */
-}
-
-/* The same of x and of 1/x, which is infinite up to 2^-128. */
+/* Positive and finite, x and 1/x, which is infinite up to 2^-128. */
 static inline int fp4_invertible_(float x)
 {
-    return fp4_positive_finite_(x) && fp4_positive_finite_(fp4_rcp_rn(x));
+    return fp4_is_positive_finite_(x) && fp4_is_positive_finite_(fp4_rcp_rn(x));
 }
 
 /* What a tensor's second-level scale may be: not negative, not NaN, and finite unless the per-token
@@ -101,7 +96,7 @@ static inline fp4_status fp4_ref_check_matrix_(const fp4_matrix *x)
         fp4_overflows_(x->rows * x->row_stride, fp4_dtype_bytes_(x->dtype))) {
         return FP4_BAD_SHAPE;
     }
-    if (x->dtype == FP4_E4M3 && !fp4_positive_finite_(x->dec)) {
+    if (x->dtype == FP4_E4M3 && !fp4_is_positive_finite_(x->dec)) {
         return FP4_BAD_SCALE;
     }
     return x->rows != 0 && x->cols != 0 && x->data == NULL ? FP4_NULL : FP4_OK;
