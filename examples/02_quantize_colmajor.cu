@@ -6,8 +6,9 @@
  * The blocks run along a row, so consecutive elements of a block are a column apart in memory. A
  * thread reads 4 bytes at a time, which are 1, 2 or 4 rows of one column, a warp 128 consecutive
  * bytes; it ends up with a block of each of its rows. Codes and scale bytes are turned round in
- * shared memory: a CTA makes 128 rows x 4 blocks, of which every row is 32 or 64 consecutive bytes
- * of codes, and the whole one tile of the 128x4 layout.
+ * shared memory: a CTA makes 128 rows x 4 blocks, of which every row is 32 to 128 consecutive bytes
+ * of codes, and the whole one tile of the 128x4 layout. CTAs go through all columns of some rows
+ * before they go on to the next, so that what neighbours write of a row meets in the cache.
  *
  * To change the input type, the format or the layout of the scale bytes, edit one word below
  * (or -DFORMAT=mxfp4).
@@ -39,12 +40,20 @@
 #define QUANTIZE_nvfp4(x, global_enc) fp4_nvfp4_quantize(x, global_enc)
 #define QUANTIZE_mxfp4(x, global_enc) fp4_mxfp4_quantize(x)
 #define QUANTIZE_mxfp8(x, global_enc) fp4_mxfp8_quantize(x)
-#define VALUE_f32(bits) fp4_bits_f32(bits) /* of an element, the low bits of a word */
-#define VALUE_f16(bits) fp4_ptx_f16_to_f32((uint16_t)(bits))
-#define VALUE_bf16(bits) fp4_bits_f32((bits) << 16)
-#define VALUE_e4m3(bits) fp4_cvt_e4m3_to_f32((uint8_t)(bits))
+#define STORE_nvfp4 fp4_store_e2m1x16 /* up to 16 bytes of a block's codes */
+#define STORE_mxfp4 fp4_store_e2m1x32
+#define STORE_mxfp8 fp4_store_e4m3x16
+#define VALUE_f32(word, j) fp4_bits_f32(word) /* of element j of a word */
+#define VALUE_f16(word, j) fp4_ptx_f16_to_f32((uint16_t)((word) >> 16 * (j)))
+#define VALUE_bf16(word, j) fp4_bits_f32((word) >> 16 * (j) << 16)
+#define VALUE_e4m3(word, j) fp4_e4m3x8_to_f32x8(fp4_u32x2{{word, 0}}).v[j]
+#define HAS_GLOBAL_nvfp4 1
+#define HAS_GLOBAL_mxfp4 0
+#define HAS_GLOBAL_mxfp8 0
 
+#define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
 #define QUANTIZE JOIN(QUANTIZE_, FORMAT, )
+#define STORE JOIN(STORE_, FORMAT, )
 #define VALUE JOIN(VALUE_, INPUT, )
 typedef JOIN(FRAGMENT_, FORMAT, ) fragment;
 typedef JOIN(fp4_, FORMAT, _block) block;
@@ -53,10 +62,14 @@ enum {
     ELEMENT = JOIN(BYTES_, INPUT, ),
     BLOCK = sizeof(fragment) / sizeof(float),
     CODES = sizeof(((block *)0)->q), /* bytes of a block's codes */
+    PIECE = CODES < 16 ? CODES : 16, /* that are stored at once */
     ROWS = 128,                      /* of a CTA's tile */
     BLOCKS = 4,                      /* of each row */
-    EACH = 4 / ELEMENT,              /* rows a thread */
+    EACH = 4 / ELEMENT,              /* rows a thread; of these, in registers: */
+    AT_ONCE = EACH == 1 || (EACH == 4 && CODES == 32) ? 1 : 2,
     THREADS = ROWS / EACH * BLOCKS,
+    BAND = 64,    /* tiles of rows that are worked on at a time, all their columns */
+    MOST = 65535, /* CTAs of a grid in y and in z */
     /* CTAs of a multiprocessor; 0: left to the compiler, which would spill these on some targets */
     RESIDENT = ELEMENT == 1 && CODES == 16 && FP4_ARCH != 900 ? 2 : 0
 };
@@ -100,23 +113,31 @@ static __device__ float scale_at(const quantize_scale *s, size_t row)
     return s->is_dec ? fp4_nvfp4_global_enc_from_dec(v) : v;
 }
 
-/* EACH elements of one column, from row on; those past the last row as zeros, and unread. */
-static __device__ uint32_t load_rows(const uint8_t *column, uint32_t row, uint32_t rows)
+/* EACH elements of each column of a block, from row on, `step` bytes from one column to the next;
+   those past the last row as zeros, and unread. */
+static __device__ __forceinline__ void load_rows(uint32_t word[BLOCK], const uint8_t *x,
+                                                 size_t step, uint32_t row, uint32_t rows)
 {
-    uint32_t word = 0;
-
+    x += (size_t)row * ELEMENT;
     if (row + EACH <= rows) {
-        return *(const uint32_t *)(column + (size_t)row * ELEMENT);
+#pragma unroll
+        for (int i = 0; i < BLOCK; i++) {
+            word[i] = *(const uint32_t *)(x + i * step);
+        }
+        return;
     }
 #pragma unroll
-    for (uint32_t i = 0; i < EACH; i++) {
-        if (row + i < rows) {
-            const uint8_t *p = column + (size_t)(row + i) * ELEMENT;
-            const uint32_t element = ELEMENT == 2 ? *(const uint16_t *)p : *p;
-            word |= element << (8 * ELEMENT * i);
+    for (int i = 0; i < BLOCK; i++) {
+        word[i] = 0;
+#pragma unroll
+        for (uint32_t j = 0; j + 1 < EACH; j++) {
+            const uint8_t *p = x + i * step + j * ELEMENT;
+            if (row + j < rows) {
+                word[i] |= (uint32_t)(ELEMENT == 2 ? *(const uint16_t *)p : *p)
+                           << (8 * ELEMENT * j);
+            }
         }
     }
-    return word;
 }
 
 /* 16 bytes a thread of the tile's codes, `staged` row by row, to the matrix. */
@@ -126,6 +147,7 @@ static __device__ void store_codes(const quantize_args &a, const uint4 *staged, 
     const uint32_t pieces = BLOCKS * CODES / 16;
     const size_t row_bytes = a.cols / BLOCK * CODES;
 
+#pragma unroll
     for (uint32_t i = threadIdx.x; i < ROWS * pieces; i += THREADS) {
         const uint32_t row = first_row + i / pieces;
         const size_t at = (size_t)first_block * CODES + i % pieces * 16;
@@ -147,63 +169,85 @@ static __device__ void store_scales(const quantize_args &a, const uint32_t *stag
 {
     const size_t sf_cols = a.cols / BLOCK;
 
-    for (uint32_t i = threadIdx.x; i < ROWS; i += THREADS) {
-        const size_t row = first_row + i;
+    if (threadIdx.x < ROWS) {
+        const size_t row = first_row + threadIdx.x;
+        const uint32_t word = staged[threadIdx.x];
         if (LAYOUT != FP4_LAYOUT_LINEAR) {
             if (row < fp4_sf_rows_padded(LAYOUT, a.rows)) {
-                fp4_ptx_store4(a.sf + fp4_sf_offset(LAYOUT, row, first_block, sf_cols), staged[i]);
+                fp4_ptx_store4(a.sf + fp4_sf_offset(LAYOUT, row, first_block, sf_cols), word);
             }
         } else if (row < a.rows && sf_cols % 4 == 0 && (size_t)a.sf % 4 == 0) {
-            fp4_ptx_store4(a.sf + row * sf_cols + first_block, staged[i]);
+            fp4_ptx_store4(a.sf + row * sf_cols + first_block, word);
         } else if (row < a.rows) {
             for (uint32_t b = 0; b < BLOCKS && first_block + b < sf_cols; b++) {
-                a.sf[row * sf_cols + first_block + b] = (uint8_t)(staged[i] >> (8 * b));
+                a.sf[row * sf_cols + first_block + b] = (uint8_t)(word >> (8 * b));
             }
         }
     }
 }
 
-static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_colmajor(const quantize_args a)
+static __device__ __forceinline__ void quantize_tile(const quantize_args &a, const int per_row)
 {
     __shared__ uint4 codes[ROWS * BLOCKS * CODES / 16];
     __shared__ uint32_t scales[ROWS];
-    const uint32_t first_row = blockIdx.x * ROWS, first_block = blockIdx.y * BLOCKS;
+    const uint32_t tile = blockIdx.z * gridDim.x + blockIdx.x; /* of rows */
+    const uint32_t first_row = tile * ROWS, first_block = blockIdx.y * BLOCKS;
     const uint32_t r = threadIdx.x % (ROWS / EACH) * EACH, b = threadIdx.x / (ROWS / EACH);
-    const uint32_t row = first_row + r, rows = (uint32_t)a.rows;
-    const bool inside = first_block + b < a.cols / BLOCK;
-    const uint8_t *x = (const uint8_t *)a.x +
-                       (size_t)(inside ? first_block + b : 0) * BLOCK * a.col_stride * ELEMENT;
+    const uint32_t rows = (uint32_t)a.rows;
+    const uint32_t has_rows =
+        first_block + b < a.cols / BLOCK ? rows : 0; /* its column of blocks */
+    const uint8_t *x =
+        (const uint8_t *)a.x + (size_t)(first_block + b) * BLOCK * a.col_stride * ELEMENT;
     uint32_t word[BLOCK];
 
     fp4_pdl_wait();
-#pragma unroll
-    for (int i = 0; i < BLOCK; i++) {
-        word[i] = load_rows(x + i * a.col_stride * ELEMENT, row, rows);
+    if (tile > (rows - 1) / ROWS) {
+        return;
     }
+    load_rows(word, x, a.col_stride * ELEMENT, first_row + r, has_rows);
+    const float common = per_row ? 0.0f : scale_at(&a.global, 0);
     fp4_pdl_trigger();
+#pragma unroll 1
+    for (uint32_t from = 0; from < EACH; from += AT_ONCE) {
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++) {
-        const float global_enc = scale_at(&a.global, row + j < rows ? row + j : 0);
-        fragment v;
+        for (uint32_t j = 0; j < AT_ONCE; j++) {
+            const uint32_t at = r + from + j;
+            fragment v;
 #pragma unroll
-        for (int i = 0; i < BLOCK; i++) {
-            v.v[i] = VALUE(word[i] >> (8 * ELEMENT * j));
-            if (ELEMENT == 1) {
-                v.v[i] = fp4_mul_rn(v.v[i], a.x_dec);
+            for (int i = 0; i < BLOCK; i++) {
+                v.v[i] = VALUE(word[i] >> 8 * ELEMENT * from, j);
+                if (ELEMENT == 1) {
+                    v.v[i] = fp4_mul_rn(v.v[i], a.x_dec);
+                }
             }
-        }
-        const block made = QUANTIZE(v, global_enc);
-        uint32_t *at = (uint32_t *)codes + ((r + j) * BLOCKS + b) * (CODES / 4);
+            const block made = QUANTIZE(
+                v,
+                per_row ? scale_at(&a.global, first_row + at < rows ? first_row + at : 0) : common);
 #pragma unroll
-        for (int i = 0; i < CODES / 4; i++) {
-            at[i] = made.q[i];
+            for (uint32_t i = 0; i < CODES; i += PIECE) {
+                STORE((uint8_t *)codes + (at * BLOCKS + b) * CODES + i, &made.q[i / 4]);
+            }
+            ((uint8_t *)&scales[at])[b] = first_row + at < has_rows ? made.sf : 0;
         }
-        ((uint8_t *)scales)[(r + j) * 4 + b] = inside && row + j < rows ? made.sf : 0;
     }
     fp4_ptx_barrier();
     store_codes(a, codes, first_row, first_block);
     store_scales(a, scales, first_row, first_block);
 }
+
+static __global__ void __launch_bounds__(THREADS, RESIDENT) quantize_colmajor(const quantize_args a)
+{
+    quantize_tile(a, 0);
+}
+
+#if HAS_GLOBAL
+/* With a global scale for each row. */
+static __global__ void __launch_bounds__(THREADS, RESIDENT)
+    quantize_colmajor_rows(const quantize_args a)
+{
+    quantize_tile(a, 1);
+}
+#endif
 
 /* ------------------------------------------------------------------------------ launcher */
 
@@ -223,32 +267,12 @@ static int is_bad_global(const quantize_scale *s)
 
 static int is_bad(const quantize_args *a)
 {
-    return a->q == NULL || a->sf == NULL || a->x == NULL || /* null */
-           a->cols % BLOCK != 0 || a->rows > 0xffffff00u || /* shape */
-           a->col_stride < a->rows || a->col_stride > (size_t)-1 / ELEMENT / a->cols ||
-           a->col_stride * ELEMENT % 4 != 0 || (size_t)a->x % 4 != 0 ||
-           (size_t)a->q % 16 != 0 || /* alignment */
+    return a->q == NULL || a->sf == NULL || a->x == NULL || a->cols % BLOCK != 0 ||
+           a->cols / BLOCK > MOST * BLOCKS || a->rows > 0xffffff00u || a->col_stride < a->rows ||
+           a->col_stride > (size_t)-1 / ELEMENT / a->cols || a->col_stride * ELEMENT % 4 != 0 ||
+           (size_t)a->x % 4 != 0 || (size_t)a->q % 16 != 0 ||
            (LAYOUT != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 != 0) ||
            (BLOCK == 16 && is_bad_global(&a->global)) || (ELEMENT == 1 && is_bad_number(a->x_dec));
-}
-
-static cudaError_t launch(const void *kernel, size_t grid_x, size_t grid_y, void **arguments,
-                          int pdl, cudaStream_t stream)
-{
-    cudaLaunchAttribute attribute;
-    cudaLaunchConfig_t config = {};
-
-    if (grid_x > 0x7fffffffu || grid_y > 65535u) {
-        return cudaErrorInvalidValue;
-    }
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)grid_x, (unsigned)grid_y);
-    config.blockDim = dim3(THREADS);
-    config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = pdl ? 1 : 0;
-    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /**
@@ -263,6 +287,11 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
 {
     quantize_args args = *a;
     void *arguments[] = {&args};
+    const void *kernel = (const void *)quantize_colmajor;
+    const size_t tiles = (a->rows + ROWS - 1) / ROWS;
+    size_t bands = (tiles + BAND - 1) / BAND, band;
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -274,8 +303,24 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
         args.global.value = fp4_nvfp4_global_enc_from_dec(args.global.value);
         args.global.is_dec = 0;
     }
-    return launch((const void *)quantize_colmajor, (a->rows + ROWS - 1) / ROWS,
-                  (a->cols / BLOCK + BLOCKS - 1) / BLOCKS, arguments, pdl, stream);
+#if HAS_GLOBAL
+    if (a->global.device != NULL && a->global.row_step != 0) {
+        kernel = (const void *)quantize_colmajor_rows;
+    }
+#endif
+    if (bands > MOST) {
+        bands = MOST;
+    }
+    band = (tiles + bands - 1) / bands;
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3((unsigned)band, (unsigned)((a->cols / BLOCK + BLOCKS - 1) / BLOCKS),
+                          (unsigned)((tiles + band - 1) / band));
+    config.blockDim = dim3(THREADS);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = pdl ? 1 : 0;
+    return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
 /* ------------------------------------------------------------------------------ example */

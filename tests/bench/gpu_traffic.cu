@@ -331,13 +331,14 @@ static __global__ void __launch_bounds__(TRAFFIC_THREADS) traffic_staged(const t
     }
 }
 
-/* x column-major: a CTA takes a tile of 1 << run_log2 rows x 1 << tile_log2 pieces of 16 bytes of
+/* x column-major: CTAs go through all columns of 8192 rows, then of the next 8192; across, of one
+   tile's rows. A CTA takes a tile of 1 << run_log2 rows x 1 << tile_log2 pieces of 16 bytes of
    codes. Which words of x a word of codes is made of does not matter; which bytes the tile reads
    and writes does: every column's part of the tile is one run of bytes, every row's codes are. */
 template <uint32_t IN, uint32_t OUT, traffic_inputs INPUTS, uint32_t EACH, int HINT>
 static __global__ void __launch_bounds__(TRAFFIC_THREADS) traffic_columns(const traffic_args a)
 {
-    const uint32_t tile = a.across ? blockIdx.y : blockIdx.x;
+    const uint32_t tile = a.across ? blockIdx.y : blockIdx.z * gridDim.x + blockIdx.x;
     const uint32_t part = a.across ? blockIdx.x : blockIdx.y;
     const uint32_t first_row = tile << a.run_log2;
     const uint32_t first_col = (part << a.tile_log2) * (IN >> a.element_log2);
@@ -701,8 +702,11 @@ cudaError_t traffic_launch(const bench_traffic *t, const traffic_variant *v, con
     } else if (v->kind == TRAFFIC_SCATTER || v->kind == TRAFFIC_ROWS) {
         grid.x = (unsigned)(tiles * parts);
     } else {
-        grid.x = (unsigned)(v->across ? parts : tiles);
+        const size_t most = v->kind == TRAFFIC_COLUMNS ? 8192 / rows_in_tile : tiles;
+        const size_t band = tiles < most ? tiles : most; /* of tiles, whose parts come together */
+        grid.x = (unsigned)(v->across ? parts : band);
         grid.y = (unsigned)(v->across ? tiles : parts);
+        grid.z = (unsigned)(v->across ? 1 : (tiles + band - 1) / band);
     }
     return cudaLaunchKernel(kernel_of(t, v), grid, dim3((unsigned)v->threads), arguments,
                             v->kind == TRAFFIC_STAGED ? rows_in_tile << a.sf_tile_log2 : 0, stream);
