@@ -3,6 +3,8 @@
 
 #include "check.h"
 
+#include <math.h>
+
 Test(bits, round_trip_through_float)
 {
     /* every sign, exponent and a spread of mantissas, signalling NaNs included */
@@ -54,6 +56,15 @@ Test(bits, min_and_max)
     CHECK(fp4_min(nan, 3.0f) == 3.0f, "NaN gives the other");
     CHECK_EQ(fp4_min_u32(3u, 0xffffffffu), 3u, "integers are unsigned");
     CHECK_EQ(fp4_max_u32(3u, 0xffffffffu), 0xffffffffu, "integers are unsigned");
+}
+
+Test(bits, clamp_keeps_nan)
+{
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(-9.0f, -7.0f, 5.0f)), fp4_f32_bits(-7.0f), "below");
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(9.0f, -7.0f, 5.0f)), fp4_f32_bits(5.0f), "above");
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(-0.0f, -7.0f, 5.0f)), 0x80000000u, "between");
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(INFINITY, -INFINITY, 5.0f)), fp4_f32_bits(5.0f), "infinity");
+    CHECK(isnan(fp4_clamp(NAN, -7.0f, 5.0f)), "NaN");
 }
 
 Test(bits, nan_is_told_by_its_bits)

@@ -363,6 +363,7 @@ static fp4_difference some_difference(host_recipe recipe)
     *sf_at(&a, 3, 20 / block_of(&a)) = 0x38;
     *sf_at(&b, 3, 20 / block_of(&a)) = 0x40;
     b.sf.bytes[b.sf.size - 1] = 0xab;
+    a.sf.bytes[a.sf.size - 1] = 0x11;
     if (host_has_row_dec(recipe)) {
         a.t.row_dec[3] = 0.25f;
         b.t.row_dec[3] = 0.5f;
@@ -384,7 +385,7 @@ Test(host_compare, the_text_holds_place_scales_codes_values_and_counts)
     expect_in_text(text, "row 3, col 20 (block 1 of the row)");
     expect_in_text(text, "got       scale 0x38 = 1, code 0x2, second level 0.25, value 0.25");
     expect_in_text(text, "expected  scale 0x40 = 2, code 0x7, second level 0.5, value 6");
-    expect_in_text(text, "padding byte at offset 3071: got 0x00, expected 0xab");
+    expect_in_text(text, "padding byte at offset 3071: got 0x11, expected 0xab");
 
     d = some_difference(HOST_MXFP4_UP);
     fp4_difference_text(&d, text, sizeof text);
@@ -463,6 +464,9 @@ Test(host_compare, the_longest_text_fits_and_a_short_buffer_cuts_it_off)
         CHECK(fp4_difference_text(&d, text, bytes) == text, "%zu bytes", bytes);
         CHECK(memcmp(text, whole, kept) == 0 && text[kept] == '\0', "%zu bytes: '%.*s'", bytes,
               (int)kept, text);
+        for (size_t i = bytes; i < sizeof text; i++) {
+            CHECK(text[i] == '#', "%zu bytes: byte %zu was written", bytes, i);
+        }
         CHECK(text[bytes] == '#', "%zu bytes: one more was written", bytes);
     }
     memset(&d, 0, sizeof d); /* the text of no difference, cut off */

@@ -567,6 +567,11 @@ static void refuse(int is_masked)
     REFUSED_AS(FP4_BAD_STRIDE, s.e.x_stride = SMALL_COLS - 1);
     REFUSED_AS(FP4_BAD_STRIDE, s.e.activation = FP4_ACTIVATION_SILU);
     REFUSED_AS(FP4_BAD_SHAPE, s.e.x_stride = SIZE_MAX / 8);
+    REFUSED_AS(FP4_BAD_SHAPE, s.e.rows = s.e.x_rows = 256; s.e.q_cols = (size_t)1 << 56);
+    REFUSED_AS(FP4_BAD_SHAPE, s.e.groups = s.e.rows = s.e.x_rows = 1; s.e.q_cols = (size_t)1 << 61);
+    REFUSED_AS(FP4_BAD_SHAPE, s.e.groups = s.e.rows = s.e.x_rows = 1;
+               s.e.activation = FP4_ACTIVATION_SILU; s.e.format = FP4_MXFP8;
+               s.e.cols = s.e.q_cols = (size_t)1 << 63);
     REFUSED_AS(FP4_SMALL_BUFFER, s.e.q_bytes -= 1);
     REFUSED_AS(FP4_SMALL_BUFFER, s.e.sf_bytes -= 1);
     REFUSED_AS(FP4_SMALL_BUFFER, s.e.q_cols += 16);
@@ -580,8 +585,11 @@ static void refuse(int is_masked)
         REFUSED_AS(FP4_BAD_SHAPE, s.e.sources = s.sources);
         REFUSED_AS(FP4_BAD_SHAPE, s.e.sf_starts = s.starts);
         REFUSED_AS(FP4_BAD_SHAPE, s.e.x_group_stride = SIZE_MAX / 4);
+        REFUSED_AS(FP4_BAD_SHAPE, s.e.x_group_stride = SIZE_MAX / 2 + 1);
     } else {
         REFUSED_AS(FP4_BAD_SHAPE, s.e.sf_rows = 200);
+        REFUSED_AS(FP4_BAD_SHAPE, s.e.rows = s.e.sf_rows = 0; s.e.activation = FP4_ACTIVATION_SILU;
+                   s.e.cols = s.e.q_cols = (size_t)1 << 63);
         REFUSED_AS(FP4_BAD_SHAPE, s.e.x_rows = SMALL_ROWS - 1);
         REFUSED_AS(FP4_SMALL_BUFFER, s.e.sf_rows = 384);
         REFUSED_AS(FP4_NULL, s.e.x = NULL; s.e.x_rows = 0; s.e.sources = s.sources);
@@ -590,6 +598,7 @@ static void refuse(int is_masked)
         REFUSED_AS(FP4_BAD_SCALE, s.scales[1] = bad[i]);
         REFUSED_AS(FP4_BAD_SCALE, s.scales[0] = bad[i]; s.e.global_step = 0);
     }
+    REFUSED_AS(FP4_BAD_SCALE, s.scales[1] = 0.0f; s.e.global_is_dec = 1);
     REFUSED_AS(FP4_BAD_SCALE, s.scales[1] = FP4_F32_MAX; s.e.global_is_dec = 1);
 }
 
@@ -629,6 +638,13 @@ Test(host_experts, nothing_to_do)
     s.e.format = FP4_MXFP4;
     s.e.global_scales = NULL;
     CHECK_EQ(fp4_ref_experts_quantize(&s.e), FP4_OK, "MXFP4 has no global scale");
+    small_call_new(&s, 1);
+    s.e.x_rows = SIZE_MAX;
+    CHECK_EQ(fp4_ref_experts_quantize(&s.e), FP4_OK, "masked: x_rows");
+    small_call_new(&s, 0);
+    s.e.sf_rows = s.e.sf_bytes = 0;
+    s.e.sf = NULL;
+    CHECK_EQ(fp4_ref_experts_quantize(&s.e), FP4_OK, "no scale rows");
     small_call_new(&s, 1);
     s.e.global_step = 0;
     s.scales[1] = NAN;

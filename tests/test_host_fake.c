@@ -447,6 +447,12 @@ static void refuse_all(int rule)
         REFUSES(FP4_BAD_SHAPE, "8 whose amax is to be found", w.f.amax = NULL; w.f.block = 8);
         REFUSES(FP4_BAD_SHAPE, "48", w.f.amax = NULL; w.f.block = 48);
         REFUSES(FP4_BAD_SHAPE, "64 of 96", w.f.amax = NULL; w.f.block = 64);
+        REFUSES(FP4_BAD_SHAPE, "256", w.f.amax = NULL; w.m.rows = 1;
+                w.m.cols = w.m.row_stride = w.stride = w.f.block = 256);
+        world_reset(&w, rule);
+        w.f.fp8_max = 1.0f;
+        CHECK_EQ(fp4_ref_fake_quantize(w.m, &w.f, FP4_F32, NULL, 0, 96, NULL, 0), FP4_NULL,
+                 "fp8_max without amax");
         REFUSES(FP4_BAD_SCALE, "fp8_max", w.f.amax = w.amax; w.f.fp8_max = 447.0f);
         REFUSES(FP4_BAD_SCALE, "fp8_max", w.f.amax = w.amax; w.f.fp8_max = NAN);
     }
@@ -468,6 +474,11 @@ static void refuse_all(int rule)
     w.m.rows = 0;
     CHECK_EQ(fp4_ref_fake_quantize(w.m, &w.f, FP4_F32, NULL, 0, 96, NULL, 0), FP4_OK,
              "rule %d, no rows", rule);
+    world_reset(&w, rule);
+    w.m.cols = 0;
+    w.f.global = NAN;
+    CHECK_EQ(fp4_ref_fake_quantize(w.m, &w.f, FP4_F32, NULL, 0, 96, NULL, 0), FP4_OK,
+             "rule %d, no columns", rule);
     for (size_t i = 0; i < w.y.size; i++) {
         CHECK_EQ(w.y.bytes[i], 0x7f, "rule %d: byte %zu of y was written", rule, i);
         CHECK_EQ(w.clipped.bytes[i % w.clipped.size], 0x7f, "rule %d: bits were written", rule);

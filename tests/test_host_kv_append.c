@@ -580,6 +580,7 @@ Test(host_kv_append, what_is_bad_is_refused_and_nothing_is_written)
     REFUSED("heads that overlap", FP4_BAD_STRIDE, c->v.x.head_stride = 63);
     REFUSED("tokens that overlap", FP4_BAD_STRIDE, c->k.x.token_stride = 63);
     REFUSED("other heads", FP4_BAD_SHAPE, c->k.x.heads = 1);
+    REFUSED("other heads of V", FP4_BAD_SHAPE, c->v.x.heads = 1);
     REFUSED("another dim", FP4_BAD_SHAPE, c->v.x.dim = 48);
     REFUSED("other tokens", FP4_BAD_SHAPE, c->v.x.tokens = 5);
     REFUSED("other pages", FP4_BAD_SHAPE, c->v_cache.pages.pages -= 1);
@@ -607,9 +608,25 @@ Test(host_kv_append, what_is_bad_is_refused_and_nothing_is_written)
     REFUSED("no positions for pages", FP4_NULL, by_table(c); c->places.positions.data = NULL;
             c->rope.rope.cos_sin = NULL; c->rope.k_out.data = NULL);
     REFUSED("rows of pages that overlap", FP4_BAD_STRIDE, by_table(c); c->places.table_stride = 2);
+    REFUSED("rows of pages that wrap to 0", FP4_BAD_SHAPE, by_table(c);
+            c->places.table_stride = SIZE_MAX / 2 + 1);
     REFUSED("rows of pages without end", FP4_BAD_SHAPE, by_table(c);
             c->places.table_stride = SIZE_MAX / 2);
     CHECK_EQ(fp4_ref_kv_append(NULL, NULL, NULL, NULL, NULL), FP4_NULL, "nothing");
+    {
+        call *c =
+            call_new(FP4_BF16, FP4_KV_NHD, FP4_KV_SF_LINEAR, 6, 2, 64, 64, 64, &state, HOST_NARROW);
+        size_t skipped = 0;
+        CHECK_EQ(fp4_ref_kv_append(NULL, &c->v, &c->places, NULL, NULL), FP4_NULL, "no k");
+        CHECK_EQ(fp4_ref_kv_append(&c->k, NULL, &c->places, NULL, NULL), FP4_NULL, "no v");
+        CHECK_EQ(fp4_ref_kv_append(&c->k, &c->v, NULL, NULL, NULL), FP4_NULL, "no places");
+        expect_untouched(c, "no arguments");
+        c->k.cache = NULL;
+        c->rope.k_out.data = NULL;
+        c->places.positions.data = NULL;
+        CHECK_EQ(call_append(c, &skipped), FP4_OK, "RoPE without K is not looked at");
+        call_free(c);
+    }
 }
 
 Test(host_kv_append, no_tokens_and_no_pages_are_fine)

@@ -464,6 +464,7 @@ Test(host_kv_cache, what_quantize_refuses)
     REFUSES(world_quantize, FP4_NULL, "no x", w->from = NULL);
     REFUSES(world_quantize, FP4_BAD_STRIDE, "a stride", w->x_stride--);
     REFUSES(world_quantize, FP4_BAD_SHAPE, "sizes that overflow", w->x_stride = SIZE_MAX / 4);
+    REFUSES(world_quantize, FP4_BAD_SHAPE, "pages that wrap to 2", w->x_stride = SIZE_MAX / 3 + 1);
     for (size_t i = 0; i < sizeof bad / sizeof(float); i++) {
         REFUSES(world_quantize, FP4_BAD_SCALE, "a scale", w->global_enc = bad[i]);
     }
@@ -497,6 +498,8 @@ Test(host_kv_cache, what_dequantize_refuses)
     REFUSES(world_dequantize, FP4_BAD_SHAPE, "tables that overflow",
             w->b.table_stride = SIZE_MAX / 4);
     REFUSES(world_dequantize, FP4_BAD_STRIDE, "rows of tables", w->b.table_stride--);
+    REFUSES(world_dequantize, FP4_BAD_SHAPE, "tables that wrap to 0", w->b.batches = 2;
+            w->b.table_stride = SIZE_MAX / 2 + 1);
     REFUSES(world_dequantize, FP4_BAD_STRIDE, "heads on top of each other", w->strides.head--);
     REFUSES(world_dequantize, FP4_BAD_STRIDE, "tokens on top of each other", w->strides.token--);
     for (size_t i = 0; i < sizeof bad / sizeof(float); i++) {
@@ -504,6 +507,9 @@ Test(host_kv_cache, what_dequantize_refuses)
     }
     REFUSES(world_dequantize, FP4_OK, "no sequences", w->b.batches = 0; w->to = NULL;
             w->b.tables.data = NULL);
+    CHECK_EQ(fp4_ref_kv_dequantize(NULL, &(const fp4_kv_batch){{NULL, 0}, 0, 0, NULL, 0, 0},
+                                   FP4_F32, NULL, 0, w->strides, NULL),
+             FP4_NULL, "no cache, no sequences");
     REFUSES(world_dequantize, FP4_OK, "no sequences of many tokens", w->b.batches = 0;
             w->b.max_tokens++);
     REFUSES(world_dequantize, FP4_OK, "no sequences, a bad cache", w->b.batches = 0;

@@ -239,6 +239,8 @@ Test(host_layout, bad_arguments_are_refused_and_nothing_is_written)
                 FP4_SMALL_BUFFER, "input of elements of one byte");
         refuses(from, in_bytes, 2 * from_size, to, out_bytes, to_size, 2, BATCHES, ROWS, COLS,
                 FP4_SMALL_BUFFER, "output of elements of one byte");
+        refuses(FP4_LAYOUT_LINEAR, in_bytes, from_size, FP4_LAYOUT_LINEAR, out_bytes, to_size, 1, 1,
+                SIZE_MAX - 127, 1, FP4_SMALL_BUFFER, "the most rows");
         refuses(from, in_bytes, SIZE_MAX, to, out_bytes, SIZE_MAX, 2, 1, (size_t)1 << 32,
                 (size_t)1 << 31, FP4_BAD_SHAPE, "bytes that overflow");
         for (size_t element = 0; element < 9; element++) {

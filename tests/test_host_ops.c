@@ -1230,3 +1230,14 @@ Test(host_ops, an_empty_matrix_is_fine_and_writes_nothing)
         }
     }
 }
+
+Test(host_ops, a_negative_factor_ends_at_flt_max)
+{
+    const float tiny[16] = {0.0f, 0x1p-140f}, mul = -2.0f;
+    uint8_t codes[8], scale;
+    fp4_tensor t = fp4_tensor_view(FP4_NVFP4, FP4_LAYOUT_LINEAR, 1, 16, codes, 8, &scale, 1);
+
+    CHECK_EQ(fp4_ref_nvfp4_quantize_scaled(fp4_matrix_f32(tiny, 1, 16, 16), &mul, 1.0f, &t), FP4_OK,
+             "tiny");
+    CHECK_EQ(codes[0], 0x88, "codes");
+}

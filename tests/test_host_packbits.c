@@ -190,6 +190,9 @@ Test(host_packbits, bad_segments_are_refused_and_nothing_is_written)
             CHECK_EQ(new_indptr[k], 0x7f7f7f7f7f7f7f7f, "call %zu: entry %zu was written", i, k);
         }
     }
+    CHECK_EQ(fp4_ref_segment_packbits(x, (size_t)1 << 33, (const int32_t[]){0, -1}, 4, 1,
+                                      FP4_BITS_BIG, out, 9, new_indptr),
+             FP4_BAD_SHAPE, "negative, of a long x");
     CHECK_EQ(fp4_ref_segment_packbits(x, 20, good, 4, 3, FP4_BITS_BIG, out, 3, NULL), FP4_OK,
              "without new_indptr");
     CHECK_EQ(fp4_ref_segment_packbits(NULL, 20, good, 4, 0, FP4_BITS_BIG, NULL, 0, new_indptr),

@@ -195,6 +195,7 @@ Test(host_shuffle, bad_rows_are_refused_and_nothing_is_written)
         {1, 1, BYTES, BYTES, BATCHES, 8, COLS, 64, FP4_BAD_SHAPE},
         {1, 1, BYTES, BYTES, BATCHES, ROWS, COLS, 0, FP4_BAD_SHAPE},
         {1, 1, SIZE_MAX, SIZE_MAX, SIZE_MAX, ROWS, COLS, 128, FP4_BAD_SHAPE},
+        {1, 1, SIZE_MAX, SIZE_MAX, (size_t)1 << 59, 32, COLS, 128, FP4_BAD_SHAPE},
         {1, 1, SIZE_MAX, SIZE_MAX, 1, SIZE_MAX - 31, COLS, 128, FP4_BAD_SHAPE},
         {1, 1, SIZE_MAX, SIZE_MAX, 1, ROWS, SIZE_MAX, 128, FP4_BAD_SHAPE},
     };
@@ -308,6 +309,9 @@ Test(host_shuffle, bad_tensors_are_refused_and_nothing_is_written)
     for (size_t i = 0; i < to.row_dec.size; i++) {
         CHECK_EQ(to.row_dec.bytes[i], 0x7f, "row_dec %zu was written", i);
     }
+    REFUSED(FP4_OK, "no rows", a.rows = b.rows = 0; a.q = b.q = a.sf = b.sf = NULL;
+            b.row_dec = NULL; a.q_bytes = b.q_bytes = a.sf_bytes = b.sf_bytes = 0);
+    REFUSED(FP4_OK, "no columns", a.cols = b.cols = 0; a.q = b.q = a.sf = b.sf = NULL);
     REFUSED(FP4_OK, "as it is", (void)tile);
     host_tensor_free(from);
     host_tensor_free(to);

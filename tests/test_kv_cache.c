@@ -191,6 +191,7 @@ Test(kv_cache, what_is_no_geometry)
     INVALID("scales on top of each other", p.sf_stride--);
     INVALID("tokens over 2^64", p.tokens = (size_t)1 << 62);
     INVALID("a page over 2^64", p.tokens = (size_t)1 << 56);
+    INVALID("tokens and heads that wrap to 0", p.tokens = (size_t)1 << 62; p.heads = 4);
     INVALID("codes over 2^64", p.pages = (size_t)1 << 32; p.q_stride = (size_t)1 << 32);
     INVALID("scales over 2^64", p.pages = (size_t)1 << 32; p.sf_stride = (size_t)1 << 32);
     for (size_t dim = 64; dim <= 512; dim += 16) {

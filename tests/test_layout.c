@@ -430,3 +430,16 @@ Test(layout, shuffled_rows_beyond_32_bits)
         }
     }
 }
+
+Test(layout, words_of_a_row_are_a_step_apart)
+{
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t row = 0; row < 300; row++) {
+            for (size_t k = 0; k < 5; k++) {
+                CHECK_EQ(fp4_sf_offset(layouts[i], row, 4 * k, 20),
+                         fp4_sf_offset(layouts[i], row, 0, 20) + k * fp4_sf_word_step(layouts[i]),
+                         "layout %zu, row %zu, word %zu", i, row, k);
+            }
+        }
+    }
+}

@@ -922,6 +922,9 @@ Test(modelopt, bad_fakes_are_refused_and_nothing_is_written)
     other = m;
     other.rows = 0;
     fakes_refuse(other, 16, NAN, FP4_F32, NULL, 0, 16, FP4_OK, "no rows");
+    other = m;
+    other.cols = 0;
+    fakes_refuse(other, 16, NAN, FP4_F32, NULL, 0, 16, FP4_OK, "no columns");
     CHECK_EQ(fp4_ref_modelopt_convert(m, 16, &infinity, 0, FP4_F32, y, sizeof y, 16), FP4_OK,
              "infinity counts as 1");
     CHECK_EQ(host_bits_of(y[0]), host_bits_of(1.0f), "was not written");
@@ -1577,14 +1580,30 @@ Test(modelopt, bad_tensors_are_not_dequantized)
             w.t.global_dec = host_bits(bad[i]);
             refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_BAD_SCALE, "global_dec");
         }
+        if (!fp4_format_is_nvfp4((fp4_format)format)) {
+            static float back[ROWS * COLS];
+            w.t.global_dec = NAN;
+            CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, back, bytes, COLS), FP4_OK,
+                     "global_dec of MX");
+        }
         w.t.global_dec = 1.0f;
         w.t.row_dec = w.row_dec;
         w.t.row_dec_bytes = sizeof w.row_dec;
         refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_BAD_TYPE, "a row_dec that has no use");
         w.t.row_dec = NULL;
+        if (!fp4_format_is_nvfp4((fp4_format)format)) {
+            static float y[ROWS * COLS];
+            w.t.sf[0] = 255; /* infinity times 0 */
+            w.t.q[0] = 0;
+            CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, y, bytes, COLS), FP4_OK, "NaN");
+            CHECK_EQ(host_bits_of(y[0]), 0x7fffffffu, "a GPU's NaN");
+        }
         w.t.sf_bytes--;
         refuses_back(&w.t, FP4_F32, bytes, COLS, FP4_SMALL_BUFFER, "scales");
         w.t.rows = 0;
         CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, NULL, 0, COLS), FP4_OK, "no rows");
+        w.t.rows = ROWS;
+        w.t.cols = 0;
+        CHECK_EQ(fp4_ref_modelopt_dequantize(&w.t, FP4_F32, NULL, 0, COLS), FP4_OK, "no columns");
     }
 }

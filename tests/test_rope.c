@@ -101,6 +101,8 @@ Test(rope, a_bad_table_is_refused_and_nothing_is_written)
     CHECK_EQ(fp4_ref_rope_table(1e4, 2, 0, table, sizeof table), FP4_BAD_SHAPE, "no rotary");
     CHECK_EQ(fp4_ref_rope_table(1e4, 2, 3, table, sizeof table), FP4_BAD_SHAPE, "odd");
     CHECK_EQ(fp4_ref_rope_table(1e4, SIZE_MAX / 2, 4, table, sizeof table), FP4_BAD_SHAPE, "huge");
+    CHECK_EQ(fp4_ref_rope_table(1e4, SIZE_MAX / 4 + 1, 4, table, sizeof table), FP4_BAD_SHAPE,
+             "wraps to 0");
     CHECK_EQ(fp4_ref_rope_table(1e4, SIZE_MAX / 8, 4, table, sizeof table), FP4_BAD_SHAPE, "bytes");
     CHECK_EQ(fp4_ref_rope_table(0, 2, 4, table, sizeof table), FP4_BAD_SCALE, "0");
     CHECK_EQ(fp4_ref_rope_table(5e-324, 2, 4, table, sizeof table), FP4_BAD_SCALE, "tiny");
@@ -114,6 +116,7 @@ Test(rope, a_bad_table_is_refused_and_nothing_is_written)
     }
     CHECK_EQ(fp4_ref_rope_table(1e4, 0, 4, NULL, 0), FP4_OK, "no positions");
     CHECK_EQ(fp4_ref_rope_table(1, 2, 4, table, sizeof table), FP4_OK, "1");
+    CHECK_EQ(fp4_ref_rope_table(1e300, 2, 4, table, sizeof table), FP4_OK, "1e300");
 }
 
 /* ---------------------------------------------------------------- whole heads */
@@ -250,6 +253,11 @@ Test(rope, what_is_bad_is_refused_and_nothing_is_written)
     REFUSED("heads of neighbouring tokens", FP4_BAD_STRIDE, b.token_stride = b.head_stride);
     REFUSED("a token within heads", FP4_BAD_STRIDE, b.token_stride = 12);
     REFUSED("tokens without end", FP4_BAD_SHAPE, a.token_stride = SIZE_MAX);
+    REFUSED("tokens that wrap to 0", FP4_BAD_SHAPE, a.token_stride = SIZE_MAX / 2 + 1);
+    REFUSED("a sum that wraps with dim", FP4_BAD_SHAPE, a.token_stride = SIZE_MAX / 4 + 1;
+            a.head_stride = SIZE_MAX / 4 - 3);
+    REFUSED("a table that wraps to 0", FP4_BAD_SHAPE, r.positions = SIZE_MAX / 8 + 1);
+    REFUSED("no dim", FP4_BAD_SHAPE, a.dim = b.dim = 0);
     REFUSED("heads without end", FP4_BAD_SHAPE, a.head_stride = SIZE_MAX / 2 + 1);
     REFUSED("a sum without end", FP4_BAD_SHAPE, a.head_stride = a.token_stride = SIZE_MAX / 4 + 1);
     REFUSED("bytes without end", FP4_BAD_SHAPE, a.head_stride = SIZE_MAX / 4);
@@ -264,6 +272,9 @@ Test(rope, what_is_bad_is_refused_and_nothing_is_written)
     CHECK_EQ(skipped, 99, "skipped");
     REFUSED("as it is", FP4_OK, (void)bytes);
     CHECK_EQ(skipped, 99, "skipped");
+    REFUSED("no heads, no data", FP4_OK, a.heads = b.heads = 0; a.data = b.data = NULL; bytes = 0);
+    REFUSED("one head needs no stride", FP4_OK, a.heads = b.heads = 1; a.head_stride = 0);
+    REFUSED("no heads", FP4_OK, a.heads = b.heads = 0; bytes = 0);
     REFUSED("heads of tokens", FP4_OK, b.token_stride = 8; b.head_stride = 16);
     REFUSED("the same x for all tokens", FP4_OK, a.token_stride = a.head_stride);
     REFUSED("no tokens", FP4_OK, a.tokens = b.tokens = 0; p.data = a.data = b.data = NULL;
