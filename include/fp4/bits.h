@@ -154,6 +154,13 @@ FP4_HD int fp4_is_nan(float x)
     return (fp4_f32_bits(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
+/** x, but at least low and at most high, which are not NaN. NaN stays NaN, as with torch.clamp; in
+    fp4_min(fp4_max(x, low), high) it becomes low. */
+FP4_HD float fp4_clamp(float x, float low, float high)
+{
+    return fp4_is_nan(x) ? x : fp4_min(fp4_max(x, low), high);
+}
+
 /* 1 where 0 < x <= FLT_MAX, asked of the bits too: zero wraps; negative, infinite, NaN are above. */
 FP4_HD int fp4_is_positive_finite_(float x)
 {

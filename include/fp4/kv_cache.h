@@ -131,24 +131,26 @@ FP4_HD_CONST size_t fp4_kv_q_offset(const fp4_kv_pages *p, size_t page, size_t t
     return page * p->q_stride + fp4_kv_row(p, token, head) * (p->dim / 2);
 }
 
-/** Byte offset of the scale byte at byte k of the tile of a page and head. */
-FP4_HD_CONST size_t fp4_kv_sf_offset_in_tile_(const fp4_kv_pages *p, size_t page, size_t head,
-                                              size_t k)
+/* Byte k of the scale bytes of a token's row, sf_cols of them, and of those of the tokens behind
+   it. */
+FP4_HD_CONST size_t fp4_kv_sf_offset_from_(const fp4_kv_pages *p, size_t page, size_t token,
+                                           size_t head, uint32_t k, uint32_t sf_cols)
 {
-    return page * p->sf_stride +
-           fp4_kv_row(p, k / (p->dim / FP4_NVFP4_BLOCK), head) * (p->dim / FP4_NVFP4_BLOCK) +
-           k % (p->dim / FP4_NVFP4_BLOCK);
+    return page * p->sf_stride + fp4_kv_row(p, token + k / sf_cols, head) * sf_cols + k % sf_cols;
 }
 
-/** Byte offset of the scale byte of block sf_col of a row. */
+/** Byte offset of the scale byte of block sf_col of a row. In 4x1 with a division of 32 bits, unless
+    the caller has p->dim as a constant. */
 FP4_HD_CONST size_t fp4_kv_sf_offset(const fp4_kv_pages *p, size_t page, size_t token, size_t head,
                                      size_t sf_col)
 {
-    return fp4_kv_sf_offset_in_tile_(
-        p, page, head,
-        p->sf_layout == FP4_KV_SF_4X1
-            ? fp4_sf_offset_4x1(token, sf_col, p->dim / FP4_NVFP4_BLOCK)
-            : fp4_sf_offset_linear(token, sf_col, p->dim / FP4_NVFP4_BLOCK));
+    return p->sf_layout == FP4_KV_SF_4X1
+               ? fp4_kv_sf_offset_from_(p, page, token / 4 * 4, head,
+                                        (uint32_t)(4 * sf_col + token % 4),
+                                        (uint32_t)(p->dim / FP4_NVFP4_BLOCK))
+               : fp4_kv_sf_offset_from_(p, page, token, head, 0,
+                                        (uint32_t)(p->dim / FP4_NVFP4_BLOCK)) +
+                     sf_col;
 }
 
 /* ---------------------------------------------------------------- tables, positions, slots */

@@ -105,7 +105,9 @@ KERNEL conversions(const float *x, const uint8_t *q, uint32_t *out)
     out[1] = codes.v[1];
     out[3] = fp4_f32x2_to_e4m3x2(v.v[2], v.v[3]);
     out[4] = fp4_f32x8_to_e2m1x8_below_7(fp4_high_x8(v)) ^
-             fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_low_x8(v));
+             fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_low_x8(v)) ^
+             fp4_f32x8_times_power_to_e2m1x8_below_7(fp4_low_x8(v), 0.5f) ^
+             fp4_f32x8_to_e2m1x8_sr(fp4_low_x8(v), codes);
     out[5] = fp4_cvt_f32x2_to_bf16x2(v.v[4], v.v[5]);
     out[6] = fp4_cvt_f32_to_e4m3(v.v[6]);
     out[7] = fp4_f32_bits(fp4_cvt_e4m3_to_f32(*q));
@@ -131,6 +133,31 @@ KERNEL store_by_four(const float *x, uint32_t count, uint8_t *y)
 {
     const fp4_f32x16 v = fp4_load_f32x16(x + (size_t)thread() * 16);
     fp4_store_u32x16_by_four(y + (size_t)thread() * 64, fp4_f32x16_to_u32x16(v), count);
+}
+
+/* Codes for matrix instructions. */
+KERNEL packed(const uint8_t *q, const uint8_t *sf, uint8_t *out)
+{
+    const fp4_u32x2 codes = fp4_ptx_load8(q + 8 * (size_t)thread());
+    uint8_t *y = out + 128 * (size_t)thread();
+
+    fp4_store_u32x8(y, fp4_nvfp4_to_f16x16(codes.v, sf[thread()]));
+    fp4_store_u32x8(y + 32, fp4_nvfp4_to_bf16x16(codes.v, sf[thread()]));
+    fp4_store_u32x8(y + 64, fp4_mxfp4_to_bf16x16(codes.v, sf[thread()]));
+    fp4_store_u32x4(y + 96, fp4_e2m1x8_to_f16x8(codes.v[0]));
+    fp4_store_u32x4(y + 112, fp4_e2m1x8_to_bf16x8(codes.v[1]));
+}
+
+KERNEL at_random(const float *x, const uint32_t *random, float global_enc, uint8_t *q, uint8_t *sf)
+{
+    const fp4_f32x16 v = fp4_load_f32x16(x + 16 * (size_t)thread());
+    const fp4_u32x4 bits = fp4_load_u32x4(random + 4 * (size_t)thread());
+    const fp4_nvfp4_block block = fp4_nvfp4_quantize_sr(v, global_enc, bits);
+    const fp4_part2 part = fp4_mxfp4_quantize_sr_x16(v, bits);
+
+    fp4_store_e2m1x16(q + 16 * (size_t)thread(), block.q);
+    fp4_store_e2m1x16(q + 16 * (size_t)thread() + 8, part.q);
+    sf[thread()] = block.sf ^ part.sf;
 }
 
 /* Codes as integers, and in the units of the target. */

@@ -102,6 +102,27 @@ ENCODER(to_e2m1x8_ties_down, uint8_t)
     nibbles(fp4_f32x8_to_e2m1x8_ties_down_below_7(x), c);
 }
 
+ENCODER(to_e2m1x8_up, uint8_t)
+{
+    nibbles(fp4_f32x8_times_power_to_e2m1x8_below_7(x, 1048576.0f), c);
+}
+
+ENCODER(to_e2m1x8_far_down, uint8_t)
+{
+    const float power = fp4_bits_f32((127u - 90u) << 23);
+    nibbles(fp4_f32x8_times_power_to_e2m1x8_below_7(x, power), c);
+}
+
+ENCODER(to_e2m1x8_sr, uint8_t)
+{
+    fp4_u32x2 random = {{0, 0}};
+
+    for (int i = 0; i < 8; i++) {
+        random.v[i / 4] |= (uint32_t)PARTS_RANDOM(fp4_f32_bits(x.v[i])) << (8 * (i % 4));
+    }
+    nibbles(fp4_f32x8_to_e2m1x8_sr(x, random), c);
+}
+
 ENCODER(to_e2m1x16_low, uint8_t)
 {
     const fp4_f32x8 other = {{6.0f, -6.0f, 6.0f, 6.0f, 6.0f, 6.0f, -6.0f, 6.0f}};
@@ -284,15 +305,33 @@ static cudaError_t encode_by(uint32_t first, size_t count, unsigned turn, void *
 
 static cudaError_t encode(parts_encoder how, uint32_t first, size_t count, unsigned turn, void *out)
 {
-    static cudaError_t (*const by[PARTS_ENCODERS])(uint32_t, size_t, unsigned, void *) = {
-        encode_by<to_e2m1x8>,      encode_by<to_e2m1x8_below_7>, encode_by<to_e2m1x8_ties_down>,
-        encode_by<to_e2m1x16_low>, encode_by<to_e2m1x16_high>,   encode_by<to_e2m1x2>,
-        encode_by<to_e4m3x8>,      encode_by<to_e4m3x2>,         encode_by<to_e4m3>,
-        encode_by<to_e8m0_up>,     encode_by<to_f16x8>,          encode_by<to_f16x2>,
-        encode_by<to_bf16x8>,      encode_by<to_bf16x2>,         encode_by<to_f16x16_low>,
-        encode_by<to_f16x16_high>, encode_by<to_bf16x16_low>,    encode_by<to_bf16x16_high>,
-        encode_by<to_u32x16_low>,  encode_by<to_u32x16_high>,    encode_by<to_rcp_newton>,
-        encode_by<to_rcp_rn>,      encode_by<to_rsqrt>};
+    static cudaError_t (*const by[PARTS_ENCODERS])(uint32_t, size_t, unsigned,
+                                                   void *) = {encode_by<to_e2m1x8>,
+                                                              encode_by<to_e2m1x8_below_7>,
+                                                              encode_by<to_e2m1x8_ties_down>,
+                                                              encode_by<to_e2m1x8_up>,
+                                                              encode_by<to_e2m1x8_far_down>,
+                                                              encode_by<to_e2m1x8_sr>,
+                                                              encode_by<to_e2m1x16_low>,
+                                                              encode_by<to_e2m1x16_high>,
+                                                              encode_by<to_e2m1x2>,
+                                                              encode_by<to_e4m3x8>,
+                                                              encode_by<to_e4m3x2>,
+                                                              encode_by<to_e4m3>,
+                                                              encode_by<to_e8m0_up>,
+                                                              encode_by<to_f16x8>,
+                                                              encode_by<to_f16x2>,
+                                                              encode_by<to_bf16x8>,
+                                                              encode_by<to_bf16x2>,
+                                                              encode_by<to_f16x16_low>,
+                                                              encode_by<to_f16x16_high>,
+                                                              encode_by<to_bf16x16_low>,
+                                                              encode_by<to_bf16x16_high>,
+                                                              encode_by<to_u32x16_low>,
+                                                              encode_by<to_u32x16_high>,
+                                                              encode_by<to_rcp_newton>,
+                                                              encode_by<to_rcp_rn>,
+                                                              encode_by<to_rsqrt>};
     return by[how](first, count, turn, out);
 }
 
@@ -308,6 +347,12 @@ static __device__ fp4_f32x8 decode_eight(parts_decoder how, const uint32_t *w)
     }
     if (how == FROM_E2M1X8_UNITS) {
         return fp4_scale_x8(fp4_e2m1x8_to_units(w[0]), fp4_e2m1_unit());
+    }
+    if (how == FROM_E2M1X8_F16) {
+        return fp4_f16x8_to_f32x8(fp4_e2m1x8_to_f16x8(w[0]));
+    }
+    if (how == FROM_E2M1X8_BF16) {
+        return fp4_bf16x8_to_f32x8(fp4_e2m1x8_to_bf16x8(w[0]));
     }
     if (how == FROM_E2M1X8_U8) {
         const fp4_u32x2 u8 = fp4_e2m1x8_to_u8x8(w[0], fp4_e2m1_u8_table());
@@ -1342,6 +1387,60 @@ static cudaError_t modelopt_scales(const float *amax, float global_amax, size_t 
     return cudaGetLastError();
 }
 
+static __global__ void quantize_sr_kernel(int format, const float *x, float global_enc,
+                                          const uint32_t *random, size_t lanes, uint8_t *q,
+                                          uint8_t *sf_of_lanes)
+{
+    const size_t at = thread_number(), i = at < lanes ? at : 0; /* whole warps */
+    const fp4_f32x16 v = fragment_at<fp4_f32x16>(x, i);
+    const fp4_u32x4 bits = words_at<fp4_u32x4>(random, i);
+    fp4_part2 part;
+
+    if (format == FP4_NVFP4) {
+        const fp4_nvfp4_block b = fp4_nvfp4_quantize_sr(v, global_enc, bits);
+        part.q[0] = b.q[0];
+        part.q[1] = b.q[1];
+        part.sf = b.sf;
+    } else {
+        part = fp4_mxfp4_quantize_sr_x16(v, bits);
+    }
+    if (at < lanes) {
+        fp4_store_e2m1x16(q + 8 * at, part.q);
+        sf_of_lanes[at] = part.sf;
+    }
+}
+
+static cudaError_t quantize_sr(int format, const float *x, float global_enc, const uint32_t *random,
+                               size_t lanes, uint8_t *q, uint8_t *sf_of_lanes)
+{
+    GPU_LAUNCH(quantize_sr_kernel, ctas_of(lanes), THREADS, format, x, global_enc, random, lanes, q,
+               sf_of_lanes);
+    return cudaGetLastError();
+}
+
+static __global__ void pack_kernel(parts_packer how, const uint32_t *q, const uint8_t *sf,
+                                   size_t lanes, uint32_t *out)
+{
+    const size_t i = thread_number();
+
+    if (i < lanes) {
+        const uint32_t codes[2] = {q[2 * i], q[2 * i + 1]};
+        const fp4_u32x8 w = how == NVFP4_TO_F16X16    ? fp4_nvfp4_to_f16x16(codes, sf[i])
+                            : how == NVFP4_TO_BF16X16 ? fp4_nvfp4_to_bf16x16(codes, sf[i])
+                                                      : fp4_mxfp4_to_bf16x16(codes, sf[i]);
+        for (int k = 0; k < 8; k++) {
+            out[8 * i + k] = w.v[k];
+        }
+    }
+}
+
+static cudaError_t pack(parts_packer how, const uint32_t *q, const uint8_t *sf, size_t lanes,
+                        uint32_t *out)
+{
+    GPU_LAUNCH(pack_kernel, ctas_of(lanes), THREADS, how, q, sf, lanes, out);
+    return cudaGetLastError();
+}
+
 static __global__ void requantize_kernel(int format, const uint8_t *x, float dec, float global_enc,
                                          size_t lanes, uint8_t *q, uint8_t *sf)
 {
@@ -1478,5 +1577,7 @@ extern "C" const gpu_parts PARTS = {TEXT(PARTS),
                                     modelopt_encode,
                                     modelopt_dequantize,
                                     modelopt_scales,
+                                    quantize_sr,
+                                    pack,
                                     requantize,
                                     dequantize};

@@ -23,6 +23,9 @@ typedef enum parts_encoder {
     TO_E2M1X8,           /* uint8_t */
     TO_E2M1X8_BELOW_7,   /* uint8_t */
     TO_E2M1X8_TIES_DOWN, /* uint8_t */
+    TO_E2M1X8_UP,        /* uint8_t; of x times 2^20, without the product */
+    TO_E2M1X8_FAR_DOWN,  /* uint8_t; 2^-90 */
+    TO_E2M1X8_SR,        /* uint8_t; by PARTS_RANDOM of its bits */
     TO_E2M1X16_LOW,      /* uint8_t; the eight are the lower half of sixteen */
     TO_E2M1X16_HIGH,     /* uint8_t */
     TO_E2M1X2,           /* uint8_t */
@@ -50,6 +53,8 @@ typedef enum parts_encoder {
 typedef enum parts_decoder {
     FROM_E2M1X8,       /* 1 word */
     FROM_E2M1X8_UNITS, /* 1 word; times the unit */
+    FROM_E2M1X8_F16,   /* 1 word; by way of f16 */
+    FROM_E2M1X8_BF16,  /* 1 word */
     FROM_E2M1X8_U8,    /* 1 word; bytes, twice the values, plus 128 */
     FROM_E4M3X8,       /* 2 words */
     FROM_E4M3,         /* 2 words, a byte at a time */
@@ -103,6 +108,17 @@ typedef enum parts_dequantizer {
     DEQUANTIZE_E2M1_X8,               /* 8, by global_dec alone */
     PARTS_DEQUANTIZERS
 } parts_dequantizer;
+
+/** A function that decodes 16 elements to words of two. */
+typedef enum parts_packer {
+    NVFP4_TO_F16X16,
+    NVFP4_TO_BF16X16,
+    MXFP4_TO_BF16X16,
+    PARTS_PACKERS
+} parts_packer;
+
+/** Eight bits that depend on 32. */
+#define PARTS_RANDOM(bits) ((uint8_t)((bits)*0x9e3779b1u >> 24))
 
 typedef enum parts_reducer {
     AMAX,
@@ -283,6 +299,15 @@ typedef struct gpu_parts {
        factors of fused_amax_convert, and 0.7 of the amax by them, negative of every third; these
        three without that largest one. Nine times n. */
     cudaError_t (*modelopt_scales)(const float *amax, float global_amax, size_t n, float *out);
+
+    /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements, rounded stochastically by four words
+       each; the scale byte of every lane. */
+    cudaError_t (*quantize_sr)(int format, const float *x, float global_enc, const uint32_t *random,
+                               size_t lanes, uint8_t *q, uint8_t *sf_of_lanes);
+
+    /* Lanes of 16 codes and a scale byte to eight words. */
+    cudaError_t (*pack)(parts_packer how, const uint32_t *q, const uint8_t *sf, size_t lanes,
+                        uint32_t *out);
 
     /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements of e4m3, quantized by a table that
        each CTA makes; the scale byte of every lane. */

@@ -1013,6 +1013,124 @@ GPU_TEST(blocks, modelopt_scales)
     free(expected);
 }
 
+/* ---------------------------------------------------------------- at random */
+
+/* Scale bytes as ever, codes by the scalar function; blocks of all magnitudes, with NaN and such. */
+static void run_quantize_sr(fp4_format format, float global_enc, uint64_t seed)
+{
+    const size_t lanes = gpu_is_reduced() ? 512 : 100000, each = format == FP4_NVFP4 ? 16 : 32;
+    float *x = (float *)host_zeros(16 * lanes * sizeof(float));
+    uint32_t *random = (uint32_t *)host_zeros(4 * lanes * sizeof(uint32_t));
+    uint8_t *expected = (uint8_t *)host_zeros(9 * lanes);
+    const gpu_buffer out = gpu_buffer_new(9 * lanes, 0);
+    gpu_buffer in, in_random;
+    uint64_t state = seed;
+
+    for (size_t i = 0; i < 16 * lanes; i++) {
+        const float power = values_power((int)(i / each % 60) - 30);
+        const uint32_t which = host_below(&state, 40);
+        x[i] = which == 0   ? 0.0f
+               : which == 1 ? host_mul(0.5f * (float)host_below(&state, 13), power)
+                            : host_mul(host_random_scale(&state, -4, 1), power);
+        x[i] = host_below(&state, 2) != 0 ? -x[i] : x[i];
+        x[i] = host_below(&state, 4000) == 0 ? NAN : x[i];
+        x[i] = host_below(&state, 4000) == 0 ? -INFINITY : x[i];
+    }
+    for (size_t i = 0; i < 4 * lanes; i++) {
+        random[i] = host_random(&state);
+    }
+    for (size_t i = 0; i < 16 * lanes; i++) {
+        const size_t block = i / each * each, byte = i / 2;
+        float amax = 0.0f;
+        fp4_scale scale;
+        for (size_t k = block; k < block + each; k++) {
+            amax = fabsf(x[k]) > amax ? fabsf(x[k]) : amax;
+        }
+        scale = format == FP4_NVFP4 ? fp4_nvfp4_scale(amax, global_enc) : fp4_mxfp4_scale(amax);
+        expected[byte] |= (uint8_t)(fp4_f32_to_e2m1_sr(host_mul(x[i], scale.enc),
+                                                       (uint8_t)(random[i / 4] >> (8 * (i % 4))))
+                                    << (4 * (i % 2)));
+        expected[8 * lanes + i / 16] = scale.bits;
+    }
+    in = gpu_buffer_of(x, 16 * lanes * sizeof(float), 0);
+    in_random = gpu_buffer_of(random, 4 * lanes * sizeof(uint32_t), 0);
+    for (size_t p = 0; p < PATHS; p++) {
+        uint8_t *got;
+        if (p == FAST_MATH && format == FP4_MXFP4) {
+            continue; /* of an infinite block enc is subnormal */
+        }
+        gpu_poison(out, 0x7f);
+        GPU_OK(paths[p]->quantize_sr((int)format, path_floats(in), global_enc,
+                                     path_words(in_random), lanes, out.bytes,
+                                     out.bytes + 8 * lanes));
+        gpu_finish("quantize_sr");
+        got = (uint8_t *)gpu_copy_of(out);
+        host_expect_bytes(got, expected, 9 * lanes, paths[p]->name);
+        free(got);
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_random);
+    gpu_buffer_free(out);
+    free(x);
+    free(random);
+    free(expected);
+}
+
+GPU_TEST(blocks, quantize_at_random)
+{
+    run_quantize_sr(FP4_NVFP4, 448.0f, 120);
+    run_quantize_sr(FP4_NVFP4, 0x1p70f, 121); /* not moderate */
+    run_quantize_sr(FP4_MXFP4, 1.0f, 122);
+}
+
+/* ---------------------------------------------------------------- packed */
+
+/* Each code at each place, with every scale byte. */
+GPU_TEST(blocks, codes_times_scales_to_f16_and_bf16)
+{
+    enum { LANES = 256 * 16 };
+    uint32_t *q = (uint32_t *)host_zeros(2 * LANES * sizeof(uint32_t));
+    uint8_t *sf = (uint8_t *)host_zeros(LANES);
+    uint16_t *expected = (uint16_t *)host_zeros(16 * LANES * sizeof(uint16_t));
+    const gpu_buffer out = gpu_buffer_new(16 * LANES * sizeof(uint16_t), 0);
+    gpu_buffer in, in_sf;
+
+    for (size_t i = 0; i < LANES; i++) {
+        sf[i] = (uint8_t)(i / 16);
+        for (size_t k = 0; k < 16; k++) {
+            q[2 * i + k / 8] |= (uint32_t)((i + 5 * k) % 16) << (4 * (k % 8));
+        }
+    }
+    in = gpu_buffer_of(q, 2 * LANES * sizeof(uint32_t), 0);
+    in_sf = gpu_buffer_of(sf, LANES, 0);
+    for (int how = 0; how < PARTS_PACKERS; how++) {
+        for (size_t i = 0; i < 16 * LANES; i++) {
+            const uint8_t code = (uint8_t)((i / 16 + 5 * (i % 16)) % 16);
+            const float scale =
+                how == MXFP4_TO_BF16X16 ? fp4_e8m0_to_f32(sf[i / 16]) : fp4_e4m3_to_f32(sf[i / 16]);
+            const float value = host_mul(fp4_e2m1_to_f32(code), scale);
+            expected[i] = how == NVFP4_TO_F16X16 ? fp4_f32_to_f16(value) : fp4_f32_to_bf16(value);
+        }
+        for (size_t p = 0; p < PATHS; p++) {
+            uint8_t *got;
+            gpu_poison(out, 0x55);
+            GPU_OK(paths[p]->pack((parts_packer)how, path_words(in), in_sf.bytes, LANES,
+                                  path_words(out)));
+            gpu_finish("to_f16x16, to_bf16x16");
+            got = (uint8_t *)gpu_copy_of(out);
+            host_expect_bytes(got, (const uint8_t *)expected, 16 * LANES * sizeof(uint16_t),
+                              paths[p]->name);
+            free(got);
+        }
+    }
+    gpu_buffer_free(in);
+    gpu_buffer_free(in_sf);
+    gpu_buffer_free(out);
+    free(q);
+    free(sf);
+    free(expected);
+}
+
 /* ---------------------------------------------------------------- --use_fast_math */
 
 /* x within 2^-60 .. 2^60, or zero, NaN, or, for NVFP4, infinite: with moderate scales nothing is

@@ -32,6 +32,21 @@ static uint32_t as_e2m1_down(float x)
     return code;
 }
 
+static uint32_t as_e2m1_up(float x)
+{
+    return fp4_f32_to_e2m1(x * 0x1p20f);
+}
+
+static uint32_t as_e2m1_far_down(float x)
+{
+    return fp4_f32_to_e2m1(x * 0x1p-90f);
+}
+
+static uint32_t as_e2m1_sr(float x)
+{
+    return fp4_f32_to_e2m1_sr(x, PARTS_RANDOM(host_bits_of(x)));
+}
+
 static uint32_t as_e4m3(float x)
 {
     return fp4_f32_to_e4m3(x);
@@ -208,6 +223,25 @@ GPU_TEST(convert, all_floats_below_7_to_e2m1)
     RUN_SWEEPS(sweeps, as_e2m1, 1, 0x80000000u, seven);
 }
 
+/* Where the product is below 7. */
+GPU_TEST(convert, all_floats_times_a_power_to_e2m1)
+{
+    static const sweep up[] = {{TO_E2M1X8_UP, 2, "f32x8_times_power, 2^20"}};
+    static const sweep down[] = {{TO_E2M1X8_FAR_DOWN, 2, "f32x8_times_power, 2^-90"}};
+    const uint32_t seven = 0x40e00000u;
+
+    for (uint32_t sign = 0; sign < 2; sign++) {
+        RUN_SWEEPS(up, as_e2m1_up, 1, sign << 31, seven - (20u << 23));
+        RUN_SWEEPS(down, as_e2m1_far_down, 1, sign << 31, seven + (90u << 23));
+    }
+}
+
+GPU_TEST(convert, all_floats_to_e2m1_at_random)
+{
+    static const sweep sweeps[] = {{TO_E2M1X8_SR, 2, "f32x8_to_e2m1x8_sr"}};
+    RUN_SWEEPS(sweeps, as_e2m1_sr, 1, ALL_FLOATS);
+}
+
 GPU_TEST(convert, all_floats_below_7_to_e2m1_ties_down)
 {
     static const sweep sweeps[] = {
@@ -347,6 +381,8 @@ static float decoded(parts_decoder how, uint32_t code)
     switch (how) {
     case FROM_E2M1X8:
     case FROM_E2M1X8_UNITS:
+    case FROM_E2M1X8_F16:
+    case FROM_E2M1X8_BF16:
         return fp4_e2m1_to_f32((uint8_t)code);
     case FROM_E2M1X8_U8:
         return 2.0f * fp4_e2m1_to_f32((uint8_t)code) + 140.0f; /* FP4_E2M1_U8_ZERO */
@@ -366,9 +402,10 @@ static float decoded(parts_decoder how, uint32_t code)
 GPU_TEST(convert, every_code_at_every_place_to_f32)
 {
     static const decoder decoders[] = {
-        {FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},   {FROM_E2M1X8_UNITS, 4, "e2m1x8_to_units"},
-        {FROM_E2M1X8_U8, 4, "e2m1x8_to_u8x8"}, {FROM_E4M3X8, 8, "e4m3x8_to_f32x8"},
-        {FROM_E4M3, 8, "cvt_e4m3_to_f32"},     {FROM_F16X8, 16, "f16x8_to_f32x8"},
+        {FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},     {FROM_E2M1X8_UNITS, 4, "e2m1x8_to_units"},
+        {FROM_E2M1X8_F16, 4, "e2m1x8_to_f16x8"}, {FROM_E2M1X8_BF16, 4, "e2m1x8_to_bf16x8"},
+        {FROM_E2M1X8_U8, 4, "e2m1x8_to_u8x8"},   {FROM_E4M3X8, 8, "e4m3x8_to_f32x8"},
+        {FROM_E4M3, 8, "cvt_e4m3_to_f32"},       {FROM_F16X8, 16, "f16x8_to_f32x8"},
         {FROM_BF16X8, 16, "bf16x8_to_f32x8"}};
     const size_t eights = gpu_is_reduced() ? 300 : 65536;
     const gpu_buffer out = gpu_buffer_new(eights * 8 * sizeof(float), 0);
@@ -408,6 +445,8 @@ GPU_TEST(convert, every_four_codes_in_either_half_to_f32)
 {
     static const decoder decoders[] = {{FROM_E2M1X8, 4, "e2m1x8_to_f32x8"},
                                        {FROM_E2M1X8_UNITS, 4, "e2m1x8_to_units"},
+                                       {FROM_E2M1X8_F16, 4, "e2m1x8_to_f16x8"},
+                                       {FROM_E2M1X8_BF16, 4, "e2m1x8_to_bf16x8"},
                                        {FROM_E2M1X8_U8, 4, "e2m1x8_to_u8x8"}};
     enum { EIGHTS = 65536 };
     uint32_t *words = (uint32_t *)host_zeros(EIGHTS * sizeof(uint32_t));

@@ -1,9 +1,7 @@
 /*
- * fp4/device/activation.cuh - SiLU, swish and GELU of fragments: the values of fp4_silu, fp4_swish
- * and fp4_gelu_tanh (activation.h), and the same faster where the largest magnitude is known and
- * not beyond 87.
- *
- * And of bf16 faster still, out of a table in shared memory.
+ * fp4/device/activation.cuh - SiLU and GELU of fragments: the values of fp4_silu and fp4_gelu_tanh
+ * (activation.h), and the same faster where the largest magnitude is known and not beyond 87; of
+ * bf16 faster still, out of a table in shared memory. Swish by fp4_swish_voted_x16 alone.
  *
  * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
  * takes (FP4_EXP_END), element 0 comes out NaN, so that the block asks for care in the

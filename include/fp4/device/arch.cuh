@@ -6,10 +6,11 @@
  *     FP4_ARCH_CVT_E2M1   cvt f32x2 <-> e2m1x2, f32 -> e8m0      100a 103a 110a 120a 121a, or f
  *     FP4_ARCH_CVT_E4M3   cvt f32x2 <-> e4m3x2                   90 and later; 89 from CUDA 12.1
  *     FP4_ARCH_CVT_F16X2  cvt f32x2 -> f16x2, bf16x2             80 and later
+ *     FP4_ARCH_BF16X2     arithmetic of bf16x2                   80 and later
  *     FP4_ARCH_CP_ASYNC   copies from global to shared memory    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
  *     FP4_ARCH_MAX_ABS_X2 max of magnitudes, f16x2 and bf16x2    86 and later
- *     FP4_ARCH_MUL_F32X2  two f32 multiplications in one         100 and later
+ *     FP4_ARCH_F32X2      two f32 products, sums or both in one  100 and later
  *     FP4_ARCH_PDL        programmatic dependent launch          90 and later
  *
  * The conversions to 4 bits belong to the architecture-specific and family-specific targets (the
@@ -57,6 +58,10 @@
 #define FP4_ARCH_CVT_F16X2 (FP4_ARCH >= 800)
 #endif
 
+#if !defined(FP4_ARCH_BF16X2)
+#define FP4_ARCH_BF16X2 (FP4_ARCH >= 800)
+#endif
+
 #if !defined(FP4_ARCH_CP_ASYNC)
 #define FP4_ARCH_CP_ASYNC (FP4_ARCH >= 800)
 #endif
@@ -69,12 +74,12 @@
 #define FP4_ARCH_MAX_ABS_X2 (FP4_ARCH >= 860)
 #endif
 
-/* The intrinsic that is spelled as this instruction came with CUDA 13. */
-#if !defined(FP4_ARCH_MUL_F32X2)
+/* The intrinsics that are spelled as these instructions came with CUDA 13. */
+#if !defined(FP4_ARCH_F32X2)
 #if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ >= 13
-#define FP4_ARCH_MUL_F32X2 (FP4_ARCH >= 1000)
+#define FP4_ARCH_F32X2 (FP4_ARCH >= 1000)
 #else
-#define FP4_ARCH_MUL_F32X2 0
+#define FP4_ARCH_F32X2 0
 #endif
 #endif
 

@@ -21,7 +21,8 @@
  * still on it; all other numbers keep their side, since no float lies between a tie and its
  * neighbour. Two operations do that: x + x * d, with a d so small that the product is more than
  * half a unit just from 1.375 on, takes those one up; and a product with 1 - 2^-24 takes all one
- * down.
+ * down. A power of two that x is to be multiplied by can wait for that product: it moves no
+ * rounding, unless something underflows, and what does has code 0.
  */
 #ifndef FP4_DEVICE_CVT_CUH
 #define FP4_DEVICE_CVT_CUH
@@ -34,31 +35,42 @@
 
 /* ------------------------------------------------------------ to e2m1, without the instruction */
 
+/* What all are multiplied by: 2^-14, less one unit in the last place. */
+#define FP4_E2M1_CUT_ (6.103515625e-05f - 3.637978807091713e-12f) /* 2^-14 * (1 - 2^-24) */
+
 /* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two.
-   (Any bound between 1.25 and 1.5 would do.) down: everywhere, for ties toward zero. */
-FP4_D float fp4_e2m1_moved_(float x, int down)
+   (Any bound between 1.25 and 1.5 would do.) down: everywhere, for ties toward zero. cut: as above,
+   or that times a power of two by which x is still to be multiplied. */
+FP4_D float fp4_e2m1_moved_(float x, float cut, int down)
 {
-    const float less = 6.103515625e-05f - 3.637978807091713e-12f; /* 2^-14 * (1 - 2^-24) */
-    return fp4_mul_rn(down ? x : fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), less);
+    return fp4_mul_rn(down ? x : fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), cut);
 }
 
 /* Four elements to four bytes: bit 7 the sign, bits 3..1 the code, bits 6..4 clear. */
-FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, int down)
+FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, float cut, int down)
 {
-    const uint32_t h01 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0, down), fp4_e2m1_moved_(x1, down));
-    const uint32_t h23 = fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2, down), fp4_e2m1_moved_(x3, down));
+    const uint32_t h01 =
+        fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0, cut, down), fp4_e2m1_moved_(x1, cut, down));
+    const uint32_t h23 =
+        fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2, cut, down), fp4_e2m1_moved_(x3, cut, down));
 
     return fp4_ptx_bytes(h01, h23, 0x7531u) + 0x01010101u;
 }
 
-FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, int down)
+/* The codes of bytes that are such top bytes: of elements 0, 2, 4, 6 and of 1, 3, 5, 7. */
+FP4_D uint32_t fp4_e2m1_join_(uint32_t even, uint32_t odd)
 {
-    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6], down);
-    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7], down);
     const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
     const uint32_t signs = fp4_ptx_pick_bits(0x08080808u, even >> 4, odd);
 
     return fp4_ptx_pick_bits(0x77777777u, codes, signs);
+}
+
+FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, float cut, int down)
+{
+    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6], cut, down);
+    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7], cut, down);
+    return fp4_e2m1_join_(even, odd);
 }
 
 /* ------------------------------------------------------------ to e2m1 */
@@ -72,7 +84,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 #if FP4_ARCH_CVT_E2M1
     return fp4_ptx_e2m1x8(x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]);
 #else
-    return fp4_e2m1_codes_(x, 0);
+    return fp4_e2m1_codes_(x, FP4_E2M1_CUT_, 0);
 #endif
 }
 
@@ -95,7 +107,30 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
     }
     return fp4_f32x8_to_e2m1x8_below_7(x);
 #else
-    return fp4_e2m1_codes_(x, 1);
+    return fp4_e2m1_codes_(x, FP4_E2M1_CUT_, 1);
+#endif
+}
+
+/**
+ * The codes of x * power, where every |x * power| < 7 and none is NaN: of blocks whose scale is a
+ * power of two.
+ *
+ * range    power: a power of two from 2^-100 to 2^100.
+ * cost     without the instruction one multiplication fewer an element than the product and then
+ *          fp4_f32x8_to_e2m1x8_below_7.
+ */
+FP4_D uint32_t fp4_f32x8_times_power_to_e2m1x8_below_7(fp4_f32x8 x, float power)
+{
+#if FP4_ARCH_CVT_E2M1
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        x.v[i] = fp4_mul_rn(x.v[i], power);
+    }
+    return fp4_f32x8_to_e2m1x8_below_7(x);
+#else
+    return fp4_e2m1_codes_(x, fp4_mul_rn(FP4_E2M1_CUT_, power), 0);
 #endif
 }
 
@@ -137,6 +172,38 @@ FP4_D fp4_u32x2 fp4_f32x16_to_e2m1x16(fp4_f32x16 x)
 {
     const fp4_u32x2 q = {{fp4_f32x8_to_e2m1x8(fp4_low_x8(x)), fp4_f32x8_to_e2m1x8(fp4_high_x8(x))}};
     return q;
+}
+
+/* Four elements to such top bytes, rounded up as far as the random bytes reach: an f16 that is cut
+   off has 9 bits below its code, the bytes count in its 8 upper ones. */
+FP4_D uint32_t fp4_e2m1_bytes_sr_(float x0, float x1, float x2, float x3, uint32_t r02,
+                                  uint32_t r13)
+{
+    const float unit = 6.103515625e-05f; /* 2^-14 */
+    const uint32_t h01 = fp4_ptx_f16x2_rz(fp4_mul_rn(x0, unit), fp4_mul_rn(x1, unit));
+    const uint32_t h23 = fp4_ptx_f16x2_rz(fp4_mul_rn(x2, unit), fp4_mul_rn(x3, unit));
+
+    return fp4_ptx_bytes(h01 + r02, h23 + r13, 0x7531u);
+}
+
+/**
+ * Eight floats to eight e2m1 codes with stochastic rounding: fp4_f32_to_e2m1_sr of element i and
+ * byte i of random. Emulated on every target.
+ */
+FP4_D uint32_t fp4_f32x8_to_e2m1x8_sr(fp4_f32x8 x, fp4_u32x2 random)
+{
+    const uint32_t low = random.v[0], high = random.v[1];
+    int i;
+
+    /* min returns the number where x is NaN, so NaN becomes +6 */
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        x.v[i] = fp4_ptx_max(fp4_ptx_min(x.v[i], 6.0f), -6.0f);
+    }
+    return fp4_e2m1_join_(fp4_e2m1_bytes_sr_(x.v[0], x.v[2], x.v[4], x.v[6],
+                                             (low & 0x00ff00ffu) << 1, (high & 0x00ff00ffu) << 1),
+                          fp4_e2m1_bytes_sr_(x.v[1], x.v[3], x.v[5], x.v[7], low >> 7 & 0x01fe01feu,
+                                             high >> 7 & 0x01fe01feu));
 }
 
 /* ------------------------------------------------------------ to e4m3 */
@@ -264,6 +331,63 @@ FP4_D fp4_u32x16 fp4_f32x16_to_u32x16(fp4_f32x16 x)
     return w;
 }
 
+/* ------------------------------------------------------------ e2m1 back to f16 and bf16 */
+
+/* A byte for each of the lower four codes of q, out of a table of the eight magnitudes. */
+FP4_D uint32_t fp4_e2m1_look_up_(uint32_t low, uint32_t high, uint32_t q)
+{
+    return fp4_ptx_bytes_or_signs(low, high, q & 0x77777777u);
+}
+
+/* Bit 7 of four bytes: the signs of the lower four codes of q. A selector of bytes has its fourth
+   bit where a code has its sign: set, it gives eight times the sign of the byte, here 1. */
+FP4_D uint32_t fp4_e2m1_signs_(uint32_t q)
+{
+    return fp4_ptx_bytes_or_signs(0x80808080u, 0x80808080u, q) << 7 & 0x80808080u;
+}
+
+/** Eight e2m1 codes to eight f16, two to a word, the lower element in the lower half. Exact. */
+FP4_D fp4_u32x4 fp4_e2m1x8_to_f16x8(uint32_t q)
+{
+    fp4_u32x4 w;
+    int i;
+
+#if FP4_ARCH_CVT_E2M1
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        w.v[i] = fp4_ptx_e2m1x2_to_f16x2(q >> (8 * i));
+    }
+#else
+#pragma unroll
+    for (i = 0; i < 2; i++) { /* an f16 of a value of e2m1 has nothing in its lower byte */
+        const uint32_t four = q >> (16 * i);
+        const uint32_t top =
+            fp4_e2m1_look_up_(0x3e3c3800u, 0x46444240u, four) | fp4_e2m1_signs_(four);
+        w.v[2 * i] = fp4_ptx_bytes(top, 0, 0x1404u);
+        w.v[2 * i + 1] = fp4_ptx_bytes(top, 0, 0x3424u);
+    }
+#endif
+    return w;
+}
+
+/** Eight e2m1 codes to eight bf16, two to a word, the lower element in the lower half. Exact. */
+FP4_D fp4_u32x4 fp4_e2m1x8_to_bf16x8(uint32_t q)
+{
+    fp4_u32x4 w;
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 2; i++) {
+        const uint32_t four = q >> (16 * i);
+        const uint32_t top =
+            fp4_e2m1_look_up_(0x3f3f3f00u, 0x40404040u, four) | fp4_e2m1_signs_(four);
+        const uint32_t low = fp4_e2m1_look_up_(0xc0800000u, 0xc0804000u, four);
+        w.v[2 * i] = fp4_ptx_bytes(low, top, 0x5140u);
+        w.v[2 * i + 1] = fp4_ptx_bytes(low, top, 0x7362u);
+    }
+    return w;
+}
+
 /* ------------------------------------------------------------ back to f32 */
 
 /** Two halves in one register to two floats. */
@@ -289,17 +413,13 @@ FP4_D float fp4_e2m1_unit(void)
  */
 FP4_D fp4_u32x4 fp4_e2m1x8_to_halves_(uint32_t q)
 {
-    fp4_u32x4 h;
-    int i;
-
 #if FP4_ARCH_CVT_E2M1
-#pragma unroll
-    for (i = 0; i < 4; i++) {
-        h.v[i] = fp4_ptx_e2m1x2_to_f16x2(q >> (8 * i));
-    }
+    return fp4_e2m1x8_to_f16x8(q);
 #else
     const uint32_t even = fp4_ptx_pick_bits(0x80808080u, q << 4, q << 1) & 0x8e8e8e8eu;
     const uint32_t odd = fp4_ptx_pick_bits(0x80808080u, q, q >> 3) & 0x8e8e8e8eu;
+    fp4_u32x4 h;
+    int i;
 
 #pragma unroll
     for (i = 0; i < 2; i++) {
@@ -307,8 +427,8 @@ FP4_D fp4_u32x4 fp4_e2m1x8_to_halves_(uint32_t q)
         h.v[2 * i] = fp4_ptx_bytes(even, 0, two_bytes);
         h.v[2 * i + 1] = fp4_ptx_bytes(odd, 0, two_bytes);
     }
-#endif
     return h;
+#endif
 }
 
 /* Such halves to floats. */
@@ -356,6 +476,16 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
                                                   : fp4_scale_halves_(h, 0x74007400u)); /* 2^14 */
 }
 
+/* An e4m3 code to an f16, in both halves of a word. */
+FP4_D uint32_t fp4_e4m3_to_two_f16_(uint8_t code)
+{
+#if FP4_ARCH_CVT_E4M3
+    return fp4_ptx_e4m3x2_to_f16x2((uint16_t)(code * 0x101u));
+#else
+    return fp4_ptx_f32_to_f16(fp4_e4m3_to_f32(code)) * 0x10001u;
+#endif
+}
+
 /**
  * Eight e2m1 codes times one e4m3 scale to eight floats, in units of fp4_e2m1_unit(). Exact: these
  * products are multiples of 1/2 * 2^-9 up to 6 * 448, and so, in units of 2^14 too, are halves: of
@@ -363,12 +493,8 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
  */
 FP4_D fp4_f32x8 fp4_e2m1x8_times_e4m3_to_units(uint32_t q, uint8_t sf)
 {
-#if FP4_ARCH_CVT_E4M3
-    const uint32_t by = fp4_ptx_e4m3x2_to_f16x2((uint16_t)(sf * 0x101u));
-#else
-    const uint32_t by = fp4_ptx_f32_to_f16(fp4_e4m3_to_f32(sf)) * 0x10001u;
-#endif
-    return fp4_halves_to_f32x8_(fp4_scale_halves_(fp4_e2m1x8_to_halves_(q), by));
+    return fp4_halves_to_f32x8_(
+        fp4_scale_halves_(fp4_e2m1x8_to_halves_(q), fp4_e4m3_to_two_f16_(sf)));
 }
 
 /** What fp4_e2m1x8_to_u8x8 makes of a code that is 0. */
@@ -411,6 +537,23 @@ FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, fp4_u32x2 table)
     return w;
 }
 
+/* Elements 0 and 1 of four e4m3 codes to two halves, or, is_upper, elements 2 and 3. Without the
+   instruction: an e4m3 below its sign and a zero, as a half, is its value times 2^-8; the two
+   codes of NaN get all bits of the top byte. */
+FP4_D uint32_t fp4_e4m3x4_to_f16x2_(uint32_t q, int is_upper)
+{
+#if FP4_ARCH_CVT_E4M3
+    return fp4_ptx_e4m3x2_to_f16x2((uint16_t)(is_upper ? q >> 16 : q));
+#else
+    const uint32_t above_zeros = is_upper ? 0x3424u : 0x1404u;
+    const uint32_t top = fp4_ptx_bytes(q, 0, above_zeros);
+    const uint32_t h = fp4_ptx_pick_bits(0x80008000u, top, top >> 1) & 0xbf80bf80u;
+    const uint32_t nans = ((q & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
+
+    return fp4_ptx_mul_f16x2(h, 0x5c005c00u) | fp4_ptx_bytes(nans - (nans >> 7), 0, above_zeros);
+#endif
+}
+
 /** Eight e4m3 codes in two words to eight floats. Exact; 0x7f and 0xff give NaN. */
 FP4_D fp4_f32x8 fp4_e4m3x8_to_f32x8(fp4_u32x2 q)
 {
@@ -419,13 +562,7 @@ FP4_D fp4_f32x8 fp4_e4m3x8_to_f32x8(fp4_u32x2 q)
 
 #pragma unroll
     for (i = 0; i < 4; i++) {
-        const uint32_t pair = q.v[i / 2] >> (16 * (i % 2));
-#if FP4_ARCH_CVT_E4M3
-        fp4_f16x2_to_f32x2(fp4_ptx_e4m3x2_to_f16x2((uint16_t)pair), &x.v[2 * i], &x.v[2 * i + 1]);
-#else
-        x.v[2 * i] = fp4_e4m3_to_f32((uint8_t)pair);
-        x.v[2 * i + 1] = fp4_e4m3_to_f32((uint8_t)(pair >> 8));
-#endif
+        fp4_f16x2_to_f32x2(fp4_e4m3x4_to_f16x2_(q.v[i / 2], i % 2), &x.v[2 * i], &x.v[2 * i + 1]);
     }
     return x;
 }

@@ -63,8 +63,8 @@ FP4_D fp4_f32x16 fp4_add_x16(fp4_f32x16 x, fp4_f32x16 y)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 16; i++) {
-        x.v[i] = fp4_add_rn(x.v[i], y.v[i]);
+    for (i = 0; i < 16; i += 2) {
+        fp4_ptx_add_x2(&x.v[i], y.v[i], y.v[i + 1]);
     }
     return x;
 }
@@ -81,8 +81,8 @@ FP4_D fp4_f32x16 fp4_shift_x16(fp4_f32x16 x, float term)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 16; i++) {
-        x.v[i] = fp4_add_rn(x.v[i], term);
+    for (i = 0; i < 16; i += 2) {
+        fp4_ptx_add_x2(&x.v[i], term, term);
     }
     return x;
 }
@@ -98,8 +98,8 @@ FP4_D fp4_f32x16 fp4_fma_x16(fp4_f32x16 x, fp4_f32x16 y, fp4_f32x16 z)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 16; i++) {
-        x.v[i] = fp4_fma_rn(x.v[i], y.v[i], z.v[i]);
+    for (i = 0; i < 16; i += 2) {
+        fp4_ptx_fma_x2(&x.v[i], &y.v[i], &z.v[i]);
     }
     return x;
 }

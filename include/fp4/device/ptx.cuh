@@ -144,13 +144,40 @@ FP4_D uint32_t fp4_ptx_f16x2_rz(float x0, float x1)
 /** x[0] * a and x[1] * b, each rounded once: one instruction from sm_100 on. */
 FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
 {
-#if FP4_ARCH_MUL_F32X2
+#if FP4_ARCH_F32X2
     const float2 p = __fmul2_rn(make_float2(x[0], x[1]), make_float2(a, b));
     x[0] = p.x;
     x[1] = p.y;
 #else
     x[0] = fp4_mul_rn(x[0], a);
     x[1] = fp4_mul_rn(x[1], b);
+#endif
+}
+
+/** x[0] + a and x[1] + b, in the same way. */
+FP4_D void fp4_ptx_add_x2(float x[2], float a, float b)
+{
+#if FP4_ARCH_F32X2
+    const float2 s = __fadd2_rn(make_float2(x[0], x[1]), make_float2(a, b));
+    x[0] = s.x;
+    x[1] = s.y;
+#else
+    x[0] = fp4_add_rn(x[0], a);
+    x[1] = fp4_add_rn(x[1], b);
+#endif
+}
+
+/** x[0] * y[0] + z[0] and x[1] * y[1] + z[1], in the same way. */
+FP4_D void fp4_ptx_fma_x2(float x[2], const float y[2], const float z[2])
+{
+#if FP4_ARCH_F32X2
+    const float2 s =
+        __ffma2_rn(make_float2(x[0], x[1]), make_float2(y[0], y[1]), make_float2(z[0], z[1]));
+    x[0] = s.x;
+    x[1] = s.y;
+#else
+    x[0] = fp4_fma_rn(x[0], y[0], z[0]);
+    x[1] = fp4_fma_rn(x[1], y[1], z[1]);
 #endif
 }
 
@@ -161,6 +188,16 @@ FP4_D uint32_t fp4_ptx_mul_f16x2(uint32_t a, uint32_t b)
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
     return d;
 }
+
+#if FP4_ARCH_BF16X2
+/** The same of bf16. (A sum with -0, which changes nothing: products come with sm_90.) */
+FP4_D uint32_t fp4_ptx_mul_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u));
+    return d;
+}
+#endif
 
 /** The larger of the lower halves and of the upper halves: one instruction from sm_90 on. */
 FP4_D uint32_t fp4_ptx_max_u16x2(uint32_t a, uint32_t b)

@@ -283,6 +283,24 @@ FP4_D fp4_scale fp4_cvt_mxfp8_scale(float amax)
     return fp4_scale_from_e8m0_(fp4_cvt_f32_to_e8m0_up(fp4_mxfp8_scale_f32(amax)));
 }
 
+/* Whether the cheap conversion cannot take an MXFP4 block. One that is not scaled is encoded by a
+   power of two, which is at most 6 / amax and more than half of that: of an amax that is 0, or far
+   from all bounds, it is in range, and no product is 7. */
+FP4_D int fp4_mxfp4_needs_care_(float amax_or_nan, float enc, int scaled)
+{
+    const int is_moderate = fp4_f32_bits(amax_or_nan) - (31u << 23) < 192u << 23; /* 2^-96, 2^96 */
+
+    return scaled ? fp4_scaled_needs_care_(amax_or_nan, enc, 1)
+                  : FP4_ARCH_CVT_E2M1 || !(is_moderate || amax_or_nan == 0.0f);
+}
+
+/* Codes where it can. */
+FP4_D uint32_t fp4_mxfp4_encode_x8_(fp4_f32x8 t, float enc, int scaled)
+{
+    return scaled ? fp4_encode_e2m1x8_below_7(t, enc)
+                  : fp4_f32x8_times_power_to_e2m1x8_below_7(t, enc);
+}
+
 FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
 {
     const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
@@ -302,13 +320,13 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_(fp4_f32x32 t, float mul, int scaled)
     const float enc = fp4_enc_times_(scale.enc, mul, scaled);
     fp4_mxfp4_block block;
 
-    if (fp4_scaled_needs_care_(amax, enc, scaled)) {
+    if (fp4_mxfp4_needs_care_(amax, enc, scaled)) {
         return fp4_mxfp4_careful_(t, mul, scaled);
     }
-    block.q[0] = fp4_encode_e2m1x8_below_7(fp4_low_x8(fp4_low_x16(t)), enc);
-    block.q[1] = fp4_encode_e2m1x8_below_7(fp4_high_x8(fp4_low_x16(t)), enc);
-    block.q[2] = fp4_encode_e2m1x8_below_7(fp4_low_x8(fp4_high_x16(t)), enc);
-    block.q[3] = fp4_encode_e2m1x8_below_7(fp4_high_x8(fp4_high_x16(t)), enc);
+    block.q[0] = fp4_mxfp4_encode_x8_(fp4_low_x8(fp4_low_x16(t)), enc, scaled);
+    block.q[1] = fp4_mxfp4_encode_x8_(fp4_high_x8(fp4_low_x16(t)), enc, scaled);
+    block.q[2] = fp4_mxfp4_encode_x8_(fp4_low_x8(fp4_high_x16(t)), enc, scaled);
+    block.q[3] = fp4_mxfp4_encode_x8_(fp4_high_x8(fp4_high_x16(t)), enc, scaled);
     block.sf = scale.bits;
     return block;
 }
@@ -362,13 +380,19 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
     float amax = fp4_amax_or_nan_x16(t);
     const int care = fp4_part_needs_care_(amax);
     fp4_scale scale;
+    fp4_part2 part;
 
     amax = care ? fp4_amax_x16(t) : amax;
     amax = fp4_group_max(amax, 2);
     scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     scale.enc = fp4_enc_times_(scale.enc, mul, scaled);
-    return care || fp4_scaled_needs_care_(amax, scale.enc, scaled) ? fp4_encode_any_(t, scale)
-                                                                   : fp4_encode_known_(t, scale);
+    if (care || fp4_mxfp4_needs_care_(amax, scale.enc, scaled)) {
+        return fp4_encode_any_(t, scale);
+    }
+    part.q[0] = fp4_mxfp4_encode_x8_(fp4_low_x8(t), scale.enc, scaled);
+    part.q[1] = fp4_mxfp4_encode_x8_(fp4_high_x8(t), scale.enc, scaled);
+    part.sf = scale.bits;
+    return part;
 }
 
 /** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
@@ -394,9 +418,9 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
     amax = fp4_group_max(amax, 4);
     scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     enc = fp4_enc_times_(scale.enc, mul, scaled);
-    part.q[0] = care || fp4_scaled_needs_care_(amax, enc, scaled)
+    part.q[0] = care || fp4_mxfp4_needs_care_(amax, enc, scaled)
                     ? fp4_encode_e2m1x8(t, enc)
-                    : fp4_encode_e2m1x8_below_7(t, enc);
+                    : fp4_mxfp4_encode_x8_(t, enc, scaled);
     part.sf = scale.bits;
     return part;
 }
@@ -594,6 +618,39 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 
     scale.enc = fp4_known_enc_(scale.enc, mul);
     return fp4_encode_e4m3_(t, scale);
+}
+
+/* ------------------------------------------------------------ stochastic rounding */
+
+/*
+ * For gradients: the scale as ever, an element up or down at random, fp4_f32_to_e2m1_sr of its
+ * product with enc (e2m1.h), by byte i of random for element i. Emulated on every target.
+ *
+ * shape    random: as many bytes as elements, of a generator of the caller's, such as the four
+ *          words that Philox gives at a time.
+ */
+
+/** Quantize one NVFP4 block, elements rounded stochastically. */
+FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_sr(fp4_f32x16 x, float global_enc, fp4_u32x4 random)
+{
+    const fp4_scale scale = fp4_cvt_nvfp4_scale(fp4_amax_x16(x), global_enc);
+    const fp4_u32x2 low = {{random.v[0], random.v[1]}}, high = {{random.v[2], random.v[3]}};
+    const fp4_nvfp4_block block = {
+        {fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_low_x8(x), scale.enc), low),
+         fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_high_x8(x), scale.enc), high)},
+        scale.bits};
+    return block;
+}
+
+/** Quantize an MXFP4 block shared by 2 lanes, 16 elements each, rounded stochastically. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_sr_x16(fp4_f32x16 x, fp4_u32x4 random)
+{
+    const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_group_max(fp4_amax_x16(x), 2));
+    const fp4_u32x2 low = {{random.v[0], random.v[1]}}, high = {{random.v[2], random.v[3]}};
+    const fp4_part2 part = {{fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_low_x8(x), scale.enc), low),
+                             fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_high_x8(x), scale.enc), high)},
+                            scale.bits};
+    return part;
 }
 
 /* ------------------------------------------------------------ the amax given by someone else */

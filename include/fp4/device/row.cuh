@@ -22,6 +22,10 @@
  *         fp4_row_store_sf(layout, sf, row, cut, turn, 1, bytes);
  *     }
  *
+ * That writes the padding behind the row's scale bytes too. Rows of padding are left:
+ * fp4_row_store_padding by CTAs for them, or fp4_sf_pad, told that there are fp4_sf_cols_padded
+ * scale columns (store.cuh says why).
+ *
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
  * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each. The
  * sums too if these are one warp each, of which any may be without a row.

@@ -184,7 +184,9 @@ FP4_D uint32_t fp4_sf_words(uint32_t bytes, int lanes)
  * Stores the word of scale columns sf_col..sf_col+3 of a row; sf_col % 4 == 0.
  *
  * shape    sf_col < sf_cols, else nothing is stored. The bytes of columns that the matrix does not
- *          have are padding in the tiled layouts and must be 0; linear does not store them.
+ *          have are padding in the tiled layouts and must be 0; linear does not store them. (What
+ *          fp4_sf_pad is then left with are rows: give it fp4_sf_cols_padded for sf_cols, else two
+ *          threads write the same zeros, which is a race.)
  *          sf: tiled layouts 4-byte aligned; linear any.
  */
 FP4_D void fp4_store_sf_word(fp4_layout layout, uint8_t *sf, size_t row, uint32_t sf_col,
@@ -226,7 +228,8 @@ FP4_D size_t fp4_grid_threads_(void)
  * matrices that a CTA or a warp has for itself, such as one of many experts.
  *
  * shape    sf: fp4_sf_bytes(layout, rows, sf_cols) bytes; tiled layouts 4-byte aligned.
- * threads  any, each number below `threads` once; no barrier. Only padding is written. Linear
+ * threads  any, each number below `threads` once; no barrier. Only padding is written, but that of
+ *          columns is also where words of scale bytes are stored (see fp4_store_sf_word). Linear
  *          scales have none.
  */
 FP4_D void fp4_sf_pad(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_cols, size_t thread,
@@ -274,7 +277,7 @@ FP4_D void fp4_sf_pad(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_col
  *
  * shape    sf: 4-byte aligned, fp4_sf_bytes(FP4_LAYOUT_128X4, rows, sf_cols) bytes.
  * threads  every thread of the grid calls it once, at any point; no barrier. Only padding is
- *          written.
+ *          written, as by fp4_sf_pad.
  */
 FP4_D void fp4_sf_pad_128x4(uint8_t *sf, size_t rows, size_t sf_cols)
 {

@@ -102,6 +102,27 @@ FP4_D void fp4_ptx_mul_x2(float x[2], float a, float b)
     x[1] = fp4_mul_rn(x[1], b);
 }
 
+FP4_D void fp4_ptx_add_x2(float x[2], float a, float b)
+{
+    x[0] = fp4_add_rn(x[0], a);
+    x[1] = fp4_add_rn(x[1], b);
+}
+
+FP4_D void fp4_ptx_fma_x2(float x[2], const float y[2], const float z[2])
+{
+    x[0] = fp4_fma_rn(x[0], y[0], z[0]);
+    x[1] = fp4_fma_rn(x[1], y[1], z[1]);
+}
+
+#if FP4_ARCH_BF16X2
+FP4_D uint32_t fp4_ptx_mul_bf16x2(uint32_t a, uint32_t b)
+{
+    const float low = fp4_bits_f32(a << 16) * fp4_bits_f32(b << 16); /* exact */
+    const float high = fp4_bits_f32(a & 0xffff0000u) * fp4_bits_f32(b & 0xffff0000u);
+    return fp4_f32_to_bf16(low) | (uint32_t)fp4_f32_to_bf16(high) << 16;
+}
+#endif
+
 FP4_D uint32_t fp4_ptx_mul_f16x2(uint32_t a, uint32_t b)
 {
     const float low = fp4_f16_to_f32((uint16_t)a) * fp4_f16_to_f32((uint16_t)b); /* exact */
