@@ -17,21 +17,21 @@
    x [rows, cols] and w [cols] bf16, q [rows, cols/2], sf in the 128x4 layout, padding included.
    With blockDim.x = fp4_row_threads(cols) the bytes are fp4_ref_rmsnorm_quantize's. */
 static __global__ void rmsnorm_nvfp4(uint8_t *q, uint8_t *sf, const uint16_t *x, const uint16_t *w,
-                                     int rows, int cols, float eps, float global_enc)
+                                     uint32_t rows, uint32_t cols, float eps, float global_enc)
 {
     __shared__ float smem[32];
     const size_t row = blockIdx.x;
-    const int first = FP4_NVFP4_BLOCK * threadIdx.x, step = FP4_NVFP4_BLOCK * blockDim.x;
+    const uint32_t first = FP4_NVFP4_BLOCK * threadIdx.x, step = FP4_NVFP4_BLOCK * blockDim.x;
     float ss = 0.0f;
 
     x += row * cols;
     q += row * cols / 2;
-    for (int c = first; c < cols; c += step) {
+    for (uint32_t c = first; c < cols; c += step) {
         ss += fp4_sumsq_x16(fp4_load_bf16x16(x + c), 0.0f);
     }
     const float rstd = fp4_rsqrt_rn(fp4_div_rn(fp4_cta_sum(ss, smem), cols) + eps);
 
-    for (int c = first; c < cols; c += step) {
+    for (uint32_t c = first; c < cols; c += step) {
         const fp4_f32x16 t = fp4_mul_x16(fp4_load_bf16x16(x + c), fp4_load_bf16x16(w + c));
         const fp4_nvfp4_block b = fp4_nvfp4_quantize_scaled(t, rstd, global_enc);
         fp4_store_e2m1x16(q + c / 2, b.q);

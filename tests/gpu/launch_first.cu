@@ -11,7 +11,7 @@ extern "C" cudaError_t launch_first(const launch_first_args *a, cudaStream_t str
         return rmsnorm_quantize(a->q, a->sf, a->x, a->w, a->rows, a->cols, a->eps, a->global_enc,
                                 stream);
     }
-    GPU_LAUNCH(rmsnorm_nvfp4, (unsigned)a->rows, a->threads, a->q, a->sf, a->x, a->w, a->rows,
-               a->cols, a->eps, a->global_enc);
+    GPU_LAUNCH(rmsnorm_nvfp4, (unsigned)a->rows, a->threads, a->q, a->sf, a->x, a->w,
+               (uint32_t)a->rows, (uint32_t)a->cols, a->eps, a->global_enc);
     return cudaGetLastError();
 }

@@ -281,13 +281,17 @@ FP4_D void fp4_sf_pad(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_col
  */
 FP4_D void fp4_sf_pad_128x4(uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    fp4_sf_pad(FP4_LAYOUT_128X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
+    if (rows % 128 != 0 || sf_cols % 4 != 0) {
+        fp4_sf_pad(FP4_LAYOUT_128X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
+    }
 }
 
 /** The same for the 8x4 layout. */
 FP4_D void fp4_sf_pad_8x4(uint8_t *sf, size_t rows, size_t sf_cols)
 {
-    fp4_sf_pad(FP4_LAYOUT_8X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
+    if (rows % 8 != 0 || sf_cols % 4 != 0) {
+        fp4_sf_pad(FP4_LAYOUT_8X4, sf, rows, sf_cols, fp4_grid_thread_(), fp4_grid_threads_());
+    }
 }
 
 /** The same for linear scales, which have no padding: nothing. A kernel changes its layout by one
