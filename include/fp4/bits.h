@@ -161,7 +161,7 @@ FP4_HD float fp4_clamp(float x, float low, float high)
     return fp4_is_nan(x) ? x : fp4_min(fp4_max(x, low), high);
 }
 
-/* 1 where 0 < x <= FLT_MAX, asked of the bits too: zero wraps; negative, infinite, NaN are above. */
+/* 1 where 0 < x <= FLT_MAX, asked of the bits: zero wraps; negative, infinite, NaN are above. */
 FP4_HD int fp4_is_positive_finite_(float x)
 {
     return fp4_f32_bits(x) - 1u < 0x7f7fffffu;

@@ -139,8 +139,8 @@ FP4_HD_CONST size_t fp4_kv_sf_offset_from_(const fp4_kv_pages *p, size_t page, s
     return page * p->sf_stride + fp4_kv_row(p, token + k / sf_cols, head) * sf_cols + k % sf_cols;
 }
 
-/** Byte offset of the scale byte of block sf_col of a row. In 4x1 with a division of 32 bits, unless
-    the caller has p->dim as a constant. */
+/** Byte offset of the scale byte of block sf_col of a row. In 4x1 with a division of 32 bits,
+    unless the caller has p->dim as a constant. */
 FP4_HD_CONST size_t fp4_kv_sf_offset(const fp4_kv_pages *p, size_t page, size_t token, size_t head,
                                      size_t sf_col)
 {

@@ -300,8 +300,8 @@ typedef struct gpu_parts {
        three without that largest one. Nine times n. */
     cudaError_t (*modelopt_scales)(const float *amax, float global_amax, size_t n, float *out);
 
-    /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements, rounded stochastically by four words
-       each; the scale byte of every lane. */
+    /* format as fp4_format: NVFP4, MXFP4. Lanes of 16 elements, rounded stochastically by four
+       words each; the scale byte of every lane. */
     cudaError_t (*quantize_sr)(int format, const float *x, float global_enc, const uint32_t *random,
                                size_t lanes, uint8_t *q, uint8_t *sf_of_lanes);
 

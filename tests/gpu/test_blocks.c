@@ -1015,7 +1015,7 @@ GPU_TEST(blocks, modelopt_scales)
 
 /* ---------------------------------------------------------------- at random */
 
-/* Scale bytes as ever, codes by the scalar function; blocks of all magnitudes, with NaN and such. */
+/* Scale bytes as ever, codes by the scalar function; blocks of all magnitudes, some with NaN. */
 static void run_quantize_sr(fp4_format format, float global_enc, uint64_t seed)
 {
     const size_t lanes = gpu_is_reduced() ? 512 : 100000, each = format == FP4_NVFP4 ? 16 : 32;
