@@ -183,7 +183,7 @@ device_newer := $(call with_layout,LINEAR,128X4,8X4) \
 	00_first/newer 11_shuffle/newer 12_kv_cache/f32 13_kv_append/f32 14_packbits/newer \
 	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16) 16_epilogue/mxfp8-linear
 device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
-	compile-time $(device_now)) \
+	compile-time $(device_now) $(patsubst examples/%.cu,main/%,$(wildcard examples/*.cu))) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
 	$(patsubst tests/compile/%.cu,device/%,$(wildcard tests/compile/not_*.cu))
 
@@ -454,6 +454,11 @@ build/checks/device/sass.ok: build/device/cuda_fp4 build/checks/device/blocks.ok
 
 build/checks/device/compile-time.ok: $(PORTABLE) $(DEVICE) build/config tests/tools/compile_time.py
 	$(check) python3 tests/tools/compile_time.py $(NVCC) 0.3 fp4/device/quant.cuh
+# An example with its main, as its first lines say, with the words as they stand.
+build/checks/device/main/%.ok: examples/%.cu $(PORTABLE) $(DEVICE) $(HOST) build/config
+	@mkdir -p build/device
+	$(check) $(NVCC) -std=c++17 -arch=sm_90 -Iinclude -Werror all-warnings -diag-suppress 177 \
+	    -c $< -o build/device/main-$*.o
 build/checks/device/not_%.ok: tests/compile/not_%.cu $(PORTABLE) $(DEVICE) build/config \
 		tests/tools/device.sh
 	$(check) sh tests/tools/device.sh must-fail $<

@@ -65,11 +65,11 @@ enum {
     PIECE = CODES < 16 ? CODES : 16, /* that are stored at once */
     ROWS = 128,                      /* of a CTA's tile */
     BLOCKS = 4,                      /* of each row */
-    EACH = 4 / ELEMENT,              /* rows a thread; of these, in registers: */
+    EACH = 4 / ELEMENT,              /* rows a thread; of these unpacked at a time: */
     AT_ONCE = EACH == 1 || (EACH == 4 && CODES == 32) ? 1 : 2,
     THREADS = ROWS / EACH * BLOCKS,
-    BAND = 64,    /* tiles of rows that are worked on at a time, all their columns */
-    MOST = 65535, /* CTAs of a grid in y and in z */
+    BAND = 64,            /* tiles of rows that are worked on at a time, all their columns */
+    GRID_YZ_MOST = 65535, /* CTAs of a grid in y and in z */
     /* CTAs of a multiprocessor; 0: left to the compiler, which would spill these on some targets */
     RESIDENT = ELEMENT == 1 && CODES == 16 && FP4_ARCH != 900 ? 2 : 0
 };
@@ -89,7 +89,7 @@ typedef struct quantize_scale {
 
 /**
  * shape    x: element (row, col) at col * col_stride + row; rows x cols, cols whole blocks, up to
- *          262140 of them.
+ *          262140 of them; rows up to 2^32 - 256.
  *          q: rows * cols codes, row-major. sf: fp4_sf_bytes(LAYOUT, rows, cols / BLOCK) bytes.
  *          x, col_stride: multiples of 4 bytes. q: of 16 bytes, a row of q of 8. sf: of 16 bytes
  *          for 128x4 and 8x4. Neither overlaps anything.
@@ -201,7 +201,7 @@ static __device__ __forceinline__ void quantize_tile(const quantize_args &a, con
     uint32_t word[BLOCK];
 
     fp4_pdl_wait();
-    if (tile > (rows - 1) / ROWS) {
+    if (tile > (rows - 1) / ROWS) { /* the last band's; its rows may be beyond 32 bits */
         return;
     }
     load_rows(word, x, a.col_stride * ELEMENT, first_row + r, has_rows);
@@ -268,11 +268,11 @@ static int is_bad_global(const quantize_scale *s)
 static int is_bad(const quantize_args *a)
 {
     return a->q == NULL || a->sf == NULL || a->x == NULL || a->cols % BLOCK != 0 ||
-           a->cols / BLOCK > MOST * BLOCKS || a->rows > 0xffffff00u || a->col_stride < a->rows ||
-           a->col_stride > (size_t)-1 / ELEMENT / a->cols || a->col_stride * ELEMENT % 4 != 0 ||
-           (size_t)a->x % 4 != 0 || (size_t)a->q % 16 != 0 ||
+           a->cols / BLOCK > GRID_YZ_MOST * BLOCKS || a->rows > 0xffffff00u ||
+           a->col_stride < a->rows || a->col_stride > (size_t)-1 / ELEMENT / a->cols ||
+           a->col_stride * ELEMENT % 4 != 0 || (size_t)a->x % 4 != 0 || (size_t)a->q % 16 != 0 ||
            (LAYOUT != FP4_LAYOUT_LINEAR && (size_t)a->sf % 16 != 0) ||
-           (BLOCK == 16 && is_bad_global(&a->global)) || (ELEMENT == 1 && is_bad_number(a->x_dec));
+           (HAS_GLOBAL && is_bad_global(&a->global)) || (ELEMENT == 1 && is_bad_number(a->x_dec));
 }
 
 /**
@@ -308,8 +308,8 @@ static cudaError_t quantize(const quantize_args *a, int pdl, cudaStream_t stream
         kernel = (const void *)quantize_colmajor_rows;
     }
 #endif
-    if (bands > MOST) {
-        bands = MOST;
+    if (bands > GRID_YZ_MOST) {
+        bands = GRID_YZ_MOST;
     }
     band = (tiles + bands - 1) / bands;
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -472,10 +472,10 @@ static void measure(size_t rows, size_t cols)
 int main(void)
 {
     int *native, is_native = 0;
-    void *arguments[] = {&native};
 
     must(cudaMalloc((void **)&native, sizeof(int)));
-    must(launch((const void *)ask_native, 1, 1, arguments, 0, 0));
+    ask_native<<<1, 1>>>(native);
+    must(cudaGetLastError());
     must(cudaMemcpy(&is_native, native, sizeof(int), cudaMemcpyDeviceToHost));
     printf("%s to %s, scales %s, conversion %s\n", TEXT(INPUT), TEXT(FORMAT), TEXT(LAYOUT),
            is_native ? "in hardware" : "emulated: this target has no such instruction");

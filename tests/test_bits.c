@@ -64,6 +64,8 @@ Test(bits, clamp_keeps_nan)
     CHECK_EQ(fp4_f32_bits(fp4_clamp(9.0f, -7.0f, 5.0f)), fp4_f32_bits(5.0f), "above");
     CHECK_EQ(fp4_f32_bits(fp4_clamp(-0.0f, -7.0f, 5.0f)), 0x80000000u, "between");
     CHECK_EQ(fp4_f32_bits(fp4_clamp(INFINITY, -INFINITY, 5.0f)), fp4_f32_bits(5.0f), "infinity");
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(-0.0f, -7.0f, 0.0f)), 0x80000000u, "-0 at the upper end");
+    CHECK_EQ(fp4_f32_bits(fp4_clamp(-0.0f, 0.0f, 5.0f)), 0x80000000u, "-0 at the lower end");
     CHECK(isnan(fp4_clamp(NAN, -7.0f, 5.0f)), "NaN");
 }
 

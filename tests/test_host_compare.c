@@ -467,7 +467,6 @@ Test(host_compare, the_longest_text_fits_and_a_short_buffer_cuts_it_off)
         for (size_t i = bytes; i < sizeof text; i++) {
             CHECK(text[i] == '#', "%zu bytes: byte %zu was written", bytes, i);
         }
-        CHECK(text[bytes] == '#', "%zu bytes: one more was written", bytes);
     }
     memset(&d, 0, sizeof d); /* the text of no difference, cut off */
     for (size_t bytes = 1; bytes < 30; bytes++) {

@@ -126,7 +126,8 @@ FP4_HD float fp4_max(float a, float b)
 #endif
 }
 
-/** The smaller of a and b. b must not be NaN; it is the result where a is. */
+/** The smaller of a and b. b must not be NaN; it is the result where a is. Of zeros of both signs
+    either, as in fp4_max. */
 FP4_HD float fp4_min(float a, float b)
 {
 #if defined(__CUDA_ARCH__)
@@ -154,11 +155,11 @@ FP4_HD int fp4_is_nan(float x)
     return (fp4_f32_bits(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
-/** x, but at least low and at most high, which are not NaN. NaN stays NaN, as with torch.clamp; in
-    fp4_min(fp4_max(x, low), high) it becomes low. */
+/** x, but at least low and at most high, which are not NaN. NaN stays NaN, as with torch.clamp (in
+    fp4_min(fp4_max(x, low), high) it becomes low), and a zero keeps its sign. */
 FP4_HD float fp4_clamp(float x, float low, float high)
 {
-    return fp4_is_nan(x) ? x : fp4_min(fp4_max(x, low), high);
+    return fp4_is_nan(x) ? x : x < low ? low : x > high ? high : x;
 }
 
 /* 1 where 0 < x <= FLT_MAX, asked of the bits: zero wraps; negative, infinite, NaN are above. */

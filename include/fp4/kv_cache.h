@@ -131,8 +131,8 @@ FP4_HD_CONST size_t fp4_kv_q_offset(const fp4_kv_pages *p, size_t page, size_t t
     return page * p->q_stride + fp4_kv_row(p, token, head) * (p->dim / 2);
 }
 
-/* Byte k of the scale bytes of a token's row, sf_cols of them, and of those of the tokens behind
-   it. */
+/* Byte k, counted from the first scale byte of a token through the rows of the tokens after it, of
+   the same page and head. */
 FP4_HD_CONST size_t fp4_kv_sf_offset_from_(const fp4_kv_pages *p, size_t page, size_t token,
                                            size_t head, uint32_t k, uint32_t sf_cols)
 {
@@ -146,7 +146,7 @@ FP4_HD_CONST size_t fp4_kv_sf_offset(const fp4_kv_pages *p, size_t page, size_t 
 {
     return p->sf_layout == FP4_KV_SF_4X1
                ? fp4_kv_sf_offset_from_(p, page, token / 4 * 4, head,
-                                        (uint32_t)(4 * sf_col + token % 4),
+                                        (uint32_t)fp4_sf_offset_4x1(token % 4, sf_col, 0),
                                         (uint32_t)(p->dim / FP4_NVFP4_BLOCK))
                : fp4_kv_sf_offset_from_(p, page, token, head, 0,
                                         (uint32_t)(p->dim / FP4_NVFP4_BLOCK)) +

@@ -104,12 +104,12 @@ ENCODER(to_e2m1x8_ties_down, uint8_t)
 
 ENCODER(to_e2m1x8_up, uint8_t)
 {
-    nibbles(fp4_f32x8_times_power_to_e2m1x8_below_7(x, 1048576.0f), c);
+    nibbles(fp4_f32x8_times_power_to_e2m1x8_below_7(x, fp4_bits_f32((127u + 124u) << 23)), c);
 }
 
 ENCODER(to_e2m1x8_far_down, uint8_t)
 {
-    const float power = fp4_bits_f32((127u - 90u) << 23);
+    const float power = fp4_bits_f32((127u - 111u) << 23);
     nibbles(fp4_f32x8_times_power_to_e2m1x8_below_7(x, power), c);
 }
 

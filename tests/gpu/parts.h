@@ -23,8 +23,8 @@ typedef enum parts_encoder {
     TO_E2M1X8,           /* uint8_t */
     TO_E2M1X8_BELOW_7,   /* uint8_t */
     TO_E2M1X8_TIES_DOWN, /* uint8_t */
-    TO_E2M1X8_UP,        /* uint8_t; of x times 2^20, without the product */
-    TO_E2M1X8_FAR_DOWN,  /* uint8_t; 2^-90 */
+    TO_E2M1X8_UP,        /* uint8_t; of x times 2^124, without the product */
+    TO_E2M1X8_FAR_DOWN,  /* uint8_t; 2^-111 */
     TO_E2M1X8_SR,        /* uint8_t; by PARTS_RANDOM of its bits */
     TO_E2M1X16_LOW,      /* uint8_t; the eight are the lower half of sixteen */
     TO_E2M1X16_HIGH,     /* uint8_t */

@@ -34,12 +34,12 @@ static uint32_t as_e2m1_down(float x)
 
 static uint32_t as_e2m1_up(float x)
 {
-    return fp4_f32_to_e2m1(x * 0x1p20f);
+    return fp4_f32_to_e2m1(x * 0x1p124f);
 }
 
 static uint32_t as_e2m1_far_down(float x)
 {
-    return fp4_f32_to_e2m1(x * 0x1p-90f);
+    return fp4_f32_to_e2m1(x * 0x1p-111f);
 }
 
 static uint32_t as_e2m1_sr(float x)
@@ -223,16 +223,16 @@ GPU_TEST(convert, all_floats_below_7_to_e2m1)
     RUN_SWEEPS(sweeps, as_e2m1, 1, 0x80000000u, seven);
 }
 
-/* Where the product is below 7. */
+/* By the ends of the range of powers, where the product is below 7. */
 GPU_TEST(convert, all_floats_times_a_power_to_e2m1)
 {
-    static const sweep up[] = {{TO_E2M1X8_UP, 2, "f32x8_times_power, 2^20"}};
-    static const sweep down[] = {{TO_E2M1X8_FAR_DOWN, 2, "f32x8_times_power, 2^-90"}};
+    static const sweep up[] = {{TO_E2M1X8_UP, 2, "f32x8_times_power, 2^124"}};
+    static const sweep down[] = {{TO_E2M1X8_FAR_DOWN, 2, "f32x8_times_power, 2^-111"}};
     const uint32_t seven = 0x40e00000u;
 
     for (uint32_t sign = 0; sign < 2; sign++) {
-        RUN_SWEEPS(up, as_e2m1_up, 1, sign << 31, seven - (20u << 23));
-        RUN_SWEEPS(down, as_e2m1_far_down, 1, sign << 31, seven + (90u << 23));
+        RUN_SWEEPS(up, as_e2m1_up, 1, sign << 31, seven - (124u << 23));
+        RUN_SWEEPS(down, as_e2m1_far_down, 1, sign << 31, seven + (111u << 23));
     }
 }
 

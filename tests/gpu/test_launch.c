@@ -97,6 +97,11 @@ static void run_shapes(fp4_dtype dtype, fp4_format format, int columns)
             run_drawn(c, pool, &state);
         }
         c.batches = 1;
+        if (columns) { /* a tile more than CTAs go through at a time */
+            c.rows = 8193;
+            c.cols = c.q_cols = block;
+            run_drawn(c, pool, &state);
+        }
         for (size_t i = 0; i < row_count; i++) {
             for (size_t j = 0; j < block_count; j++) {
                 c.rows = (few ? few_rows : all_rows)[i];

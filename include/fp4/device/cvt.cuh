@@ -57,7 +57,8 @@ FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, float cut
     return fp4_ptx_bytes(h01, h23, 0x7531u) + 0x01010101u;
 }
 
-/* The codes of bytes that are such top bytes: of elements 0, 2, 4, 6 and of 1, 3, 5, 7. */
+/* Codes of elements 0, 2, 4, 6 and of 1, 3, 5, 7: of each byte bit 7 the sign, bits 3..1 the code,
+   the rest anything. */
 FP4_D uint32_t fp4_e2m1_join_(uint32_t even, uint32_t odd)
 {
     const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
@@ -115,7 +116,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
  * The codes of x * power, where every |x * power| < 7 and none is NaN: of blocks whose scale is a
  * power of two.
  *
- * range    power: a power of two from 2^-100 to 2^100.
+ * range    power: a power of two from 2^-111 to 2^124.
  * cost     without the instruction one multiplication fewer an element than the product and then
  *          fp4_f32x8_to_e2m1x8_below_7.
  */
@@ -174,8 +175,8 @@ FP4_D fp4_u32x2 fp4_f32x16_to_e2m1x16(fp4_f32x16 x)
     return q;
 }
 
-/* Four elements to such top bytes, rounded up as far as the random bytes reach: an f16 that is cut
-   off has 9 bits below its code, the bytes count in its 8 upper ones. */
+/* Four elements to bytes for fp4_e2m1_join_, rounded up where the random bytes carry into the code:
+   an f16 that is cut off has 9 bits below it, and they are added to the 8 upper ones. */
 FP4_D uint32_t fp4_e2m1_bytes_sr_(float x0, float x1, float x2, float x3, uint32_t r02,
                                   uint32_t r13)
 {
@@ -476,14 +477,27 @@ FP4_D fp4_f32x8 fp4_e2m1x8_to_f32x8(uint32_t q)
                                                   : fp4_scale_halves_(h, 0x74007400u)); /* 2^14 */
 }
 
+/* Elements 0 and 1 of four e4m3 codes to two halves, or, is_upper, elements 2 and 3. Without the
+   instruction: an e4m3 below its sign and a zero, as a half, is its value times 2^-8; the two
+   codes of NaN get all bits of the top byte. */
+FP4_D uint32_t fp4_e4m3x4_to_f16x2_(uint32_t q, int is_upper)
+{
+#if FP4_ARCH_CVT_E4M3
+    return fp4_ptx_e4m3x2_to_f16x2((uint16_t)(is_upper ? q >> 16 : q));
+#else
+    const uint32_t above_zeros = is_upper ? 0x3424u : 0x1404u;
+    const uint32_t top = fp4_ptx_bytes(q, 0, above_zeros);
+    const uint32_t h = fp4_ptx_pick_bits(0x80008000u, top, top >> 1) & 0xbf80bf80u;
+    const uint32_t nans = ((q & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
+
+    return fp4_ptx_mul_f16x2(h, 0x5c005c00u) | fp4_ptx_bytes(nans - (nans >> 7), 0, above_zeros);
+#endif
+}
+
 /* An e4m3 code to an f16, in both halves of a word. */
 FP4_D uint32_t fp4_e4m3_to_two_f16_(uint8_t code)
 {
-#if FP4_ARCH_CVT_E4M3
-    return fp4_ptx_e4m3x2_to_f16x2((uint16_t)(code * 0x101u));
-#else
-    return fp4_ptx_f32_to_f16(fp4_e4m3_to_f32(code)) * 0x10001u;
-#endif
+    return fp4_e4m3x4_to_f16x2_(code * 0x101u, 0);
 }
 
 /**
@@ -535,23 +549,6 @@ FP4_D fp4_u32x2 fp4_e2m1x8_to_u8x8(uint32_t q, fp4_u32x2 table)
     w.v[1] = fp4_ptx_bytes_or_signs(table.v[0], 0x98949290u, q >> 16) -
              fp4_ptx_bytes_or_signs(table.v[1], 0x7f7b7977u, turned >> 16);
     return w;
-}
-
-/* Elements 0 and 1 of four e4m3 codes to two halves, or, is_upper, elements 2 and 3. Without the
-   instruction: an e4m3 below its sign and a zero, as a half, is its value times 2^-8; the two
-   codes of NaN get all bits of the top byte. */
-FP4_D uint32_t fp4_e4m3x4_to_f16x2_(uint32_t q, int is_upper)
-{
-#if FP4_ARCH_CVT_E4M3
-    return fp4_ptx_e4m3x2_to_f16x2((uint16_t)(is_upper ? q >> 16 : q));
-#else
-    const uint32_t above_zeros = is_upper ? 0x3424u : 0x1404u;
-    const uint32_t top = fp4_ptx_bytes(q, 0, above_zeros);
-    const uint32_t h = fp4_ptx_pick_bits(0x80008000u, top, top >> 1) & 0xbf80bf80u;
-    const uint32_t nans = ((q & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
-
-    return fp4_ptx_mul_f16x2(h, 0x5c005c00u) | fp4_ptx_bytes(nans - (nans >> 7), 0, above_zeros);
-#endif
 }
 
 /** Eight e4m3 codes in two words to eight floats. Exact; 0x7f and 0xff give NaN. */

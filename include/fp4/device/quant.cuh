@@ -11,8 +11,10 @@
  *     fp4_mxfp8_quantize        32                  1                          fp4_mxfp8_block
  *     fp4_mxfp8_quantize_x16    16                  2                          fp4_part4
  *     fp4_mxfp8_quantize_x8      8                  4                          fp4_part2
+ *     fp4_nvfp4_quantize_sr     16                  1                          fp4_nvfp4_block
+ *     fp4_mxfp4_quantize_sr_x16 16                  2                          fp4_part2
  *
- * and, for fused kernels that end in a factor common to the row, such as RMSNorm,
+ * (the last two round stochastically) and, for fused kernels that end in a factor common to the row, such as RMSNorm,
  *
  *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
  *     fp4_nvfp4_quantize_scaled_x8, ..._x4, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
@@ -284,8 +286,8 @@ FP4_D fp4_scale fp4_cvt_mxfp8_scale(float amax)
 }
 
 /* Whether the cheap conversion cannot take an MXFP4 block. One that is not scaled is encoded by a
-   power of two, which is at most 6 / amax and more than half of that: of an amax that is 0, or far
-   from all bounds, it is in range, and no product is 7. */
+   power of two, which is at most 6 / amax and more than half of that: of an amax far from all
+   bounds it is in range, and no product is 7; of 0 it is 2^127, and zeros stay zeros. */
 FP4_D int fp4_mxfp4_needs_care_(float amax_or_nan, float enc, int scaled)
 {
     const int is_moderate = fp4_f32_bits(amax_or_nan) - (31u << 23) < 192u << 23; /* 2^-96, 2^96 */
@@ -299,6 +301,14 @@ FP4_D uint32_t fp4_mxfp4_encode_x8_(fp4_f32x8 t, float enc, int scaled)
 {
     return scaled ? fp4_encode_e2m1x8_below_7(t, enc)
                   : fp4_f32x8_times_power_to_e2m1x8_below_7(t, enc);
+}
+
+FP4_D fp4_part2 fp4_mxfp4_encode_x16_(fp4_f32x16 t, fp4_scale scale, int scaled)
+{
+    const fp4_part2 part = {{fp4_mxfp4_encode_x8_(fp4_low_x8(t), scale.enc, scaled),
+                             fp4_mxfp4_encode_x8_(fp4_high_x8(t), scale.enc, scaled)},
+                            scale.bits};
+    return part;
 }
 
 FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
@@ -380,19 +390,14 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
     float amax = fp4_amax_or_nan_x16(t);
     const int care = fp4_part_needs_care_(amax);
     fp4_scale scale;
-    fp4_part2 part;
 
     amax = care ? fp4_amax_x16(t) : amax;
     amax = fp4_group_max(amax, 2);
     scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(amax, mul, scaled));
     scale.enc = fp4_enc_times_(scale.enc, mul, scaled);
-    if (care || fp4_mxfp4_needs_care_(amax, scale.enc, scaled)) {
-        return fp4_encode_any_(t, scale);
-    }
-    part.q[0] = fp4_mxfp4_encode_x8_(fp4_low_x8(t), scale.enc, scaled);
-    part.q[1] = fp4_mxfp4_encode_x8_(fp4_high_x8(t), scale.enc, scaled);
-    part.sf = scale.bits;
-    return part;
+    return care || fp4_mxfp4_needs_care_(amax, scale.enc, scaled)
+               ? fp4_encode_any_(t, scale)
+               : fp4_mxfp4_encode_x16_(t, scale, scaled);
 }
 
 /** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
@@ -624,33 +629,37 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
 
 /*
  * For gradients: the scale as ever, an element up or down at random, fp4_f32_to_e2m1_sr of its
- * product with enc (e2m1.h), by byte i of random for element i. Emulated on every target.
+ * product with enc (e2m1.h). Emulated on every target.
  *
- * shape    random: as many bytes as elements, of a generator of the caller's, such as the four
- *          words that Philox gives at a time.
+ * shape    random: 16 bytes of a generator of the caller's, such as the four words that Philox
+ *          gives at a time; byte i is for the thread's element i.
+ * threads  as the functions without _sr: of fp4_mxfp4_quantize_sr_x16 all 32 lanes of the warp
+ *          call.
  */
+
+FP4_D fp4_part2 fp4_encode_sr_(fp4_f32x16 x, fp4_scale scale, fp4_u32x4 random)
+{
+    const fp4_u32x2 low = {{random.v[0], random.v[1]}}, high = {{random.v[2], random.v[3]}};
+    const fp4_part2 part = {{fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_low_x8(x), scale.enc), low),
+                             fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_high_x8(x), scale.enc), high)},
+                            scale.bits};
+    return part;
+}
 
 /** Quantize one NVFP4 block, elements rounded stochastically. */
 FP4_D fp4_nvfp4_block fp4_nvfp4_quantize_sr(fp4_f32x16 x, float global_enc, fp4_u32x4 random)
 {
-    const fp4_scale scale = fp4_cvt_nvfp4_scale(fp4_amax_x16(x), global_enc);
-    const fp4_u32x2 low = {{random.v[0], random.v[1]}}, high = {{random.v[2], random.v[3]}};
-    const fp4_nvfp4_block block = {
-        {fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_low_x8(x), scale.enc), low),
-         fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_high_x8(x), scale.enc), high)},
-        scale.bits};
+    const fp4_part2 part =
+        fp4_encode_sr_(x, fp4_cvt_nvfp4_scale(fp4_amax_x16(x), global_enc), random);
+    const fp4_nvfp4_block block = {{part.q[0], part.q[1]}, part.sf};
     return block;
 }
 
 /** Quantize an MXFP4 block shared by 2 lanes, 16 elements each, rounded stochastically. */
 FP4_D fp4_part2 fp4_mxfp4_quantize_sr_x16(fp4_f32x16 x, fp4_u32x4 random)
 {
-    const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_group_max(fp4_amax_x16(x), 2));
-    const fp4_u32x2 low = {{random.v[0], random.v[1]}}, high = {{random.v[2], random.v[3]}};
-    const fp4_part2 part = {{fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_low_x8(x), scale.enc), low),
-                             fp4_f32x8_to_e2m1x8_sr(fp4_scale_x8(fp4_high_x8(x), scale.enc), high)},
-                            scale.bits};
-    return part;
+    const float amax = fp4_group_max(fp4_amax_x16(x), 2);
+    return fp4_encode_sr_(x, fp4_cvt_mxfp4_scale(amax), random);
 }
 
 /* ------------------------------------------------------------ the amax given by someone else */
