@@ -14,7 +14,8 @@
  *     fp4_nvfp4_quantize_sr     16                  1                          fp4_nvfp4_block
  *     fp4_mxfp4_quantize_sr_x16 16                  2                          fp4_part2
  *
- * (the last two round stochastically) and, for fused kernels that end in a factor common to the row, such as RMSNorm,
+ * (the last two round stochastically) and, for fused kernels that end in a factor common to the
+ * row, such as RMSNorm,
  *
  *     fp4_nvfp4_quantize_scaled, fp4_mxfp4_quantize_scaled, fp4_mxfp8_quantize_scaled
  *     fp4_nvfp4_quantize_scaled_x8, ..._x4, fp4_mxfp4_quantize_scaled_x16, ..._x8, fp4_mxfp8_...
