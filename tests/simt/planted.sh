@@ -90,13 +90,12 @@ plant wrong_mask san include/fp4/device/reduce.cuh \
     rows-bf16-mxfp4-128X4 'launch_shapes/bf16_to_mxfp4' \
     'has mask 0000ffff, without lane 16' 'of rows_bf16_mxfp4_128X4'
 plant int32_index san $columns \
-    's/x + i \* a.col_stride \* ELEMENT/x + i * (int)a.col_stride * ELEMENT/' \
+    's/(x + i \* step)/(x + i * (int)step)/' \
     columns-bf16-nvfp4-8X4 'simt_large/columns*' \
     'signed integer overflow' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_8X4'
 plant unwritten_padding san $columns 's/row < fp4_sf_rows_padded(LAYOUT, a.rows)/row < a.rows/' \
     columns-e4m3-mxfp4-128X4 'launch_columns/e4m3' 'padding bytes'
-plant swapped_nibble san $columns \
-    's/= made.q\[i\];/= (made.q[i] >> 4 \& 0x0f0f0f0fu) | (made.q[i] \& 0x0f0f0f0fu) << 4;/' \
+plant codes_of_a_neighbour san $columns 's/= staged\[i\];/= staged[i ^ 1];/' \
     columns-f16-nvfp4-8X4 'launch_columns/f16' 'NVFP4: differ in'
 plant wrong_tie san include/fp4/device/cvt.cuh \
     's|fp4_fma_rn(x, [^,]*, x)|x|' \
@@ -226,7 +225,7 @@ plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/'
 modelopt=include/fp4/device/modelopt.cuh
 tensors=examples/15_modelopt.cu
 
-plant ties_up san include/fp4/device/cvt.cuh 's/fp4_e2m1_codes_(x, 1)/fp4_e2m1_codes_(x, 0)/' \
+plant ties_up san include/fp4/device/cvt.cuh 's/FP4_E2M1_CUT_, 1)/FP4_E2M1_CUT_, 0)/' \
     parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
 plant nan_of_any_sign san $modelopt \
     's/fp4_ptx_max(fp4_ptx_min(x.v\[i\], most), -most)/fp4_ptx_max(x.v[i], -most)/' \
