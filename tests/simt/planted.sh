@@ -71,12 +71,12 @@ columns=examples/02_quantize_colmajor.cu
 plant byte_past_the_scales san $columns \
     's/first_block + b < sf_cols/first_block + b <= sf_cols/' \
     columns-bf16-nvfp4-LINEAR 'launch_columns/bf16' \
-    'heap-buffer-overflow' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_LINEAR' \
+    'heap-buffer-overflow' 'simt: in kernel quantize_colmajor' 'of columns_bf16_nvfp4_LINEAR' \
     'in store_scales'
 plant byte_past_the_scales track $columns \
     's/first_block + b < sf_cols/first_block + b <= sf_cols/' \
     columns-bf16-nvfp4-LINEAR 'launch_columns/bf16' \
-    'with no barrier between' 'simt: in kernel quantize_colmajor of columns_bf16_nvfp4_LINEAR' \
+    'with no barrier between' 'simt: in kernel quantize_colmajor' 'of columns_bf16_nvfp4_LINEAR' \
     '02_quantize_colmajor.cu:'
 plant missing_barrier track $columns 's/^    fp4_ptx_barrier();//' \
     columns-f32-mxfp8-128X4 'launch_columns/f32' \
