@@ -454,11 +454,13 @@ build/checks/device/sass.ok: build/device/cuda_fp4 build/checks/device/blocks.ok
 
 build/checks/device/compile-time.ok: $(PORTABLE) $(DEVICE) build/config tests/tools/compile_time.py
 	$(check) python3 tests/tools/compile_time.py $(NVCC) 0.3 fp4/device/quant.cuh
+
 # An example with its main, as its first lines say, with the words as they stand.
 build/checks/device/main/%.ok: examples/%.cu $(PORTABLE) $(DEVICE) $(HOST) build/config
 	@mkdir -p build/device
 	$(check) $(NVCC) -std=c++17 -arch=sm_90 -Iinclude -Werror all-warnings -diag-suppress 177 \
 	    -c $< -o build/device/main-$*.o
+
 build/checks/device/not_%.ok: tests/compile/not_%.cu $(PORTABLE) $(DEVICE) build/config \
 		tests/tools/device.sh
 	$(check) sh tests/tools/device.sh must-fail $<
