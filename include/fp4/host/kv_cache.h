@@ -234,7 +234,7 @@ static inline fp4_status fp4_ref_kv_dequantize(const fp4_kv_cache *c, const fp4_
     fp4_status status;
     size_t span, sequence, out = 0;
 
-    if (c == NULL || b == NULL) {
+    if (b == NULL) {
         return FP4_NULL;
     }
     if (b->batches == 0 || b->max_tokens == 0) {
