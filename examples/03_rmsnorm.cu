@@ -59,16 +59,24 @@
 #define CODES_mxfp4 8
 #define CODES_mxfp4_16 8
 #define CODES_mxfp8 16
-#define KNOWN_nvfp4(t, amax, mul, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care)
+#define KNOWN_nvfp4(t, amax, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, enc, care)
 #define KNOWN_nvfp4_32 KNOWN_nvfp4
-#define KNOWN_mxfp4(t, amax, mul, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, mul, care)
+#define KNOWN_mxfp4(t, amax, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, care)
 #define KNOWN_mxfp4_16 KNOWN_mxfp4
-#define KNOWN_mxfp8(t, amax, mul, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, mul, care)
-#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_any_x16(t, LANES, mul, enc)
+#define KNOWN_mxfp8(t, amax, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, care)
+#define SCALED_nvfp4(t, amax, mul, enc, care) \
+    fp4_nvfp4_quantize_scaled_known_x16(t, amax, mul, enc, care)
+#define SCALED_nvfp4_32 SCALED_nvfp4
+#define SCALED_mxfp4(t, amax, mul, enc, care) \
+    fp4_mxfp4_quantize_scaled_known_x16(t, amax, mul, care)
+#define SCALED_mxfp4_16 SCALED_mxfp4
+#define SCALED_mxfp8(t, amax, mul, enc, care) \
+    fp4_mxfp8_quantize_scaled_known_x16(t, amax, mul, care)
+#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_scaled_any_x16(t, LANES, mul, enc)
 #define ANY_nvfp4_32 ANY_nvfp4
-#define ANY_mxfp4(t, mul, enc) fp4_mxfp4_quantize_any_x16(t, LANES, mul)
+#define ANY_mxfp4(t, mul, enc) fp4_mxfp4_quantize_scaled_any_x16(t, LANES, mul)
 #define ANY_mxfp4_16 ANY_mxfp4
-#define ANY_mxfp8(t, mul, enc) fp4_mxfp8_quantize_any_x16(t, LANES, mul)
+#define ANY_mxfp8(t, mul, enc) fp4_mxfp8_quantize_scaled_any_x16(t, LANES, mul)
 #define HAS_GLOBAL_nvfp4 1
 #define HAS_GLOBAL_nvfp4_32 1
 #define HAS_GLOBAL_mxfp4 0
@@ -87,6 +95,7 @@
 #define NARROW JOIN(NARROW_, INPUT, )
 #define STORE_Y JOIN(fp4_store_u32x, WORDS, )
 #define KNOWN JOIN(KNOWN_, FORMAT, )
+#define SCALED JOIN(SCALED_, FORMAT, )
 #define ANY JOIN(ANY_, FORMAT, )
 #define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
 #define ADDS JOIN(ADDS_, NORM, )
@@ -501,7 +510,8 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
             const fp4_f32x16 t = is_there ? k.t[j] : kept_value(a, c, k, j, f);
             const float amax = is_there ? k.amax[j] : block_amax(t);
             uint32_t needs_care;
-            const part p = KNOWN(t, amax, f.mul, f.global_enc, &needs_care);
+            const part p = c.product ? SCALED(t, amax, f.mul, f.global_enc, &needs_care)
+                                     : KNOWN(t, amax, f.global_enc, &needs_care);
             if (fp4_row_has(c.cut, k.turn, j)) {
                 STORE_CODES(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;

@@ -61,16 +61,16 @@
 #define CODES_mxfp4 8
 #define CODES_mxfp4_16 8
 #define CODES_mxfp8 16
-#define KNOWN_nvfp4(t, amax, mul, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care)
+#define KNOWN_nvfp4(t, amax, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, enc, care)
 #define KNOWN_nvfp4_32 KNOWN_nvfp4
-#define KNOWN_mxfp4(t, amax, mul, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, mul, care)
+#define KNOWN_mxfp4(t, amax, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, care)
 #define KNOWN_mxfp4_16 KNOWN_mxfp4
-#define KNOWN_mxfp8(t, amax, mul, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, mul, care)
-#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_any_x16(t, LANES, mul, enc)
+#define KNOWN_mxfp8(t, amax, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, care)
+#define ANY_nvfp4(t, enc) fp4_nvfp4_quantize_any_x16(t, LANES, enc)
 #define ANY_nvfp4_32 ANY_nvfp4
-#define ANY_mxfp4(t, mul, enc) fp4_mxfp4_quantize_any_x16(t, LANES, mul)
+#define ANY_mxfp4(t, enc) fp4_mxfp4_quantize_any_x16(t, LANES)
 #define ANY_mxfp4_16 ANY_mxfp4
-#define ANY_mxfp8(t, mul, enc) fp4_mxfp8_quantize_any_x16(t, LANES, mul)
+#define ANY_mxfp8(t, enc) fp4_mxfp8_quantize_any_x16(t, LANES)
 #define HAS_GLOBAL_nvfp4 1
 #define HAS_GLOBAL_nvfp4_32 1
 #define HAS_GLOBAL_mxfp4 0
@@ -264,7 +264,7 @@ static __device__ __forceinline__ void quantize_piece(const gated_args &a, const
                                                       float global_enc, rest *left)
 {
     uint32_t needs_care;
-    const part p = KNOWN(y, amax, 1.0f, global_enc, &needs_care);
+    const part p = KNOWN(y, amax, global_enc, &needs_care);
 
     if (has) {
         store_piece(a, c, row, piece, y, p);
@@ -284,7 +284,7 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
             const int has = fp4_row_has(c.cut, turn, j);
             const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece, has), has, 1);
-            const part p = ANY(y, 1.0f, global_enc);
+            const part p = ANY(y, global_enc);
             if (has) {
                 store_piece(a, c, row, piece, y, p);
                 left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;

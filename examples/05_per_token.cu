@@ -198,7 +198,7 @@ static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind 
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
             const int has = fp4_row_has(c.cut, k.turn, j);
             const fp4_part2 p = fp4_nvfp4_quantize_any_x16(
-                WIDEN(load_piece(a, c, k.row, piece, has)), LANES, 1.0f, global_enc);
+                WIDEN(load_piece(a, c, k.row, piece, has)), LANES, global_enc);
             if (has) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
@@ -219,8 +219,8 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_row_has_any(c.cut, k.turn, j)) {
             uint32_t needs_care;
-            const fp4_part2 p = fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], 1.0f,
-                                                             global_enc, &needs_care);
+            const fp4_part2 p =
+                fp4_nvfp4_quantize_known_x16(WIDEN(k.v[j]), k.amax[j], global_enc, &needs_care);
             if (fp4_row_has(c.cut, k.turn, j)) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;

@@ -231,9 +231,9 @@ typedef struct faked {
     } else {
         uint32_t care;
         const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(x), LANES);
-        p = fp4_nvfp4_quantize_known_x16(x, amax, 1.0f, n.global, &care);
+        p = fp4_nvfp4_quantize_known_x16(x, amax, n.global, &care);
         if (fp4_ptx_any(0xffffffffu, care != 0)) {
-            p = fp4_nvfp4_quantize_any_x16(x, LANES, 1.0f, n.global);
+            p = fp4_nvfp4_quantize_any_x16(x, LANES, n.global);
         }
     }
     f.y = fp4_nvfp4_dequantize(p.q, p.sf, global_dec);
@@ -256,9 +256,9 @@ typedef struct faked {
         p = fp4_mxfp4_quantize_x16(x);
     } else {
         uint32_t care;
-        p = fp4_mxfp4_quantize_known_x16(x, fp4_amax_or_nan_x16(x), 1.0f, &care);
+        p = fp4_mxfp4_quantize_known_x16(x, fp4_amax_or_nan_x16(x), &care);
         if (care) {
-            p = fp4_mxfp4_quantize_any_x16(x, LANES, 1.0f);
+            p = fp4_mxfp4_quantize_any_x16(x, LANES);
         }
     }
     f.y = fp4_mxfp4_dequantize_x16(p.q, p.sf);

@@ -56,12 +56,12 @@
 #define QUANTIZE_nvfp4(x, enc) fp4_nvfp4_quantize(x, enc)
 #define QUANTIZE_mxfp4(x, enc) fp4_mxfp4_quantize_x16(x)
 #define QUANTIZE_mxfp8(x, enc) fp4_mxfp8_quantize_x16(x)
-#define KNOWN_nvfp4(y, amax, enc, care) fp4_nvfp4_quantize_known_x16(y, amax, 1.0f, enc, care)
-#define KNOWN_mxfp4(y, amax, enc, care) fp4_mxfp4_quantize_known_x16(y, amax, 1.0f, care)
-#define KNOWN_mxfp8(y, amax, enc, care) fp4_mxfp8_quantize_known_x16(y, amax, 1.0f, care)
-#define ANY_nvfp4(y, enc) fp4_nvfp4_quantize_any_x16(y, LANES, 1.0f, enc)
-#define ANY_mxfp4(y, enc) fp4_mxfp4_quantize_any_x16(y, LANES, 1.0f)
-#define ANY_mxfp8(y, enc) fp4_mxfp8_quantize_any_x16(y, LANES, 1.0f)
+#define KNOWN_nvfp4(y, amax, enc, care) fp4_nvfp4_quantize_known_x16(y, amax, enc, care)
+#define KNOWN_mxfp4(y, amax, enc, care) fp4_mxfp4_quantize_known_x16(y, amax, care)
+#define KNOWN_mxfp8(y, amax, enc, care) fp4_mxfp8_quantize_known_x16(y, amax, care)
+#define ANY_nvfp4(y, enc) fp4_nvfp4_quantize_any_x16(y, LANES, enc)
+#define ANY_mxfp4(y, enc) fp4_mxfp4_quantize_any_x16(y, LANES)
+#define ANY_mxfp8(y, enc) fp4_mxfp8_quantize_any_x16(y, LANES)
 #define HAS_TABLE_f32 0
 #define HAS_TABLE_f16 0
 #define HAS_TABLE_bf16 1

@@ -379,7 +379,7 @@ BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v
         const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), lanes); \
         uint32_t care; \
         auto p = known; \
-        (void)global_enc; \
+        (void)mul, (void)global_enc; \
         if (fp4_ptx_any(0xffffffffu, care != 0)) { \
             p = any; \
         } \
@@ -389,17 +389,21 @@ BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v
     }
 
 PIECES(nvfp4_piece, 1, fp4_store_e2m1x16, 8,
-       fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care),
-       fp4_nvfp4_quantize_any_x16(t, 1, mul, global_enc))
+       fp4_nvfp4_quantize_scaled_known_x16(t, amax, mul, global_enc, &care),
+       fp4_nvfp4_quantize_scaled_any_x16(t, 1, mul, global_enc))
 PIECES(nvfp4_32_piece, 2, fp4_store_e2m1x16, 8,
-       fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care),
-       fp4_nvfp4_quantize_any_x16(t, 2, mul, global_enc))
-PIECES(mxfp4_piece, 2, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, &care),
-       fp4_mxfp4_quantize_any_x16(t, 2, mul))
-PIECES(mxfp4_16_piece, 1, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, &care),
-       fp4_mxfp4_quantize_any_x16(t, 1, mul))
-PIECES(mxfp8_piece, 2, fp4_store_e4m3x16, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, &care),
-       fp4_mxfp8_quantize_any_x16(t, 2, mul))
+       fp4_nvfp4_quantize_known_x16(t, amax, global_enc, &care),
+       fp4_nvfp4_quantize_any_x16(t, 2, global_enc))
+PIECES(mxfp4_piece, 2, fp4_store_e2m1x16, 8,
+       fp4_mxfp4_quantize_scaled_known_x16(t, amax, mul, &care),
+       fp4_mxfp4_quantize_scaled_any_x16(t, 2, mul))
+PIECES(mxfp4_16_piece, 1, fp4_store_e2m1x16, 8, fp4_mxfp4_quantize_known_x16(t, amax, &care),
+       fp4_mxfp4_quantize_any_x16(t, 1))
+PIECES(mxfp8_piece, 2, fp4_store_e4m3x16, 16,
+       fp4_mxfp8_quantize_scaled_known_x16(t, amax, mul, &care),
+       fp4_mxfp8_quantize_scaled_any_x16(t, 2, mul))
+PIECES(mxfp8_own_piece, 2, fp4_store_e4m3x16, 16, fp4_mxfp8_quantize_known_x16(t, amax, &care),
+       fp4_mxfp8_quantize_any_x16(t, 2))
 
 /* A piece with the amax of its block given, and what was clipped. */
 #define GIVEN(name, store, codes, most, quantize) \

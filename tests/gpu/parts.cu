@@ -1120,40 +1120,39 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 
-/* Blocks of rows: how many lanes share one, its bytes a lane, the calls. */
-#define ROW_QUANTIZER(name, lanes, bytes_of_codes, known_call, any_call, given_call) \
+/* Blocks of rows: how many lanes share one, its bytes a lane; its functions, those without a
+   factor where mul is null. */
+#define ROW_QUANTIZER(name, format, lanes, bytes_of_codes, ENC) \
     struct name { \
         enum { LANES = lanes, BYTES = bytes_of_codes }; \
-        static __device__ auto known(const fp4_f32x16 &t, float amax, float mul, float enc, \
+        static __device__ auto known(const fp4_f32x16 &t, float amax, const float *mul, float enc, \
                                      uint32_t *care) \
         { \
             (void)enc; \
-            return known_call; \
+            return mul == NULL \
+                       ? fp4_##format##_quantize_known_x16(t, amax ENC, care) \
+                       : fp4_##format##_quantize_scaled_known_x16(t, amax, *mul ENC, care); \
         } \
-        static __device__ auto any(const fp4_f32x16 &t, float mul, float enc) \
+        static __device__ auto any(const fp4_f32x16 &t, const float *mul, float enc) \
         { \
             (void)enc; \
-            return any_call; \
+            return mul == NULL ? fp4_##format##_quantize_any_x16(t, lanes ENC) \
+                               : fp4_##format##_quantize_scaled_any_x16(t, lanes, *mul ENC); \
         } \
         static __device__ auto given(const fp4_f32x16 &t, float amax, float enc) \
         { \
             (void)enc; \
-            return given_call; \
+            return fp4_##format##_quantize_given_x16(t, amax ENC); \
         } \
     };
+#define ROW_ENC_ , enc
+#define ROW_NONE_
 
-ROW_QUANTIZER(row_nvfp4, 1, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
-              fp4_nvfp4_quantize_any_x16(t, 1, mul, enc),
-              fp4_nvfp4_quantize_given_x16(t, amax, enc))
-ROW_QUANTIZER(row_nvfp4_32, 2, 8, fp4_nvfp4_quantize_known_x16(t, amax, mul, enc, care),
-              fp4_nvfp4_quantize_any_x16(t, 2, mul, enc),
-              fp4_nvfp4_quantize_given_x16(t, amax, enc))
-ROW_QUANTIZER(row_mxfp4, 2, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp4_quantize_any_x16(t, 2, mul), fp4_mxfp4_quantize_given_x16(t, amax))
-ROW_QUANTIZER(row_mxfp4_16, 1, 8, fp4_mxfp4_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp4_quantize_any_x16(t, 1, mul), fp4_mxfp4_quantize_given_x16(t, amax))
-ROW_QUANTIZER(row_mxfp8, 2, 16, fp4_mxfp8_quantize_known_x16(t, amax, mul, care),
-              fp4_mxfp8_quantize_any_x16(t, 2, mul), fp4_mxfp8_quantize_given_x16(t, amax))
+ROW_QUANTIZER(row_nvfp4, nvfp4, 1, 8, ROW_ENC_)
+ROW_QUANTIZER(row_nvfp4_32, nvfp4, 2, 8, ROW_ENC_)
+ROW_QUANTIZER(row_mxfp4, mxfp4, 2, 8, ROW_NONE_)
+ROW_QUANTIZER(row_mxfp4_16, mxfp4, 1, 8, ROW_NONE_)
+ROW_QUANTIZER(row_mxfp8, mxfp8, 2, 16, ROW_NONE_)
 
 /* care: null for any. */
 template <class How>
@@ -1162,9 +1161,10 @@ static __global__ void part_kernel(const float *x, const float *global_enc, cons
 {
     const size_t i = thread_number(), at = i < parts ? i : i % How::LANES, block = at / How::LANES;
     const fp4_f32x16 t = fragment_at<fp4_f32x16>(x, at);
+    const float *const factor = mul == NULL ? NULL : mul + block;
 
     if (care == NULL) {
-        const auto part = How::any(t, mul[block], global_enc[block]);
+        const auto part = How::any(t, factor, global_enc[block]);
         if (i < parts) {
             put_part<How>(part, i, q, sf);
         }
@@ -1172,7 +1172,7 @@ static __global__ void part_kernel(const float *x, const float *global_enc, cons
     }
     const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), How::LANES);
     uint32_t needs_care;
-    const auto part = How::known(t, amax, mul[block], global_enc[block], &needs_care);
+    const auto part = How::known(t, amax, factor, global_enc[block], &needs_care);
     if (i < parts) {
         put_part<How>(part, i, q, sf);
         care[i] = needs_care;

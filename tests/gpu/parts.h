@@ -264,7 +264,8 @@ typedef struct gpu_parts {
                             const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes);
 
     /* format as fp4_format, all of them, 16 elements a lane: blocks with their amax known, and any
-       blocks. Codes and scale bytes as above; what known leaves in *care of every lane. */
+       blocks; mul: null for the functions without. Codes and scale bytes as above; what known
+       leaves in *care of every lane. */
     cudaError_t (*quantize_known)(int format, const float *x, const float *global_enc,
                                   const float *mul, size_t blocks, uint8_t *q, uint8_t *sf_of_lanes,
                                   uint32_t *care_of_lanes);

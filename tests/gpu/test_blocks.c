@@ -361,9 +361,9 @@ static const quantizer known_of[] = {
     {PARTS_QUANTIZERS, FP4_NVFP4_32, 2, 1, "nvfp4_32, known"},
     {PARTS_QUANTIZERS, FP4_MXFP4_16, 1, 1, "mxfp4_16, known"}};
 
-/* What any leaves is expected of all blocks, what known leaves of those that want no care. Returns
-   how many do. */
-static size_t run_row(const batch *b, const gpu_parts *path)
+/* What any leaves is expected of all blocks, what known leaves of those that want no care; without
+   a factor unless `scaled`. Returns how many do. */
+static size_t run_row(const batch *b, const gpu_parts *path, int scaled)
 {
     const quantizer *any = &any_of[b->format], *known = &known_of[b->format];
     const size_t lanes = b->blocks * any->lanes;
@@ -374,6 +374,7 @@ static size_t run_row(const batch *b, const gpu_parts *path)
                              gpu_buffer_new(b->blocks * b->code_bytes, 0)};
     const gpu_buffer sf[2] = {gpu_buffer_new(lanes, 0), gpu_buffer_new(lanes, 0)};
     const gpu_buffer care = gpu_buffer_new(lanes * sizeof(uint32_t), 0);
+    const float *const mul = scaled ? path_floats(in[2]) : NULL;
     uint8_t *got_q[2], *got_sf[2];
     uint32_t *got_care;
     size_t careful = 0;
@@ -383,11 +384,10 @@ static size_t run_row(const batch *b, const gpu_parts *path)
         gpu_poison(sf[k], 0x7f);
     }
     gpu_poison(care, 0x7f);
-    GPU_OK(path->quantize_any((int)b->format, path_floats(in[0]), path_floats(in[1]),
-                              path_floats(in[2]), b->blocks, q[0].bytes, sf[0].bytes));
-    GPU_OK(path->quantize_known((int)b->format, path_floats(in[0]), path_floats(in[1]),
-                                path_floats(in[2]), b->blocks, q[1].bytes, sf[1].bytes,
-                                path_words(care)));
+    GPU_OK(path->quantize_any((int)b->format, path_floats(in[0]), path_floats(in[1]), mul,
+                              b->blocks, q[0].bytes, sf[0].bytes));
+    GPU_OK(path->quantize_known((int)b->format, path_floats(in[0]), path_floats(in[1]), mul,
+                                b->blocks, q[1].bytes, sf[1].bytes, path_words(care)));
     gpu_finish(known->name);
     for (size_t k = 0; k < 2; k++) {
         got_q[k] = (uint8_t *)gpu_copy_of(q[k]);
@@ -426,35 +426,37 @@ static const float row_muls[] = {1.0f, 0.3f, 1e-20f, 1e20f, 0.0f, NAN};
 
 enum { ROW_MULS = sizeof row_muls / sizeof row_muls[0] };
 
-/* Round r: all factors in turn, each block another one than in the round before; six rounds of
-   moderate global scales, then such as have a way of their own. */
-static void fill_row_scales(const batch *b, size_t round, uint64_t *state)
+/* Round r: all factors in turn, each block another one than in the round before, or none; six
+   rounds of moderate global scales, then such as have a way of their own. */
+static void fill_row_scales(const batch *b, size_t round, int scaled, uint64_t *state)
 {
     for (size_t i = 0; i < b->blocks; i++) {
-        b->mul[i] = row_muls[(i + round) % ROW_MULS];
+        b->mul[i] = scaled ? row_muls[(i + round) % ROW_MULS] : 1.0f;
         b->global_enc[i] = round >= ROW_MULS ? scales[(i / ROW_MULS + round) % SCALES]
                            : i % 2           ? 2688.0f
                                              : host_random_scale(state, -60, 60);
     }
 }
 
-static void run_row_format(fp4_format format)
+static void run_row_format(fp4_format format, int scaled)
 {
     values_list list = all_blocks();
     batch b = batch_of(format, &list);
-    const size_t all = fp4_format_is_nvfp4(format) ? 2 * ROW_MULS : ROW_MULS;
+    const size_t moderate = scaled ? ROW_MULS : 1;
+    const size_t all = fp4_format_is_nvfp4(format) ? 2 * ROW_MULS : moderate;
     uint64_t state = 77;
 
-    for (size_t round = 0; round < all; round += gpu_is_reduced() ? 5 : 1) {
-        fill_row_scales(&b, round, &state);
+    for (size_t round = ROW_MULS - moderate; round < ROW_MULS - moderate + all;
+         round += gpu_is_reduced() ? 5 : 1) {
+        fill_row_scales(&b, round, scaled, &state);
         batch_expect(&b, 0);
         for (size_t p = 0; p < PATHS; p++) {
-            const size_t careful = p == FAST_MATH ? 1 : run_row(&b, paths[p]);
+            const size_t careful = p == FAST_MATH ? 1 : run_row(&b, paths[p], scaled);
             CHECK(careful > 0, "%s: no block of these wants care", paths[p]->name);
         }
         if (FAST_MATH < PATHS) {
             batch_expect(&b, 1);
-            run_row(&b, paths[FAST_MATH % PATHS]);
+            run_row(&b, paths[FAST_MATH % PATHS], scaled);
         }
     }
     batch_free(b);
@@ -463,27 +465,52 @@ static void run_row_format(fp4_format format)
 
 GPU_TEST(blocks, nvfp4_known)
 {
-    run_row_format(FP4_NVFP4);
+    run_row_format(FP4_NVFP4, 0);
+}
+
+GPU_TEST(blocks, nvfp4_scaled_known)
+{
+    run_row_format(FP4_NVFP4, 1);
 }
 
 GPU_TEST(blocks, nvfp4_32_known)
 {
-    run_row_format(FP4_NVFP4_32);
+    run_row_format(FP4_NVFP4_32, 0);
+}
+
+GPU_TEST(blocks, nvfp4_32_scaled_known)
+{
+    run_row_format(FP4_NVFP4_32, 1);
 }
 
 GPU_TEST(blocks, mxfp4_known)
 {
-    run_row_format(FP4_MXFP4);
+    run_row_format(FP4_MXFP4, 0);
+}
+
+GPU_TEST(blocks, mxfp4_scaled_known)
+{
+    run_row_format(FP4_MXFP4, 1);
 }
 
 GPU_TEST(blocks, mxfp4_16_known)
 {
-    run_row_format(FP4_MXFP4_16);
+    run_row_format(FP4_MXFP4_16, 0);
+}
+
+GPU_TEST(blocks, mxfp4_16_scaled_known)
+{
+    run_row_format(FP4_MXFP4_16, 1);
 }
 
 GPU_TEST(blocks, mxfp8_known)
 {
-    run_row_format(FP4_MXFP8);
+    run_row_format(FP4_MXFP8, 0);
+}
+
+GPU_TEST(blocks, mxfp8_scaled_known)
+{
+    run_row_format(FP4_MXFP8, 1);
 }
 
 /* Blocks as they are: of numbers within 2^8 of each other, zeros among them, or nothing but zeros,
@@ -512,7 +539,16 @@ GPU_TEST(blocks, ordinary_ones_want_no_care)
         }
         batch_expect(&b, 0);
         for (size_t p = 0; p < PATHS; p++) {
-            CHECK_EQ(run_row(&b, paths[p]), 0, "%s: ordinary blocks that want care",
+            CHECK_EQ(run_row(&b, paths[p], 1), 0, "%s: ordinary blocks that want care",
+                     known_of[format].name);
+        }
+        for (size_t i = 0; i < b.blocks; i++) {
+            b.mul[i] = 1.0f;
+            b.global_enc[i] = 2688.0f / 16.0f;
+        }
+        batch_expect(&b, 0);
+        for (size_t p = 0; p < PATHS; p++) {
+            CHECK_EQ(run_row(&b, paths[p], 0), 0, "%s, no factor: ordinary blocks that want care",
                      known_of[format].name);
         }
         batch_free(b);

@@ -522,16 +522,16 @@ FP4_D fp4_part2 fp4_mxfp8_quantize_scaled_x8(fp4_f32x8 t, float mul)
 
 /*
  * For kernels that work on whole rows. They know the amax of a block of t early, and late what the
- * row says: the factor mul common to its elements, its global_enc. What is quantized is t * mul, as
- * by the _scaled functions above; 16 elements a thread, blocks of 16 or 32:
+ * row says: its global_enc; of the _scaled functions also the factor mul common to its elements:
+ * what they quantize is t * mul. 16 elements a thread, blocks of 16 or 32:
  *
  *     amax  = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), lanes)     lanes: 1 or 2 share a block
- *     p     = fp4_nvfp4_quantize_known_x16(t, amax, mul, global_enc, &care)
+ *     p     = fp4_nvfp4_quantize_known_x16(t, amax, global_enc, &care)
  *
  * and where any lane of the warp was left with care != 0, once more and without the amax:
  *
  *     if (fp4_ptx_any(0xffffffffu, care))
- *         p = fp4_nvfp4_quantize_any_x16(t, lanes, mul, global_enc)
+ *         p = fp4_nvfp4_quantize_any_x16(t, lanes, global_enc)
  *
  * Two functions, and not a branch in one, so that the second may stand once in a kernel, in a loop
  * that is not unrolled, instead of once for each piece that a thread keeps in registers.
@@ -552,78 +552,150 @@ FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
 }
 
 /* The amax of a block of t * mul. */
-FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul)
+FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul, int scaled)
 {
-    const float product = fp4_mul_rn(fp4_group_max(fp4_amax_x16(t), lanes), mul);
-    return fp4_is_nan(product) ? 0.0f : product;
+    const float product = fp4_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, scaled);
+    return scaled && fp4_is_nan(product) ? 0.0f : product;
 }
 
 /* The factor from t to codes, NaN where mul is. */
-FP4_D float fp4_known_enc_(float enc, float mul)
+FP4_D float fp4_known_enc_(float enc, float mul, int scaled)
 {
-    const float both = fp4_mul_rn(enc, mul);
-    return both > FP4_F32_MAX ? FP4_F32_MAX : both;
+    const float both = fp4_times_(enc, mul, scaled);
+    return scaled && both > FP4_F32_MAX ? FP4_F32_MAX : both;
 }
 
-/** 16 elements of an NVFP4 block t * mul of 16 or 32, the amax of t known; see above. */
-FP4_D fp4_part2 fp4_nvfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul, float global_enc,
-                                             uint32_t *care)
+FP4_D fp4_part2 fp4_nvfp4_known_(fp4_f32x16 t, float amax, float mul, int scaled, float global_enc,
+                                 uint32_t *care)
 {
-    const float product = fp4_mul_rn(amax, mul);
+    const float product = fp4_times_(amax, mul, scaled);
     fp4_scale scale = fp4_nvfp4_scale_moderate_(product, global_enc);
 
     *care = fp4_known_needs_care_(product, scale.enc) || !fp4_is_moderate_(global_enc);
-    scale.enc = fp4_known_enc_(scale.enc, mul);
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_known_(t, scale);
 }
 
-/** The same of any block. */
-FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul, float global_enc)
+/** 16 elements of an NVFP4 block of 16 or 32 whose amax is known; see above. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_known_x16(fp4_f32x16 t, float amax, float global_enc,
+                                             uint32_t *care)
 {
-    fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul), global_enc);
+    return fp4_nvfp4_known_(t, amax, 1.0f, 0, global_enc, care);
+}
 
-    scale.enc = fp4_known_enc_(scale.enc, mul);
+/** The same of t * mul, the amax of t known. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_scaled_known_x16(fp4_f32x16 t, float amax, float mul,
+                                                    float global_enc, uint32_t *care)
+{
+    return fp4_nvfp4_known_(t, amax, mul, 1, global_enc, care);
+}
+
+FP4_D fp4_part2 fp4_nvfp4_any_(fp4_f32x16 t, int lanes, float mul, int scaled, float global_enc)
+{
+    fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul, scaled), global_enc);
+
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_any_(t, scale);
 }
 
-/** 16 elements of an MXFP4 block t * mul of 16 or 32, the amax of t known; see above. */
-FP4_D fp4_part2 fp4_mxfp4_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
+/** 16 elements of any NVFP4 block of 16 or 32. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float global_enc)
 {
-    const float product = fp4_mul_rn(amax, mul);
+    return fp4_nvfp4_any_(t, lanes, 1.0f, 0, global_enc);
+}
+
+/** The same of t * mul. */
+FP4_D fp4_part2 fp4_nvfp4_quantize_scaled_any_x16(fp4_f32x16 t, int lanes, float mul,
+                                                  float global_enc)
+{
+    return fp4_nvfp4_any_(t, lanes, mul, 1, global_enc);
+}
+
+FP4_D fp4_part2 fp4_mxfp4_known_(fp4_f32x16 t, float amax, float mul, int scaled, uint32_t *care)
+{
+    const float product = fp4_times_(amax, mul, scaled);
     fp4_scale scale = fp4_cvt_mxfp4_scale(product);
 
-    *care = fp4_known_needs_care_(product, scale.enc);
-    scale.enc = fp4_known_enc_(scale.enc, mul);
-    return fp4_encode_known_(t, scale);
+    *care = FP4_ARCH_CVT_E2M1 || scaled ? fp4_known_needs_care_(product, scale.enc)
+                                        : fp4_mxfp4_needs_care_(amax, scale.enc, 0);
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
+    return fp4_mxfp4_encode_x16_(t, scale, scaled);
 }
 
-/** The same of any block. */
-FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
+/** 16 elements of an MXFP4 block of 16 or 32 whose amax is known; see above. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_known_x16(fp4_f32x16 t, float amax, uint32_t *care)
 {
-    fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_any_amax_(t, lanes, mul));
+    return fp4_mxfp4_known_(t, amax, 1.0f, 0, care);
+}
 
-    scale.enc = fp4_known_enc_(scale.enc, mul);
+/** The same of t * mul, the amax of t known. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_scaled_known_x16(fp4_f32x16 t, float amax, float mul,
+                                                    uint32_t *care)
+{
+    return fp4_mxfp4_known_(t, amax, mul, 1, care);
+}
+
+FP4_D fp4_part2 fp4_mxfp4_any_(fp4_f32x16 t, int lanes, float mul, int scaled)
+{
+    fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_any_amax_(t, lanes, mul, scaled));
+
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_any_(t, scale);
 }
 
-/** 16 elements of an MXFP8 block t * mul, the amax of t known; see above. */
-FP4_D fp4_part4 fp4_mxfp8_quantize_known_x16(fp4_f32x16 t, float amax, float mul, uint32_t *care)
+/** 16 elements of any MXFP4 block of 16 or 32. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_any_x16(fp4_f32x16 t, int lanes)
 {
-    const float product = fp4_mul_rn(amax, mul);
+    return fp4_mxfp4_any_(t, lanes, 1.0f, 0);
+}
+
+/** The same of t * mul. */
+FP4_D fp4_part2 fp4_mxfp4_quantize_scaled_any_x16(fp4_f32x16 t, int lanes, float mul)
+{
+    return fp4_mxfp4_any_(t, lanes, mul, 1);
+}
+
+FP4_D fp4_part4 fp4_mxfp8_known_(fp4_f32x16 t, float amax, float mul, int scaled, uint32_t *care)
+{
+    const float product = fp4_times_(amax, mul, scaled);
     fp4_scale scale = fp4_cvt_mxfp8_scale(product);
 
     *care = fp4_is_nan(product);
-    scale.enc = fp4_known_enc_(scale.enc, mul);
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_e4m3_(t, scale);
 }
 
-/** The same of any block. */
-FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes, float mul)
+/** 16 elements of an MXFP8 block whose amax is known; see above. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_known_x16(fp4_f32x16 t, float amax, uint32_t *care)
 {
-    fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_any_amax_(t, lanes, mul));
+    return fp4_mxfp8_known_(t, amax, 1.0f, 0, care);
+}
 
-    scale.enc = fp4_known_enc_(scale.enc, mul);
+/** The same of t * mul, the amax of t known. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_known_x16(fp4_f32x16 t, float amax, float mul,
+                                                    uint32_t *care)
+{
+    return fp4_mxfp8_known_(t, amax, mul, 1, care);
+}
+
+FP4_D fp4_part4 fp4_mxfp8_any_(fp4_f32x16 t, int lanes, float mul, int scaled)
+{
+    fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_any_amax_(t, lanes, mul, scaled));
+
+    scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_e4m3_(t, scale);
+}
+
+/** 16 elements of any MXFP8 block. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_any_x16(fp4_f32x16 t, int lanes)
+{
+    return fp4_mxfp8_any_(t, lanes, 1.0f, 0);
+}
+
+/** The same of t * mul. */
+FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_any_x16(fp4_f32x16 t, int lanes, float mul)
+{
+    return fp4_mxfp8_any_(t, lanes, mul, 1);
 }
 
 /* ------------------------------------------------------------ stochastic rounding */
