@@ -68,6 +68,13 @@ FP4_D uint32_t fp4_encode_e2m1x8_below_7(fp4_f32x8 x, float enc)
     return fp4_f32x8_to_e2m1x8_below_7(fp4_scale_x8(x, enc));
 }
 
+/* The same; is_power, a constant: enc is a power of two, far from all bounds. */
+FP4_D uint32_t fp4_encode_fast_x8_(fp4_f32x8 x, float enc, int is_power)
+{
+    return is_power ? fp4_f32x8_times_power_to_e2m1x8_below_7(x, enc)
+                    : fp4_encode_e2m1x8_below_7(x, enc);
+}
+
 /** Eight elements of a block to e4m3 codes, enc the block's factor. Any x. */
 FP4_D fp4_u32x2 fp4_encode_e4m3x8(fp4_f32x8 x, float enc)
 {
@@ -297,21 +304,6 @@ FP4_D int fp4_mxfp4_needs_care_(float amax_or_nan, float enc, int scaled)
                   : FP4_ARCH_CVT_E2M1 || !(is_moderate || amax_or_nan == 0.0f);
 }
 
-/* Codes where it can. */
-FP4_D uint32_t fp4_mxfp4_encode_x8_(fp4_f32x8 t, float enc, int scaled)
-{
-    return scaled ? fp4_encode_e2m1x8_below_7(t, enc)
-                  : fp4_f32x8_times_power_to_e2m1x8_below_7(t, enc);
-}
-
-FP4_D fp4_part2 fp4_mxfp4_encode_x16_(fp4_f32x16 t, fp4_scale scale, int scaled)
-{
-    const fp4_part2 part = {{fp4_mxfp4_encode_x8_(fp4_low_x8(t), scale.enc, scaled),
-                             fp4_mxfp4_encode_x8_(fp4_high_x8(t), scale.enc, scaled)},
-                            scale.bits};
-    return part;
-}
-
 FP4_D fp4_mxfp4_block fp4_mxfp4_careful_(fp4_f32x32 t, float mul, int scaled)
 {
     const fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_amax_times_(fp4_amax_x32(t), mul, scaled));
@@ -334,10 +326,10 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_(fp4_f32x32 t, float mul, int scaled)
     if (fp4_mxfp4_needs_care_(amax, enc, scaled)) {
         return fp4_mxfp4_careful_(t, mul, scaled);
     }
-    block.q[0] = fp4_mxfp4_encode_x8_(fp4_low_x8(fp4_low_x16(t)), enc, scaled);
-    block.q[1] = fp4_mxfp4_encode_x8_(fp4_high_x8(fp4_low_x16(t)), enc, scaled);
-    block.q[2] = fp4_mxfp4_encode_x8_(fp4_low_x8(fp4_high_x16(t)), enc, scaled);
-    block.q[3] = fp4_mxfp4_encode_x8_(fp4_high_x8(fp4_high_x16(t)), enc, scaled);
+    block.q[0] = fp4_encode_fast_x8_(fp4_low_x8(fp4_low_x16(t)), enc, !scaled);
+    block.q[1] = fp4_encode_fast_x8_(fp4_high_x8(fp4_low_x16(t)), enc, !scaled);
+    block.q[2] = fp4_encode_fast_x8_(fp4_low_x8(fp4_high_x16(t)), enc, !scaled);
+    block.q[3] = fp4_encode_fast_x8_(fp4_high_x8(fp4_high_x16(t)), enc, !scaled);
     block.sf = scale.bits;
     return block;
 }
@@ -360,16 +352,16 @@ FP4_D fp4_mxfp4_block fp4_mxfp4_quantize_scaled(fp4_f32x32 t, float mul)
     return fp4_mxfp4_quantize_(t, mul, 1);
 }
 
-/* The codes of known: |t * enc| < 7, no NaN. */
-FP4_D fp4_part2 fp4_encode_known_(fp4_f32x16 t, fp4_scale scale)
+/* Sixteen elements of a block with its scale byte: |t * enc| < 7, no NaN. */
+FP4_D fp4_part2 fp4_encode_fast_x16_(fp4_f32x16 t, fp4_scale scale, int is_power)
 {
-    const fp4_part2 part = {{fp4_encode_e2m1x8_below_7(fp4_low_x8(t), scale.enc),
-                             fp4_encode_e2m1x8_below_7(fp4_high_x8(t), scale.enc)},
+    const fp4_part2 part = {{fp4_encode_fast_x8_(fp4_low_x8(t), scale.enc, is_power),
+                             fp4_encode_fast_x8_(fp4_high_x8(t), scale.enc, is_power)},
                             scale.bits};
     return part;
 }
 
-/* The codes of any. */
+/* The same of any t. */
 FP4_D fp4_part2 fp4_encode_any_(fp4_f32x16 t, fp4_scale scale)
 {
     const fp4_part2 part = {
@@ -398,7 +390,7 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_x16_(fp4_f32x16 t, float mul, int scaled)
     scale.enc = fp4_enc_times_(scale.enc, mul, scaled);
     return care || fp4_mxfp4_needs_care_(amax, scale.enc, scaled)
                ? fp4_encode_any_(t, scale)
-               : fp4_mxfp4_encode_x16_(t, scale, scaled);
+               : fp4_encode_fast_x16_(t, scale, !scaled);
 }
 
 /** Quantize an MXFP4 block shared by 2 lanes: 16 elements, two words of codes each. */
@@ -426,7 +418,7 @@ FP4_D fp4_part1 fp4_mxfp4_quantize_x8_(fp4_f32x8 t, float mul, int scaled)
     enc = fp4_enc_times_(scale.enc, mul, scaled);
     part.q[0] = care || fp4_mxfp4_needs_care_(amax, enc, scaled)
                     ? fp4_encode_e2m1x8(t, enc)
-                    : fp4_mxfp4_encode_x8_(t, enc, scaled);
+                    : fp4_encode_fast_x8_(t, enc, !scaled);
     part.sf = scale.bits;
     return part;
 }
@@ -551,14 +543,8 @@ FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
                              : !(fp4_mul_rn(amax_times_mul, enc) < 6.99f);
 }
 
-/* The amax of a block of t * mul. */
-FP4_D float fp4_any_amax_(fp4_f32x16 t, int lanes, float mul, int scaled)
-{
-    const float product = fp4_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, scaled);
-    return scaled && fp4_is_nan(product) ? 0.0f : product;
-}
-
-/* The factor from t to codes, NaN where mul is. */
+/* fp4_enc_times_ where mul is not negative: a comparison fewer, which in kernels that keep whole rows
+   costs the register of a word that spills then. */
 FP4_D float fp4_known_enc_(float enc, float mul, int scaled)
 {
     const float both = fp4_times_(enc, mul, scaled);
@@ -573,7 +559,7 @@ FP4_D fp4_part2 fp4_nvfp4_known_(fp4_f32x16 t, float amax, float mul, int scaled
 
     *care = fp4_known_needs_care_(product, scale.enc) || !fp4_is_moderate_(global_enc);
     scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
-    return fp4_encode_known_(t, scale);
+    return fp4_encode_fast_x16_(t, scale, 0);
 }
 
 /** 16 elements of an NVFP4 block of 16 or 32 whose amax is known; see above. */
@@ -592,7 +578,8 @@ FP4_D fp4_part2 fp4_nvfp4_quantize_scaled_known_x16(fp4_f32x16 t, float amax, fl
 
 FP4_D fp4_part2 fp4_nvfp4_any_(fp4_f32x16 t, int lanes, float mul, int scaled, float global_enc)
 {
-    fp4_scale scale = fp4_nvfp4_scale_device_(fp4_any_amax_(t, lanes, mul, scaled), global_enc);
+    fp4_scale scale = fp4_nvfp4_scale_device_(
+        fp4_amax_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, scaled), global_enc);
 
     scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_any_(t, scale);
@@ -619,7 +606,7 @@ FP4_D fp4_part2 fp4_mxfp4_known_(fp4_f32x16 t, float amax, float mul, int scaled
     *care = FP4_ARCH_CVT_E2M1 || scaled ? fp4_known_needs_care_(product, scale.enc)
                                         : fp4_mxfp4_needs_care_(amax, scale.enc, 0);
     scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
-    return fp4_mxfp4_encode_x16_(t, scale, scaled);
+    return fp4_encode_fast_x16_(t, scale, !scaled);
 }
 
 /** 16 elements of an MXFP4 block of 16 or 32 whose amax is known; see above. */
@@ -637,7 +624,8 @@ FP4_D fp4_part2 fp4_mxfp4_quantize_scaled_known_x16(fp4_f32x16 t, float amax, fl
 
 FP4_D fp4_part2 fp4_mxfp4_any_(fp4_f32x16 t, int lanes, float mul, int scaled)
 {
-    fp4_scale scale = fp4_cvt_mxfp4_scale(fp4_any_amax_(t, lanes, mul, scaled));
+    fp4_scale scale =
+        fp4_cvt_mxfp4_scale(fp4_amax_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, scaled));
 
     scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_any_(t, scale);
@@ -680,7 +668,8 @@ FP4_D fp4_part4 fp4_mxfp8_quantize_scaled_known_x16(fp4_f32x16 t, float amax, fl
 
 FP4_D fp4_part4 fp4_mxfp8_any_(fp4_f32x16 t, int lanes, float mul, int scaled)
 {
-    fp4_scale scale = fp4_cvt_mxfp8_scale(fp4_any_amax_(t, lanes, mul, scaled));
+    fp4_scale scale =
+        fp4_cvt_mxfp8_scale(fp4_amax_times_(fp4_group_max(fp4_amax_x16(t), lanes), mul, scaled));
 
     scale.enc = fp4_known_enc_(scale.enc, mul, scaled);
     return fp4_encode_e4m3_(t, scale);
