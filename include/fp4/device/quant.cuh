@@ -543,8 +543,8 @@ FP4_D int fp4_known_needs_care_(float amax_times_mul, float enc)
                              : !(fp4_mul_rn(amax_times_mul, enc) < 6.99f);
 }
 
-/* fp4_enc_times_ where mul is not negative: a comparison fewer, which in kernels that keep whole rows
-   costs the register of a word that spills then. */
+/* fp4_enc_times_ where mul is not negative: a comparison fewer, whose register in kernels that keep
+   whole rows is that of a word that spills then. */
 FP4_D float fp4_known_enc_(float enc, float mul, int scaled)
 {
     const float both = fp4_times_(enc, mul, scaled);
