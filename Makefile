@@ -165,12 +165,12 @@ device_older := $(call with_layout,8X4,LINEAR,128X4) \
 	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4) 16_epilogue/mxfp4-8x4
 device_now := $(call with_layout,128X4,8X4,LINEAR) \
 	$(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm f32-nvfp4-layernorm) \
-	04_silu_mul/f16-nvfp4-gelu_tanh 04_silu_mul/bf16-nvfp4-silu \
+	04_silu_mul/f16-nvfp4-swiglu_oai 04_silu_mul/bf16-nvfp4-silu \
 	05_per_token/bf16-nvfp4_32 \
 	$(addprefix 06_dequantize/,nvfp4-bf16 mxfp4_16-f16 nvfp4-bf16-modelopt) \
 	$(addprefix 07_fake_quant/,f16-bf16-nvfp4_32 bf16-f16-mxfp4 f32-f32-cast) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
-	$(addprefix 10_experts/,f16-mxfp4-none f32-nvfp4-gelu_tanh) \
+	$(addprefix 10_experts/,f16-mxfp4-none bf16-mxfp4-swiglu_oai) \
 	11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
 	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8) 16_epilogue/nvfp4-128x4
 device_newer := $(call with_layout,LINEAR,128X4,8X4) \
@@ -636,7 +636,7 @@ test_gpu_parts := default portable fast_math native
 test_gpu_fused := $(foreach input,f32 f16 bf16,\
 	$(foreach format,nvfp4 mxfp4 mxfp8 nvfp4_32 mxfp4_16,\
 	$(foreach norm,rmsnorm add_rmsnorm layernorm,rmsnorm-$(input)-$(format)-$(norm)) \
-	$(foreach activation,silu gelu_tanh,silu_mul-$(input)-$(format)-$(activation))) \
+	$(foreach activation,silu gelu_tanh swiglu_oai,silu_mul-$(input)-$(format)-$(activation))) \
 	$(foreach format,nvfp4 nvfp4_32,per_token-$(input)-$(format)))
 # INPUT, and INPUT-FORMAT-OUTPUT, of those that read and do not quantize.
 test_gpu_read := $(foreach input,f32 f16 bf16,amax-$(input) \
@@ -644,7 +644,7 @@ test_gpu_read := $(foreach input,f32 f16 bf16,amax-$(input) \
 	$(foreach output,f32 f16 bf16,gemv-$(input)-$(format)-$(output))))
 # INPUT-FORMAT-ACTIVATION of many experts.
 test_gpu_experts := $(foreach input,f32 f16 bf16,$(foreach format,nvfp4 mxfp4 mxfp8,\
-	$(foreach activation,none silu gelu_tanh,experts-$(input)-$(format)-$(activation))))
+	$(foreach activation,none silu gelu_tanh swiglu_oai,experts-$(input)-$(format)-$(activation))))
 # INPUT of KV caches; those that move bytes of any kind; and the README's kernel.
 test_gpu_kv := $(foreach input,f32 f16 bf16,kv_cache-$(input) kv_append-$(input))
 test_gpu_bytes := shuffle-all packbits-all first-all
@@ -767,9 +767,9 @@ simt_formats = $1-nvfp4-$2 $1-mxfp4-$3 $1-mxfp8-$4 $1-nvfp4_32-$3 $1-mxfp4_16-$2
 simt_fused := $(addprefix rmsnorm-,$(call simt_formats,f32,rmsnorm,add_rmsnorm,layernorm) \
 	$(call simt_formats,f16,add_rmsnorm,layernorm,rmsnorm) \
 	$(call simt_formats,bf16,layernorm,rmsnorm,add_rmsnorm)) \
-	$(addprefix silu_mul-,$(call simt_formats,f32,silu,gelu_tanh,silu) \
-	$(call simt_formats,f16,gelu_tanh,silu,gelu_tanh) \
-	$(call simt_formats,bf16,silu,gelu_tanh,silu)) \
+	$(addprefix silu_mul-,$(call simt_formats,f32,silu,gelu_tanh,swiglu_oai) \
+	$(call simt_formats,f16,gelu_tanh,swiglu_oai,silu) \
+	$(call simt_formats,bf16,swiglu_oai,silu,gelu_tanh)) \
 	$(filter per_token-%,$(test_gpu_fused))
 # Of 07_fake_quant, for each rule, the outputs of f32, f16 and bf16.
 simt_fake = fake-f32-$1-$4 fake-f16-$2-$4 fake-bf16-$3-$4
@@ -785,7 +785,7 @@ simt_read := $(filter amax-%,$(test_gpu_read)) $(call simt_gemv,nvfp4,f32,f16,bf
 # Of 10_experts, for each input, the activations of nvfp4, mxfp4 and mxfp8.
 simt_expert = experts-$1-nvfp4-$2 experts-$1-mxfp4-$3 experts-$1-mxfp8-$4
 simt_experts := $(call simt_expert,f32,none,silu,gelu_tanh) \
-	$(call simt_expert,f16,gelu_tanh,none,silu) $(call simt_expert,bf16,silu,gelu_tanh,none)
+	$(call simt_expert,f16,gelu_tanh,none,swiglu_oai) $(call simt_expert,bf16,silu,swiglu_oai,none)
 # Of ModelOpt's tensors each type and format.
 simt_modelopt := $(foreach words,f32-nvfp4 bf16-nvfp4 bf16-mxfp4 f16-mxfp8 f16-nvfp4_32 \
 	f32-mxfp4_16,modelopt-$(words) \

@@ -1,6 +1,6 @@
 /*
  * 04_silu_mul.cu - the activation of a gated MLP and quantization in one kernel: silu(gate) * up,
- * or gelu(gate) * up, to NVFP4, MXFP4 or MXFP8.
+ * gelu(gate) * up, or that of gpt-oss (swiglu_oai), to NVFP4, MXFP4 or MXFP8.
  *
  *     nvcc -O3 -arch=sm_90 -Iinclude examples/04_silu_mul.cu -o silu_mul && ./silu_mul
  *
@@ -28,7 +28,7 @@
 #define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8; nvfp4_32, mxfp4_16: with the other's block */
 #endif
 #if !defined(ACTIVATION)
-#define ACTIVATION silu /* silu, gelu_tanh */
+#define ACTIVATION silu /* silu, gelu_tanh, swiglu_oai */
 #endif
 
 /* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
@@ -51,6 +51,16 @@
 #define HAS_TABLE_bf16 1
 #define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
+#define HEAVY_swiglu_oai 1
+#define GATE_silu silu
+#define GATE_gelu_tanh gelu_tanh
+#define GATE_swiglu_oai swiglu_oai_gate
+#define TIMES_silu(act, up) fp4_mul_x16(act, WIDEN(up))
+#define TIMES_gelu_tanh TIMES_silu
+#define TIMES_swiglu_oai(act, up) OAI_UP(act, up)
+#define OAI_UP_f32(act, w) fp4_swiglu_oai_up_x16(act, fp4_f32x16_to_f32x16(w))
+#define OAI_UP_f16 fp4_swiglu_oai_up_f16x16
+#define OAI_UP_bf16 fp4_swiglu_oai_up_bf16x16
 #define LANES_nvfp4 1 /* that share a scale byte */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
@@ -84,9 +94,12 @@
 #define GATE_AMAX JOIN(GATE_AMAX_, INPUT, )
 #define DEINTERLEAVE JOIN(DEINTERLEAVE_, INPUT, )
 #define STORE_Y JOIN(fp4_store_u32x, WORDS, )
-#define ACTIVATE JOIN(fp4_, ACTIVATION, _known_x16)
-#define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
-#define MAKE_TABLE JOIN(fp4_, ACTIVATION, _bf16_table)
+#define GATE JOIN(GATE_, ACTIVATION, )
+#define ACTIVATE JOIN(fp4_, GATE, _known_x16)
+#define ACTIVATE_ANY JOIN(fp4_, GATE, _x16)
+#define MAKE_TABLE JOIN(fp4_, GATE, _bf16_table)
+#define TIMES JOIN(TIMES_, ACTIVATION, )
+#define OAI_UP JOIN(OAI_UP_, INPUT, )
 #define HAS_TABLE JOIN(HAS_TABLE_, INPUT, )
 #define KNOWN JOIN(KNOWN_, FORMAT, )
 #define ANY JOIN(ANY_, FORMAT, )
@@ -141,7 +154,7 @@ typedef fp4_part2 part;
 /* ------------------------------------------------------------------------------ arguments */
 
 /**
- * y = activation(gate) * up, quantized to q and sf.
+ * y = activation(gate) * up, quantized to q and sf; of swiglu_oai see fp4/activation.h.
  *
  * shape    x: rows x 2 cols, row r at element r * x_stride: gate in the first cols columns, up in
  *          the others; or, if interleaved, gate in the even columns, up in the odd ones. cols:
@@ -234,7 +247,7 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const
     if (is_interleaved(a, c)) {
         DEINTERLEAVE(&o.gate, &o.up);
     }
-    y = fp4_mul_x16(activate(c, o.gate, has, of_any), WIDEN(o.up));
+    y = TIMES(activate(c, o.gate, has, of_any), o.up);
     return c.rounded ? WIDEN(NARROW(y)) : y;
 }
 
@@ -983,7 +996,7 @@ static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
 
 int main(void)
 {
-    printf("%s to %s, %s(gate) * up\n", TEXT(INPUT), TEXT(FORMAT), TEXT(ACTIVATION));
+    printf("%s to %s, %s of gate and up\n", TEXT(INPUT), TEXT(FORMAT), TEXT(ACTIVATION));
     /* few rows, a ragged end, several turns, and what is timed */
     return !(check(1, 4096, FP4_LAYOUT_128X4, 0) && check(130, 96, FP4_LAYOUT_8X4, 0) &&
              check(3, 20000 / BLOCK * BLOCK, FP4_LAYOUT_LINEAR, 0) &&

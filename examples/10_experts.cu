@@ -32,7 +32,7 @@
 #define FORMAT nvfp4 /* nvfp4, mxfp4, mxfp8 */
 #endif
 #if !defined(ACTIVATION)
-#define ACTIVATION none /* none, silu, gelu_tanh */
+#define ACTIVATION none /* none, silu, gelu_tanh, swiglu_oai */
 #endif
 
 /* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
@@ -44,6 +44,9 @@
 #define ROUND_f32 fp4_f32x16_to_u32x16
 #define ROUND_f16 fp4_f32x16_to_f16x16
 #define ROUND_bf16 fp4_f32x16_to_bf16x16
+#define DEINTERLEAVE_f32 fp4_deinterleave_u32x16
+#define DEINTERLEAVE_f16 fp4_deinterleave_u16x16
+#define DEINTERLEAVE_bf16 fp4_deinterleave_u16x16
 #define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
 #define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
 #define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
@@ -68,6 +71,16 @@
 #define GATED_none 0
 #define GATED_silu 1
 #define GATED_gelu_tanh 2 /* takes more registers */
+#define GATED_swiglu_oai 2
+#define GATE_silu silu
+#define GATE_gelu_tanh gelu_tanh
+#define GATE_swiglu_oai swiglu_oai_gate
+#define TIMES_silu(act, up) fp4_mul_x16(act, WIDEN(up))
+#define TIMES_gelu_tanh TIMES_silu
+#define TIMES_swiglu_oai(act, up) OAI_UP(act, up)
+#define OAI_UP_f32(act, w) fp4_swiglu_oai_up_x16(act, fp4_f32x16_to_f32x16(w))
+#define OAI_UP_f16 fp4_swiglu_oai_up_f16x16
+#define OAI_UP_bf16 fp4_swiglu_oai_up_bf16x16
 
 #define WORDS JOIN(WORDS_, INPUT, )
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
@@ -82,9 +95,13 @@
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 #if GATED
-#define ACTIVATE JOIN(fp4_, ACTIVATION, _known_x16)
-#define ACTIVATE_ANY JOIN(fp4_, ACTIVATION, _x16)
-#define MAKE_TABLE JOIN(fp4_, ACTIVATION, _bf16_table)
+#define DEINTERLEAVE JOIN(DEINTERLEAVE_, INPUT, )
+#define GATE JOIN(GATE_, ACTIVATION, )
+#define ACTIVATE JOIN(fp4_, GATE, _known_x16)
+#define ACTIVATE_ANY JOIN(fp4_, GATE, _x16)
+#define MAKE_TABLE JOIN(fp4_, GATE, _bf16_table)
+#define TIMES JOIN(TIMES_, ACTIVATION, )
+#define OAI_UP JOIN(OAI_UP_, INPUT, )
 #endif
 #if JOIN(CODES_, FORMAT, ) == 16
 #define STORE fp4_store_e4m3x16
@@ -116,7 +133,7 @@ enum {
                : ELEMENT == 4  ? 3
                : GATED == 2    ? 4
                                : 5,
-    /* that gather or round */
+    /* that gather or ask */
     RESIDENT_OTHER = FP4_ARCH != 900 || RESIDENT < 5 ? RESIDENT
                      : GATED                         ? RESIDENT - 1
                                                      : 6
@@ -138,11 +155,11 @@ enum {
  * The rows that experts have of x, quantized to q and sf; see fp4/experts.h.
  *
  * shape    cols: of a quantized row, whole blocks. x has as many columns, or with an activation
- *          twice as many, gate in the first cols, up in the others. q_cols: whole blocks, cols or
- *          more; the columns in between become zeros in every row that an expert has. groups: 512
- *          at most; rows + 127 * groups: below 2^31. x, x_stride, x_group_stride (elements):
- *          multiples of 16 bytes, a row under 4 GiB. q: aligned to the codes of 16 elements. sf: to
- *          16 bytes.
+ *          twice as many: gate in the first cols, up in the others; or, if interleaved, gate in the
+ *          even ones, up in the odd ones. q_cols: whole blocks, cols or more; the columns in
+ *          between become zeros in every row that an expert has. groups: 512 at most; rows + 127 *
+ *          groups: below 2^31. x, x_stride, x_group_stride (elements): multiples of 16 bytes, a row
+ *          under 4 GiB. q: aligned to the codes of 16 elements. sf: to 16 bytes.
  * masked   counts, of groups: x has groups matrices of `rows` rows, x_group_stride apart, and the
  *          first counts[g] of matrix g count. q: groups * rows rows. sf: groups times
  *          fp4_sf_bytes(FP4_LAYOUT_128X4, rows, q_cols / BLOCK) bytes.
@@ -176,7 +193,7 @@ typedef struct experts_args {
     size_t global_step;
     float global;
     int global_is_dec;
-    int rounded;
+    int interleaved, rounded;
     fp4_rest rest;
     int32_t *sf_starts;
     uint32_t *errors;
@@ -190,7 +207,7 @@ typedef struct experts_job {
     const int32_t *counts, *offsets, *sources;
     const float *global_device;
     float global;
-    int global_is_dec, rounded, is_masked, leaves, is_spread;
+    int global_is_dec, interleaved, rounded, is_masked, leaves, is_spread;
     uint32_t global_step, groups, rows, x_rows, cols, q_cols;
     uint32_t bands; /* of sf: of each matrix if masked, in all if packed */
     uint32_t half;  /* the largest power of two up to groups */
@@ -219,10 +236,9 @@ typedef struct experts_plan {
 typedef struct experts_tile {
     uint32_t cols, rows;
     int gathered;       /* there are sources */
-    int rounded;        /* 0, 1, or ASK: as the arguments say */
+    int asks;           /* whether interleaved and rounded are as the arguments say, or 0 */
     const float *table; /* of the activation, in shared memory; or null */
 } experts_tile;
-enum { ASK = 2 };
 
 /* How long the runs are in a band with so many rows of an expert, as a power of two: longer where
    quarters are empty. */
@@ -492,9 +508,13 @@ static __device__ __forceinline__ fp4_f32x16 activate(const experts_tile c, raw 
 static __device__ __forceinline__ fp4_f32x16 value_of(const experts_job &t, const experts_tile c,
                                                       operands o, const int of_any)
 {
-    const fp4_f32x16 y = fp4_mul_x16(activate(c, o.x, of_any), WIDEN(o.up));
+    fp4_f32x16 y;
 
-    return (c.rounded == ASK ? t.rounded : c.rounded) ? WIDEN(ROUND(y)) : y;
+    if (c.asks && t.interleaved) {
+        DEINTERLEAVE(&o.x, &o.up);
+    }
+    y = TIMES(activate(c, o.x, of_any), o.up);
+    return c.asks && t.rounded ? WIDEN(ROUND(y)) : y;
 }
 #endif
 
@@ -645,7 +665,7 @@ static __device__ __forceinline__ experts_place place_of(const experts_job &t, c
     p.k = threadIdx.x / c.cols;
     p.col = at.part * c.cols + col;
     p.run = full ? run_of(c, 128) : at.run;
-    p.x = t.x + (size_t)p.col * (16 * ELEMENT);
+    p.x = t.x + (size_t)p.col * (16 * ELEMENT << (c.asks && t.interleaved));
     base = base_of(at, p.k, p.run, full);
     if (!c.gathered) {
         p.x += t.is_masked ? at.group * t.x_group + (size_t)(at.first + base) * t.x_row
@@ -903,23 +923,26 @@ static __device__ __forceinline__ void quantize_items(const experts_job &t, expe
 /* The kernels: by the width of a tile. */
 enum { WIDE = THREADS * EACH / 8, MIDDLE = WIDE > 32 ? 32 : 16, NARROW = 8 };
 
-#define EXPERTS_KERNEL(name, width, gathered, rounded, resident) \
+#define EXPERTS_KERNEL(name, width, gathered, asks, resident) \
     static __global__ void __launch_bounds__(THREADS, resident) name(const experts_job t) \
     { \
-        const experts_tile c = {width, THREADS * EACH / (width), gathered, rounded, NULL}; \
+        const experts_tile c = {width, THREADS * EACH / (width), gathered, asks, NULL}; \
         quantize_items(t, c); \
     }
 
 EXPERTS_KERNEL(experts_wide, WIDE, 0, 0, RESIDENT)
 EXPERTS_KERNEL(experts_middle, MIDDLE, 0, 0, RESIDENT)
 EXPERTS_KERNEL(experts_narrow, NARROW, 0, 0, RESIDENT)
-EXPERTS_KERNEL(gathered_wide, WIDE, 1, GATED ? ASK : 0, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_middle, MIDDLE, 1, GATED ? ASK : 0, RESIDENT_OTHER)
-EXPERTS_KERNEL(gathered_narrow, NARROW, 1, GATED ? ASK : 0, RESIDENT_OTHER)
+EXPERTS_KERNEL(gathered_wide, WIDE, 1, 0, RESIDENT_OTHER)
+EXPERTS_KERNEL(gathered_middle, MIDDLE, 1, 0, RESIDENT_OTHER)
+EXPERTS_KERNEL(gathered_narrow, NARROW, 1, 0, RESIDENT_OTHER)
 #if GATED
-EXPERTS_KERNEL(rounded_wide, WIDE, 0, 1, RESIDENT_OTHER)
-EXPERTS_KERNEL(rounded_middle, MIDDLE, 0, 1, RESIDENT_OTHER)
-EXPERTS_KERNEL(rounded_narrow, NARROW, 0, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_wide, WIDE, 0, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_middle, MIDDLE, 0, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_narrow, NARROW, 0, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_gathered_wide, WIDE, 1, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_gathered_middle, MIDDLE, 1, 1, RESIDENT_OTHER)
+EXPERTS_KERNEL(asking_gathered_narrow, NARROW, 1, 1, RESIDENT_OTHER)
 #endif
 
 /* ------------------------------------------------------------------------------ launcher */
@@ -985,6 +1008,7 @@ static experts_job job_of(const experts_args *a)
         t.global = fp4_nvfp4_global_enc_from_dec(t.global);
         t.global_is_dec = 0;
     }
+    t.interleaved = a->interleaved;
     t.rounded = a->rounded;
     t.is_masked = a->counts != NULL;
     t.leaves = a->rest == FP4_REST_LEAVE;
@@ -1002,7 +1026,7 @@ static experts_job job_of(const experts_args *a)
     t.x_row = (uint32_t)(a->x_stride * ELEMENT);
     t.q_row = t.q_cols * CODES;
     t.x_group = a->x_group_stride * ELEMENT;
-    t.up = a->cols * ELEMENT;
+    t.up = (a->interleaved ? 16 : a->cols) * ELEMENT;
     t.sf_band = sf_cols * 128;
     t.sf_starts = a->sf_starts;
     t.errors = a->errors;
@@ -1035,23 +1059,24 @@ static int fits(uint32_t cols, uint32_t width)
     return ((size_t)cols + cols / 32) / width * width >= cols;
 }
 
+#define WIDTHS(name) \
+    { \
+        (const void *)name##_wide, (const void *)name##_middle, (const void *)name##_narrow \
+    }
+#if GATED
+static const void *const kernels[][3] = {WIDTHS(experts), WIDTHS(gathered), WIDTHS(asking),
+                                         WIDTHS(asking_gathered)};
+#else
+static const void *const kernels[][3] = {WIDTHS(experts), WIDTHS(gathered)};
+#endif
+
 /* Width and kernel for a job. */
 static const void *kernel_of(const experts_job *t, uint32_t *width)
 {
-    const void *plain[] = {(const void *)experts_wide, (const void *)experts_middle,
-                           (const void *)experts_narrow};
-    const void *gathered[] = {(const void *)gathered_wide, (const void *)gathered_middle,
-                              (const void *)gathered_narrow};
-#if GATED
-    const void *rounded[] = {(const void *)rounded_wide, (const void *)rounded_middle,
-                             (const void *)rounded_narrow};
-#else
-    const void **rounded = plain;
-#endif
     const int which = fits(t->q_cols, WIDE) ? 0 : fits(t->q_cols, MIDDLE) ? 1 : 2;
 
     *width = which == 0 ? WIDE : which == 1 ? MIDDLE : NARROW;
-    return (t->sources != NULL ? gathered : t->rounded ? rounded : plain)[which];
+    return kernels[(t->sources != NULL) + 2 * (GATED && (t->interleaved || t->rounded))][which];
 }
 
 static size_t common_divisor(size_t a, size_t b)
@@ -1162,6 +1187,7 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
 #define ACTIVATION_none FP4_ACTIVATION_NONE
 #define ACTIVATION_silu FP4_ACTIVATION_SILU
 #define ACTIVATION_gelu_tanh FP4_ACTIVATION_GELU_TANH
+#define ACTIVATION_swiglu_oai FP4_ACTIVATION_SWIGLU_OAI
 #define TEXT_(word) #word
 #define TEXT(word) TEXT_(word)
 
@@ -1376,12 +1402,14 @@ static int check_all(void)
             call c = call_of(6, 200, cols[i]);
             c.a.rest = c.e.rest = (fp4_rest)rest;
             c.a.rounded = c.e.rounded = i == 2;
+            c.a.interleaved = c.e.interleaved = i == 0;
             c.a.q_cols = c.e.q_cols = cols[i] + (i == 1 ? 64 : 0);
             mask(&c, i == 4 ? bad_counts : counts);
             is_good &= check(rest ? "masked, rest left alone" : "masked, rest zero", &c);
             c = call_of(6, 310, cols[i]);
             c.a.rest = c.e.rest = (fp4_rest)rest;
             c.a.starts = c.e.starts = (fp4_experts_starts)(i % 2);
+            c.a.interleaved = c.e.interleaved = i == 1;
             pack(&c, i == 4 ? bad_offsets : offsets, i == 3 ? NULL : sources, i == 3 ? 310 : 200);
             c.a.sf_rows = c.e.sf_rows = i == 2 ? 256 : c.e.sf_rows;
             is_good &= check(rest ? "packed, rest left alone" : "packed, rest zero", &c);

@@ -40,7 +40,8 @@ static const struct {
                       {"add_rmsnorm", FP4_MXFP4},
                       {"layernorm", FP4_MXFP8},
                       {"silu_mul", FP4_NVFP4_32},
-                      {"gelu_tanh_mul", FP4_MXFP4_16}};
+                      {"gelu_tanh_mul", FP4_MXFP4_16},
+                      {"swiglu_oai_mul", FP4_MXFP4}};
 
 static float x[MAX_ROWS * COLS * 2], row_enc[MAX_ROWS], weight[COLS];
 
@@ -71,8 +72,10 @@ static fp4_status fused(result *r, int op, size_t rows, fp4_tensor *t)
         return fp4_ref_layernorm_quantize(m, weight, weight, 1e-5f, &how, t);
     case 3:
         return fp4_ref_silu_mul_quantize(pairs, 0, &how, t);
-    default:
+    case 4:
         return fp4_ref_gelu_tanh_mul_quantize(pairs, 1, &how, t);
+    default:
+        return fp4_ref_swiglu_oai_mul_quantize(pairs, 1, &how, t);
     }
 }
 

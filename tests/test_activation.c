@@ -1,6 +1,7 @@
 /*
- * fp4/activation.h: SiLU and GELU against the same in double, with the accuracy that is claimed
- * there; and fp4_fma_rn, on whose single rounding they and every sum rest, against the C library's.
+ * fp4/activation.h: SiLU, swish and GELU against the same in double, with the accuracy that is
+ * claimed there; what bounds the gate of gpt-oss; and fp4_fma_rn, on whose single rounding they and
+ * every sum rest, against the C library's.
  */
 #include <fp4/activation.h>
 
@@ -127,6 +128,34 @@ Test(activation, swish_is_as_near_as_it_says)
     CHECK(fabs((double)fp4_swish(-INFINITY, 1.702f) + 1.4e-36) < 0.05e-36, "at -inf: %g",
           (double)fp4_swish(-INFINITY, 1.702f));
     CHECK_EQ(host_bits_of(fp4_swish(-60.0f, 1.702f)), host_bits_of(fp4_silu(-87.0f)), "at -60");
+}
+
+/* One's own bits up to 7, and those of 7 from there on. */
+static void check_oai_gate(float x)
+{
+    const float bounded = x > 7.0f ? 7.0f : x;
+    CHECK_EQ(host_bits_of(fp4_swiglu_oai_gate(x)), host_bits_of(fp4_swish(bounded, 1.702f)),
+             "of %.9g", (double)x);
+}
+
+Test(activation, swiglu_oai_bounds_gate_and_up)
+{
+    static const float ups[][2] = {{7.0f, 8.0f},      {0x1.cp2f + 0x1p-20f, 8.0f},
+                                   {INFINITY, 8.0f},  {6.5f, 7.5f},
+                                   {0.0f, 1.0f},      {-0.0f, 1.0f},
+                                   {0x1p-149f, 1.0f}, {-1.0f, 0.0f},
+                                   {-7.0f, -6.0f},    {-FP4_F32_MAX, -6.0f},
+                                   {0x1p-24f, 1.0f},  {0x1.8p-23f, 1.0f + 0x1p-22f}};
+
+    sweep(0.0f, INFINITY, check_oai_gate);
+    sweep(-0.0f, -INFINITY, check_oai_gate);
+    for (size_t i = 0; i < sizeof ups / sizeof ups[0]; i++) {
+        CHECK_EQ(host_bits_of(fp4_swiglu_oai_up(0.75f, ups[i][0])), host_bits_of(0.75f * ups[i][1]),
+                 "up %a", (double)ups[i][0]);
+    }
+    CHECK(isnan(fp4_swiglu_oai_up(0.0f, NAN)) && isnan(fp4_swiglu_oai_up(NAN, -1.0f)), "NaN");
+    CHECK_EQ(host_bits_of(fp4_swiglu_oai_up(-2.0f, -1.0f)), 0x80000000u, "-2 of -1");
+    CHECK(isnan(fp4_swiglu_oai_gate(NAN)), "gate NaN");
 }
 
 Test(activation, gelu_is_as_near_as_it_says)

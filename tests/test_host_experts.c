@@ -34,11 +34,13 @@ static const char *case_text(const experts_case *c)
     static char text[256];
 
     snprintf(text, sizeof text,
-             "%s, %s, activation %d, rounded %d, dtype %d, groups %zu, rows %zu, cols %zu to %zu, "
+             "%s, %s, activation %d, interleaved %d, rounded %d, dtype %d, groups %zu, rows %zu, "
+             "cols %zu to %zu, "
              "x_rows %zu, sf_rows %zu, rest %d, starts %d",
              host_recipe_name(c->recipe), c->e.counts != NULL ? "masked" : "packed",
-             (int)c->e.activation, c->e.rounded, (int)c->e.dtype, c->e.groups, c->e.rows, c->e.cols,
-             c->e.q_cols, c->e.x_rows, c->e.sf_rows, (int)c->e.rest, (int)c->e.starts);
+             (int)c->e.activation, c->e.interleaved, c->e.rounded, (int)c->e.dtype, c->e.groups,
+             c->e.rows, c->e.cols, c->e.q_cols, c->e.x_rows, c->e.sf_rows, (int)c->e.rest,
+             (int)c->e.starts);
     return text;
 }
 
@@ -95,7 +97,8 @@ static experts_case *case_new(uint64_t *state)
 
     c->recipe = recipes[host_below(state, 5)];
     c->e.format = host_recipe_format(c->recipe);
-    c->e.activation = (fp4_activation)host_below(state, 3);
+    c->e.activation = (fp4_activation)host_below(state, 4);
+    c->e.interleaved = (int)host_below(state, 2);
     c->e.rounded = (int)host_below(state, 2);
     c->e.dtype = (fp4_dtype)host_below(state, 3);
     c->e.groups = 1 + host_below(state, is_masked ? 4 : MOST_GROUPS);
@@ -179,8 +182,10 @@ static void expect_row(const experts_case *c, const uint8_t *x, size_t row, floa
         how.global_enc = enc;
         how.rounded = c->e.rounded;
         CHECK_EQ((c->e.activation == FP4_ACTIVATION_SILU
-                      ? fp4_ref_silu_mul_quantize(m, 0, &how, &t)
-                      : fp4_ref_gelu_tanh_mul_quantize(m, 0, &how, &t)),
+                      ? fp4_ref_silu_mul_quantize(m, c->e.interleaved, &how, &t)
+                  : c->e.activation == FP4_ACTIVATION_GELU_TANH
+                      ? fp4_ref_gelu_tanh_mul_quantize(m, c->e.interleaved, &how, &t)
+                      : fp4_ref_swiglu_oai_mul_quantize(m, c->e.interleaved, &how, &t)),
                  FP4_OK, "%s", case_text(c));
     }
 }
@@ -578,7 +583,7 @@ static void refuse(int is_masked)
     REFUSED_AS(FP4_BAD_TYPE, s.e.dtype = FP4_E4M3);
     REFUSED_AS(FP4_BAD_TYPE, s.e.dtype = (fp4_dtype)4);
     REFUSED_AS(FP4_BAD_TYPE, s.e.format = (fp4_format)5);
-    REFUSED_AS(FP4_BAD_TYPE, s.e.activation = (fp4_activation)3);
+    REFUSED_AS(FP4_BAD_TYPE, s.e.activation = (fp4_activation)4);
     REFUSED_AS(FP4_BAD_TYPE, s.e.rest = (fp4_rest)2);
     REFUSED_AS(FP4_BAD_TYPE, s.e.starts = (fp4_experts_starts)2);
     if (is_masked) {

@@ -19,6 +19,8 @@ typedef enum ops_op {
     OPS_SILU_INTERLEAVED,
     OPS_GELU,
     OPS_GELU_INTERLEAVED,
+    OPS_OAI,
+    OPS_OAI_INTERLEAVED,
     OPS
 } ops_op;
 
@@ -28,7 +30,9 @@ static const char *const op_names[OPS] = {"rmsnorm",
                                           "silu_mul",
                                           "silu_mul, interleaved",
                                           "gelu_tanh_mul",
-                                          "gelu_tanh_mul, interleaved"};
+                                          "gelu_tanh_mul, interleaved",
+                                          "swiglu_oai_mul",
+                                          "swiglu_oai_mul, interleaved"};
 
 /* Every format with its default rule, and per token those that have a second-level scale. */
 static const host_recipe recipes[] = {HOST_NVFP4_TENSOR,    HOST_NVFP4_TOKENS, HOST_NVFP4_32_TENSOR,
@@ -52,6 +56,11 @@ typedef struct ops_case {
 static int is_norm(ops_op op)
 {
     return op <= OPS_LAYERNORM;
+}
+
+static int is_interleaved(ops_op op)
+{
+    return op == OPS_SILU_INTERLEAVED || op == OPS_GELU_INTERLEAVED || op == OPS_OAI_INTERLEAVED;
 }
 
 static const char *ops_text(const ops_case *c, const char *part)
@@ -134,6 +143,9 @@ static fp4_status ops_call(ops_op op, fp4_matrix x, void *residual, size_t resid
     case OPS_GELU:
     case OPS_GELU_INTERLEAVED:
         return fp4_ref_gelu_tanh_mul_quantize(x, op == OPS_GELU_INTERLEAVED, how, t);
+    case OPS_OAI:
+    case OPS_OAI_INTERLEAVED:
+        return fp4_ref_swiglu_oai_mul_quantize(x, op == OPS_OAI_INTERLEAVED, how, t);
     case OPS:
         break;
     }
@@ -225,6 +237,17 @@ static float naive_rstd(float mean_square, float eps)
     return (float)(1.0L / sqrtl((long double)naive_add(mean_square, eps)));
 }
 
+/* activation(gate) * up; of gpt-oss as its definition reads. */
+static float naive_gated(ops_op op, float gate, float up)
+{
+    if (op == OPS_OAI || op == OPS_OAI_INTERLEAVED) {
+        gate = gate > 7 ? 7 : gate;
+        up = up > 7 ? 7 : up < -7 ? -7 : up;
+        return host_mul(fp4_swish(gate, 1.702f), naive_add(up, 1));
+    }
+    return host_mul(op <= OPS_SILU_INTERLEAVED ? fp4_silu(gate) : fp4_gelu_tanh(gate), up);
+}
+
 /* One row of the operation: v is what is quantized, times what it answers. The residual is updated
    in place. */
 static float naive_row(const ops_case *c, const ops_operands *o, uint8_t *residual, size_t row,
@@ -253,7 +276,7 @@ static float naive_row(const ops_case *c, const ops_operands *o, uint8_t *residu
     rstd = naive_rstd(host_div(naive_row_sum(h, h, cols), (float)cols), c->eps);
     for (size_t i = 0; i < cols; i++) {
         const float w = naive_load(o->weight.bytes, c->dtype, i);
-        const int interleaved = c->op == OPS_SILU_INTERLEAVED || c->op == OPS_GELU_INTERLEAVED;
+        const int interleaved = is_interleaved(c->op);
         float gate, up;
         if (c->op == OPS_LAYERNORM) {
             v[i] = fmaf(host_mul(h[i], rstd), w, naive_load(o->bias.bytes, c->dtype, i));
@@ -262,8 +285,7 @@ static float naive_row(const ops_case *c, const ops_operands *o, uint8_t *residu
         } else {
             gate = host_element(&o->m, row, interleaved ? 2 * i : i);
             up = host_element(&o->m, row, interleaved ? 2 * i + 1 : cols + i);
-            v[i] =
-                host_mul(c->op <= OPS_SILU_INTERLEAVED ? fp4_silu(gate) : fp4_gelu_tanh(gate), up);
+            v[i] = naive_gated(c->op, gate, up);
         }
         if (c->rounded && c->dtype != FP4_F32) {
             const uint32_t bits = naive_round(c->dtype, v[i]);
@@ -503,6 +525,12 @@ Test(host_ops, gelu_tanh_mul_equals_the_naive_one)
 {
     ops_check_grid(OPS_GELU);
     ops_check_grid(OPS_GELU_INTERLEAVED);
+}
+
+Test(host_ops, swiglu_oai_mul_equals_the_naive_one)
+{
+    ops_check_grid(OPS_OAI);
+    ops_check_grid(OPS_OAI_INTERLEAVED);
 }
 
 Test(host_ops, long_rows_and_many_rows_are_no_different)
@@ -784,11 +812,12 @@ Test(host_ops, zeros_give_zeros_and_keep_their_sign)
         const ops_row r = ops_of((ops_op)(i / 2), x, weight, bias, 0x1p-149f, i % 2);
         for (int j = 0; j < ROW; j++) {
             /* Norms keep the sign (LayerNorm: -0 - +0 is -0), but x + 0 with a residual is +0. Gate
-               and up have the same sign apart, opposite signs interleaved. */
+               and up have the same sign apart, opposite signs interleaved; of gpt-oss it is the
+               gate's, which is plus there. */
             const int op = i / 2;
-            const int minus = op == OPS_RMSNORM || op == OPS_LAYERNORM
+            const int minus = op == OPS_RMSNORM || op == OPS_LAYERNORM || op == OPS_OAI
                                   ? j % 2
-                                  : op == OPS_SILU_INTERLEAVED || op == OPS_GELU_INTERLEAVED;
+                                  : is_interleaved((ops_op)op) && op != OPS_OAI_INTERLEAVED;
             CHECK_EQ(r.code[j], minus ? 8u : 0u, "%s, code %d", op_names[op], j);
             CHECK_EQ(host_bits_of(r.y[j]), minus ? 0x80000000u : 0u, "%s, y %d", op_names[op], j);
         }
@@ -821,7 +850,7 @@ Test(host_ops, nan_spoils_the_row_of_a_norm_and_one_element_of_a_gated_one)
     for (int i = 0; i < OPS * 2; i++) {
         enum { COLS = 2 * ROW };
         const ops_op op = (ops_op)(i / 2);
-        const int interleaved = op == OPS_SILU_INTERLEAVED || op == OPS_GELU_INTERLEAVED;
+        const int interleaved = is_interleaved(op);
         float x[3 * COLS], weight[ROW], bias[ROW], residual[3 * ROW] = {0};
         uint8_t bytes[2][3 * ROW * 2];
         uint8_t sf[2][3 * 4];
@@ -879,6 +908,10 @@ static void in_double(ops_op op, const float *x, const float *weight, const floa
         if (op == OPS_SILU) {
             y[i] = g / (1 + exp(-g)) * (double)x[cols + i];
             size[i] = fabs(y[i]);
+        } else if (op == OPS_OAI) {
+            const double gate = fmin(g, 7), up = fmax(-7, fmin(7, (double)x[cols + i]));
+            y[i] = gate / (1 + exp(-1.702 * gate)) * (up + 1);
+            size[i] = fabs(y[i]);
         } else if (op == OPS_GELU) {
             const double up = (double)x[cols + i], c = 0.79788456080286535588; /* sqrt(2/pi) */
             y[i] = g / 2 * (1 + tanh(c * (g + 0.044715 * g * g * g))) * up;
@@ -895,18 +928,18 @@ Test(host_ops, y_and_what_is_decoded_are_as_near_to_double_as_the_operations_all
 {
     /* A sum over a row of up to 16384 is 64 additions in a thread and 8 steps across: its error is
        72 half-ulps of the sum of the magnitudes, half of that in rstd; LayerNorm has the mean's as
-       well. Activations are good to 3e-6 (activation.h). */
+       well. Activations are good to 3e-6, swish to 1e-5 (activation.h). */
     static const size_t widths[] = {64, 1536, 5120, 16384};
     static float x[2 * 16384], weight[16384], bias[16384], residual[16384], y[16384], out[16384];
     static double exact[16384], size[16384];
     uint64_t state = 99;
 
-    for (int i = 0; i < OPS_SILU_INTERLEAVED * 4 + 4; i++) {
-        static const ops_op ops[] = {OPS_RMSNORM, OPS_ADD_RMSNORM, OPS_LAYERNORM, OPS_SILU,
-                                     OPS_GELU};
+    for (int i = 0; i < 6 * 4; i++) {
+        static const ops_op ops[] = {OPS_RMSNORM, OPS_ADD_RMSNORM, OPS_LAYERNORM,
+                                     OPS_SILU,    OPS_GELU,        OPS_OAI};
         const ops_op op = ops[i / 4];
         const size_t cols = widths[i % 4], x_cols = is_norm(op) ? cols : 2 * cols;
-        const double bound = is_norm(op) ? 80 * 0x1p-24 : 3.2e-6;
+        const double bound = is_norm(op) ? 80 * 0x1p-24 : op == OPS_OAI ? 1.1e-5 : 3.2e-6;
         const fp4_ref_fused how = {1.0f, 1.0f / 2688.0f, 0, y, cols};
         host_tensor h = host_tensor_new(HOST_NVFP4_TOKENS, FP4_LAYOUT_128X4, 1, cols);
         for (size_t j = 0; j < x_cols; j++) {

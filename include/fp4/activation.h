@@ -1,10 +1,14 @@
 /*
- * fp4/activation.h - e^x, SiLU, swish and GELU with the same bits on every machine.
+ * fp4/activation.h - e^x, SiLU, swish, GELU and the gate of gpt-oss with the same bits on every
+ * machine.
  *
  *     fp4_exp(x)         e^x
  *     fp4_silu(x)        x / (1 + e^-x)
  *     fp4_swish(x, b)    x / (1 + e^(-b x))
  *     fp4_gelu_tanh(x)   x/2 * (1 + tanh( sqrt(2/pi) * (x + 0.044715 x^3) ))
+ *
+ *     fp4_swiglu_oai_gate(x)        swish of min(x, 7), of slope 1.702
+ *     fp4_swiglu_oai_up(act, up)    act * (up within +-7, plus 1)
  *
  * The exponential of a C library and that of a GPU differ in their last bits, which would make a
  * kernel that ends in codes incomparable with anything. These are made of additions,
@@ -87,8 +91,8 @@ FP4_HD float fp4_silu(float x)
 }
 
 /**
- * Swish with a slope: x * sigmoid(b x) = x / (1 + e^(-b x)). QuickGELU and the gate of gpt-oss have
- * b = 1.702, SiLU 1, with the same bits as fp4_silu.
+ * Swish with a slope: x * sigmoid(b x) = x / (1 + e^(-b x)). QuickGELU has b = 1.702, SiLU 1, with
+ * the same bits as fp4_silu.
  *
  * range    b: positive, finite; b * x is rounded. To within 1e-6 of its value down to b * x = -5,
  *          1e-5 down to -87; from there on, -inf included, -1.4e-36. +inf gives +inf, NaN NaN.
@@ -116,6 +120,29 @@ FP4_HD float fp4_gelu_tanh(float x)
 {
     const float a = fp4_at_least_(x, -FP4_EXP_END);
     return fp4_div_rn(a, fp4_one_plus_exp_(fp4_mul_rn(a, fp4_gelu_slope_(a))));
+}
+
+/** The constants of the gated activation of gpt-oss. */
+#define FP4_SWIGLU_OAI_SLOPE 1.702f
+#define FP4_SWIGLU_OAI_LIMIT 7.0f
+
+/**
+ * The gated activation of gpt-oss is fp4_swiglu_oai_up(fp4_swiglu_oai_gate(gate), up): swish of the
+ * gate, which is bounded above, times up, which is bounded on both sides and has 1 added.
+ *
+ * range    of the gate: as fp4_swish, and of +inf what it is at 7. NaN of a NaN in either.
+ * source   gpt-oss (swiglu), transformers (GptOssExperts), vLLM (swigluoai_and_mul), with gate and
+ *          up interleaved.
+ */
+FP4_HD float fp4_swiglu_oai_gate(float x)
+{
+    return fp4_swish(x > FP4_SWIGLU_OAI_LIMIT ? FP4_SWIGLU_OAI_LIMIT : x, FP4_SWIGLU_OAI_SLOPE);
+}
+
+FP4_HD float fp4_swiglu_oai_up(float act, float up)
+{
+    const float bounded = fp4_clamp(up, -FP4_SWIGLU_OAI_LIMIT, FP4_SWIGLU_OAI_LIMIT);
+    return fp4_mul_rn(act, fp4_add_rn(bounded, 1.0f));
 }
 
 #endif /* FP4_ACTIVATION_H */

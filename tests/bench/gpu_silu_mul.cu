@@ -42,13 +42,14 @@ static bench_kernel bench_entry(fp4_layout layout, int per_token)
 {
     bench_kernel k = {};
 
-    k.name = per_token ? "04_silu_mul silu per token" : "04_silu_mul " BENCH_TEXT(ACTIVATION);
+    k.name = per_token ? "04_silu_mul " BENCH_TEXT(ACTIVATION) " per token"
+                       : "04_silu_mul " BENCH_TEXT(ACTIVATION);
     k.input = BENCH_TEXT(INPUT);
     k.format = BENCH_TEXT(FORMAT);
     k.traffic = bench_fused(k.input, k.format, layout, TRAFFIC_GATED);
     if (!per_token) {
         k.launch = bench_gated;
-    } else if (strcmp(BENCH_TEXT(ACTIVATION), "silu") == 0 && k.traffic.block == 16) {
+    } else if (strcmp(BENCH_TEXT(ACTIVATION), "gelu_tanh") != 0 && k.traffic.block == 16) {
         k.launch = bench_per_token;
     }
     return k;

@@ -274,6 +274,7 @@ KERNEL rope(const float *x, const float *cos_sin, float *out)
 
 ACTIVATIONS(silu)
 ACTIVATIONS(gelu_tanh)
+ACTIVATIONS(swiglu_oai_gate)
 
 KERNEL voted(float *x)
 {
@@ -282,7 +283,18 @@ KERNEL voted(float *x)
     const fp4_f32x16 z = fp4_gelu_tanh_voted_x16(y, fp4_amax_or_nan_x16(y));
     const fp4_f32x16 gate = fp4_swish_voted_x16(z, 1.702f, fp4_amax_or_nan_x16(z));
 
-    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(gate));
+    const fp4_f32x16 oai = fp4_swiglu_oai_gate_voted_x16(gate, fp4_amax_or_nan_x16(gate));
+
+    fp4_store_u32x16(at, fp4_f32x16_to_u32x16(fp4_swiglu_oai_up_x16(oai, v)));
+}
+
+KERNEL oai(const uint32_t *x, float *y)
+{
+    const fp4_u32x8 w = fp4_load_u32x8(x + thread() * 8);
+    const fp4_f32x16 act = fp4_load_f32x16(y + thread() * 16);
+    const fp4_f32x16 a = fp4_swiglu_oai_up_bf16x16(act, w), b = fp4_swiglu_oai_up_f16x16(act, w);
+
+    fp4_store_u32x16(y + (size_t)thread() * 16, fp4_f32x16_to_u32x16(fp4_add_x16(a, b)));
 }
 
 KERNEL reductions(const float *x, float *out)

@@ -18,7 +18,8 @@ enum { EXPERTS_nvfp4 = FP4_NVFP4, EXPERTS_mxfp4 = FP4_MXFP4, EXPERTS_mxfp8 = FP4
 enum {
     EXPERTS_none = FP4_ACTIVATION_NONE,
     EXPERTS_silu = FP4_ACTIVATION_SILU,
-    EXPERTS_gelu_tanh = FP4_ACTIVATION_GELU_TANH
+    EXPERTS_gelu_tanh = FP4_ACTIVATION_GELU_TANH,
+    EXPERTS_swiglu_oai = FP4_ACTIVATION_SWIGLU_OAI
 };
 
 /** A launcher and what it was compiled with. */
@@ -42,7 +43,8 @@ enum { EXPERTS_UNITS = sizeof experts_units / sizeof experts_units[0] };
     is rows. */
 typedef struct experts_case {
     const experts_unit *unit;
-    int is_packed, has_sources, on_device, is_dec, rounded, has_starts, has_errors, pdl, in_turn;
+    int is_packed, has_sources, on_device, is_dec, interleaved, rounded, has_starts, has_errors,
+        pdl, in_turn;
     size_t groups, rows, cols, q_cols, gap, group_gap, x_rows, sf_rows, global_step;
     fp4_experts_starts starts;
     fp4_rest rest;
@@ -60,14 +62,15 @@ static inline const char *experts_text(const experts_case *c)
 {
     static char text[400];
 
-    snprintf(text, sizeof text,
-             "%s, %s, groups %zu, rows %zu, cols %zu to %zu, gaps %zu %zu, x_rows %zu, sf_rows "
-             "%zu, sources %d, %s, rest %d, rounded %d, global step %zu on device %d dec %d, pdl "
-             "%d",
-             c->unit->name, c->is_packed ? "packed" : "masked", c->groups, c->rows, c->cols,
-             c->q_cols, c->gap, c->group_gap, c->x_rows, c->sf_rows, c->has_sources,
-             c->starts == FP4_STARTS_SPREAD ? "spread" : "summed", (int)c->rest, c->rounded,
-             c->global_step, c->on_device, c->is_dec, c->pdl);
+    snprintf(
+        text, sizeof text,
+        "%s, %s, groups %zu, rows %zu, cols %zu to %zu, gaps %zu %zu, x_rows %zu, sf_rows "
+        "%zu, sources %d, %s, rest %d, interleaved %d, rounded %d, global step %zu on device %d "
+        "dec %d, pdl %d",
+        c->unit->name, c->is_packed ? "packed" : "masked", c->groups, c->rows, c->cols, c->q_cols,
+        c->gap, c->group_gap, c->x_rows, c->sf_rows, c->has_sources,
+        c->starts == FP4_STARTS_SPREAD ? "spread" : "summed", (int)c->rest, c->interleaved,
+        c->rounded, c->global_step, c->on_device, c->is_dec, c->pdl);
     return text;
 }
 
@@ -223,6 +226,7 @@ static inline fp4_ref_experts experts_ref_of(const experts_case *c, const expert
     memset(&e, 0, sizeof e);
     e.format = c->unit->format;
     e.activation = c->unit->activation;
+    e.interleaved = c->interleaved;
     e.rounded = c->rounded;
     e.groups = c->groups;
     e.rows = c->rows;
@@ -318,6 +322,7 @@ static inline experts_device experts_device_new(const experts_case *c, const exp
     d.args.global_step = c->on_device ? c->global_step : 0;
     d.args.global = o->scales[0];
     d.args.global_is_dec = c->is_dec;
+    d.args.interleaved = c->interleaved;
     d.args.rounded = c->rounded;
     d.args.rest = c->rest;
     d.args.in_turn = c->in_turn;

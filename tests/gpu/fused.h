@@ -23,6 +23,7 @@ typedef enum fused_op {
     FUSED_layernorm,
     FUSED_silu,
     FUSED_gelu_tanh,
+    FUSED_swiglu_oai,
     FUSED_token,
     FUSED_OPS
 } fused_op;
@@ -65,7 +66,7 @@ static inline int fused_is_norm(const fused_unit *u)
 
 static inline int fused_is_gated(const fused_unit *u)
 {
-    return u->op == FUSED_silu || u->op == FUSED_gelu_tanh;
+    return u->op >= FUSED_silu && u->op <= FUSED_swiglu_oai;
 }
 
 /** The first launcher of an operation whose format has a second-level scale. */
@@ -435,6 +436,8 @@ static inline fp4_status fused_twin(const fused_case *c, const fused_operands *o
         return fp4_ref_silu_mul_quantize(x, c->interleaved, &how, t);
     case FUSED_gelu_tanh:
         return fp4_ref_gelu_tanh_mul_quantize(x, c->interleaved, &how, t);
+    case FUSED_swiglu_oai:
+        return fp4_ref_swiglu_oai_mul_quantize(x, c->interleaved, &how, t);
     case FUSED_token:
         return fp4_ref_nvfp4_quantize_tokens(x, c->scale, t);
     case FUSED_OPS:

@@ -13,7 +13,7 @@
  * input type, format and operation:
  *
  *     launch_norm      examples/03_rmsnorm.cu     rmsnorm, add_rmsnorm, layernorm   45 times
- *     launch_gated     examples/04_silu_mul.cu    silu, gelu_tanh                   30 times
+ *     launch_gated     examples/04_silu_mul.cu    silu, gelu_tanh, swiglu_oai       45 times
  *     launch_token     examples/05_per_token.cu                                      6 times
  *
  * and of those that lead back, for each format and output type, or input type, output type and
@@ -142,16 +142,17 @@ typedef cudaError_t (*launch_fused_function)(const launch_fused_args *args, int 
     LAUNCH_FORMATS_(X, f16, add_rmsnorm, layernorm, rmsnorm) \
     LAUNCH_FORMATS_(X, bf16, layernorm, rmsnorm, add_rmsnorm)
 #define LAUNCH_GATED_EACH(X) \
-    LAUNCH_FORMATS_(X, f32, silu, gelu_tanh, silu) \
-    LAUNCH_FORMATS_(X, f16, gelu_tanh, silu, gelu_tanh) \
-    LAUNCH_FORMATS_(X, bf16, silu, gelu_tanh, silu)
+    LAUNCH_FORMATS_(X, f32, silu, gelu_tanh, swiglu_oai) \
+    LAUNCH_FORMATS_(X, f16, gelu_tanh, swiglu_oai, silu) \
+    LAUNCH_FORMATS_(X, bf16, swiglu_oai, silu, gelu_tanh)
 #else
 #define LAUNCH_INPUTS_(X, op) \
     LAUNCH_FORMATS_(X, f32, op, op, op) \
     LAUNCH_FORMATS_(X, f16, op, op, op) LAUNCH_FORMATS_(X, bf16, op, op, op)
 #define LAUNCH_NORM_EACH(X) \
     LAUNCH_INPUTS_(X, rmsnorm) LAUNCH_INPUTS_(X, add_rmsnorm) LAUNCH_INPUTS_(X, layernorm)
-#define LAUNCH_GATED_EACH(X) LAUNCH_INPUTS_(X, silu) LAUNCH_INPUTS_(X, gelu_tanh)
+#define LAUNCH_GATED_EACH(X) \
+    LAUNCH_INPUTS_(X, silu) LAUNCH_INPUTS_(X, gelu_tanh) LAUNCH_INPUTS_(X, swiglu_oai)
 #endif
 #define LAUNCH_TOKEN_EACH(X) \
     X(f32, nvfp4, token) \
@@ -310,7 +311,7 @@ typedef struct launch_experts_args {
     size_t global_step;
     float global;
     int global_is_dec;
-    int rounded;
+    int interleaved, rounded;
     fp4_rest rest;
     int32_t *sf_starts;
     uint32_t *errors;
@@ -329,13 +330,14 @@ typedef cudaError_t (*launch_experts_function)(const launch_experts_args *args, 
 #if defined(FP4_SIMT)
 #define LAUNCH_EXPERTS_EACH(X) \
     LAUNCH_OF_EXPERTS_(X, f32, none, silu, gelu_tanh) \
-    LAUNCH_OF_EXPERTS_(X, f16, gelu_tanh, none, silu) \
-    LAUNCH_OF_EXPERTS_(X, bf16, silu, gelu_tanh, none)
+    LAUNCH_OF_EXPERTS_(X, f16, gelu_tanh, none, swiglu_oai) \
+    LAUNCH_OF_EXPERTS_(X, bf16, silu, swiglu_oai, none)
 #else
 #define LAUNCH_ALL_EXPERTS_(X, input) \
     LAUNCH_OF_EXPERTS_(X, input, none, none, none) \
     LAUNCH_OF_EXPERTS_(X, input, silu, silu, silu) \
-    LAUNCH_OF_EXPERTS_(X, input, gelu_tanh, gelu_tanh, gelu_tanh)
+    LAUNCH_OF_EXPERTS_(X, input, gelu_tanh, gelu_tanh, gelu_tanh) \
+    LAUNCH_OF_EXPERTS_(X, input, swiglu_oai, swiglu_oai, swiglu_oai)
 #define LAUNCH_EXPERTS_EACH(X) \
     LAUNCH_ALL_EXPERTS_(X, f32) LAUNCH_ALL_EXPERTS_(X, f16) LAUNCH_ALL_EXPERTS_(X, bf16)
 #endif

@@ -41,6 +41,7 @@ extern "C" cudaError_t LAUNCH_EXPERTS(INPUT, FORMAT, ACTIVATION)(const launch_ex
     a.global_step = args->global_step;
     a.global = args->global;
     a.global_is_dec = args->global_is_dec;
+    a.interleaved = args->interleaved;
     a.rounded = args->rounded;
     a.rest = args->rest;
     a.sf_starts = args->sf_starts;

@@ -940,13 +940,22 @@ static __global__ void activate_kernel(parts_activation how, const float *x, siz
                    : how == SWISH_VOTED     ? fp4_swish_voted_x16(v, 1.702f, amax)
                    : how == GELU_TANH       ? fp4_gelu_tanh_x16(v)
                    : how == GELU_TANH_VOTED ? fp4_gelu_tanh_voted_x16(v, amax)
+                   : how == OAI_GATE        ? fp4_swiglu_oai_gate_x16(v)
+                   : how == OAI_GATE_KNOWN  ? fp4_swiglu_oai_gate_known_x16(v, amax)
+                   : how == OAI_GATE_VOTED  ? fp4_swiglu_oai_gate_voted_x16(v, amax)
                                             : fp4_gelu_tanh_known_x16(v, amax);
     for (int k = 0; k < 16 && how == EXP; k++) {
         y.v[k] = fp4_exp(v.v[k]);
     }
+    if (how == OAI_UP || how == OAI_UP_BF16 || how == OAI_UP_F16) {
+        const fp4_f32x16 act = fp4_shift_x16(fp4_f32x16(), -0.75f);
+        y = how == OAI_UP        ? fp4_swiglu_oai_up_x16(act, v)
+            : how == OAI_UP_BF16 ? fp4_swiglu_oai_up_bf16x16(act, fp4_f32x16_to_bf16x16(v))
+                                 : fp4_swiglu_oai_up_f16x16(act, fp4_f32x16_to_f16x16(v));
+    }
     for (int k = 1; k < 16; k++) {
-        y.v[k] =
-            (how == SILU_KNOWN || how == GELU_TANH_KNOWN) && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
+        const int is_known = how == SILU_KNOWN || how == GELU_TANH_KNOWN || how == OAI_GATE_KNOWN;
+        y.v[k] = is_known && fp4_is_nan(y.v[0]) ? 0.0f : y.v[k];
     }
     if (i < n) {
         put_fragment(out, i, y);
@@ -962,6 +971,8 @@ static __global__ void table_kernel(parts_activation how, const float *x, size_t
     if (threadIdx.x < 96) {
         if (how == SILU_TABLE) {
             fp4_silu_bf16_table(table, threadIdx.x, 96);
+        } else if (how == OAI_GATE_TABLE) {
+            fp4_swiglu_oai_gate_bf16_table(table, threadIdx.x, 96);
         } else {
             fp4_gelu_tanh_bf16_table(table, threadIdx.x, 96);
         }
@@ -976,7 +987,7 @@ static __global__ void table_kernel(parts_activation how, const float *x, size_t
 
 static cudaError_t activate(parts_activation how, const float *x, size_t n, float *out)
 {
-    if (how == SILU_TABLE || how == GELU_TANH_TABLE) {
+    if (how == SILU_TABLE || how == GELU_TANH_TABLE || how == OAI_GATE_TABLE) {
         GPU_LAUNCH(table_kernel, ctas_of(n), THREADS, how, x, n, out);
     } else {
         GPU_LAUNCH(activate_kernel, ctas_of(n), THREADS, how, x, n, out);

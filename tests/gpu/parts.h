@@ -169,11 +169,18 @@ typedef enum parts_activation {
     SILU_KNOWN, /* where the first of sixteen is NaN, zeros instead of the others */
     GELU_TANH,
     GELU_TANH_KNOWN,
+    OAI_GATE,
+    OAI_GATE_KNOWN,
     SILU_VOTED,
     SWISH_VOTED, /* of slope 1.702 */
     GELU_TANH_VOTED,
-    SILU_TABLE, /* of x rounded to bf16; zeros where the table does not have all sixteen */
+    OAI_GATE_VOTED,
+    OAI_UP,      /* of an activated gate of -0.75 */
+    OAI_UP_BF16, /* the same of x rounded to bf16, */
+    OAI_UP_F16,  /* to f16 */
+    SILU_TABLE,  /* of x rounded to bf16; zeros where the table does not have all sixteen */
     GELU_TANH_TABLE,
+    OAI_GATE_TABLE,
     EXP, /* fp4_exp of each */
     PARTS_ACTIVATIONS
 } parts_activation;

@@ -1,7 +1,7 @@
 /*
- * tests/gpu/test_activation.c - e^x, and SiLU and GELU of fragments, against the scalar functions
- * on the host, bit for bit: every f16, every bf16, and random floats, in every way they can be
- * compiled.
+ * tests/gpu/test_activation.c - e^x, and SiLU, GELU and the halves of gpt-oss's gate of fragments,
+ * against the scalar functions on the host, bit for bit: every f16, every bf16, and random floats,
+ * in every way they can be compiled.
  */
 #include <fp4/activation.h>
 
@@ -30,6 +30,26 @@ static float gelu_tanh(float x)
     return fp4_gelu_tanh(x);
 }
 
+static float oai_gate(float x)
+{
+    return fp4_swiglu_oai_gate(x);
+}
+
+static float oai_up(float x)
+{
+    return fp4_swiglu_oai_up(-0.75f, x);
+}
+
+static float oai_up_bf16(float x)
+{
+    return oai_up(fp4_bf16_to_f32(fp4_f32_to_bf16(x)));
+}
+
+static float oai_up_f16(float x)
+{
+    return oai_up(fp4_f16_to_f32(fp4_f32_to_f16(x)));
+}
+
 static float exponential(float x)
 {
     return fp4_exp(x);
@@ -45,14 +65,22 @@ static const activation activations[] = {
     {GELU_TANH_KNOWN, gelu_tanh, KNOWN, "gelu_tanh_known_x16"},
     {GELU_TANH_VOTED, gelu_tanh, ANY, "gelu_tanh_voted_x16"},
     {GELU_TANH_TABLE, gelu_tanh, TABLE, "gelu_tanh_bf16_table"},
+    {OAI_GATE, oai_gate, ANY, "swiglu_oai_gate_x16"},
+    {OAI_GATE_KNOWN, oai_gate, KNOWN, "swiglu_oai_gate_known_x16"},
+    {OAI_GATE_VOTED, oai_gate, ANY, "swiglu_oai_gate_voted_x16"},
+    {OAI_GATE_TABLE, oai_gate, TABLE, "swiglu_oai_gate_bf16_table"},
+    {OAI_UP, oai_up, ANY, "swiglu_oai_up_x16"},
+    {OAI_UP_BF16, oai_up_bf16, ANY, "swiglu_oai_up_bf16x16"},
+    {OAI_UP_F16, oai_up_f16, ANY, "swiglu_oai_up_f16x16"},
     {EXP, exponential, ANY, "exp"},
 };
 
-/* Of sixteen some are NaN, or beyond what the exponential takes, or below what the table has. */
-static int any_is_beyond(const float *x, float low)
+/* Of sixteen some are NaN, or times the slope beyond what the exponential takes, or below what the
+   table has. */
+static int any_is_beyond(const float *x, float slope, float low)
 {
     for (size_t i = 0; i < 16; i++) {
-        if (!(fabsf(x[i]) >= low && fabsf(x[i]) <= 87.0f)) {
+        if (!(fabsf(x[i]) >= low && host_mul(fabsf(x[i]), slope) <= 87.0f)) {
             return 1;
         }
     }
@@ -62,7 +90,9 @@ static int any_is_beyond(const float *x, float low)
 /* Sixteen of them, beyond what a way takes: zeros, behind a NaN if the amax was known (parts.h). */
 static void expect_beyond(const activation *a, const float *x, float *expected)
 {
-    if (a->way != ANY && any_is_beyond(x, a->way == TABLE ? 0x1p-25f : 0.0f)) {
+    const float slope = a->how == OAI_GATE_KNOWN ? 1.702f : 1.0f;
+
+    if (a->way != ANY && any_is_beyond(x, slope, a->way == TABLE ? 0x1p-25f : 0.0f)) {
         memset(expected, 0, 16 * sizeof(float));
         expected[0] = a->way == KNOWN ? NAN : 0.0f;
     }
@@ -164,7 +194,9 @@ GPU_TEST(activation, of_the_ends_at_every_place)
     static const uint32_t ends[] = {
         0u,          0x80000000u, 0x00000001u, 0x80000001u, 0x007fffffu, 0x807fffffu, 0x00800000u,
         0x80800000u, 0x42ae0000u, 0xc2ae0000u, 0x42adffffu, 0xc2adffffu, 0x42ae0001u, 0xc2ae0001u,
-        0x7f7fffffu, 0xff7fffffu, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xff800001u};
+        0x424c771fu, 0xc24c771fu, 0x424c7720u, 0xc24c7720u, 0x424c7721u, 0xc24c7721u, 0x40e00000u,
+        0x40e00001u, 0x40dfffffu, 0xc0e00000u, 0xc0e00001u, 0x7f7fffffu, 0xff7fffffu, 0x7f800000u,
+        0xff800000u, 0x7fc00000u, 0xff800001u};
     enum { ENDS = sizeof ends / sizeof ends[0] };
     float x[ENDS * 16 * 16];
 

@@ -36,6 +36,7 @@ static experts_case draw_case(const experts_unit *unit, int is_packed, size_t el
     c.on_device = host_below(state, 4) != 0;
     c.is_dec = host_below(state, 3) == 0;
     c.rounded = host_below(state, 3) == 0;
+    c.interleaved = host_below(state, 3) == 0;
     c.rest = (fp4_rest)host_below(state, 2);
     c.has_starts = is_packed && host_below(state, 2);
     c.has_errors = host_below(state, 4) != 0;
@@ -198,6 +199,7 @@ GPU_TEST(experts, values_of_all_kinds)
         experts_case c = experts_case_of(&experts_units[i / 2 / HOST_DATA], i % 2, 3, 70,
                                          i % 3 == 0 ? 1024 : 160);
         c.rounded = (int)(i / 4 % 2);
+        c.interleaved = (int)(i / 8 % 2);
         c.has_sources = i % 2;
         experts_run_new(&c, 0, (host_data)(i / 2 % HOST_DATA), &state);
     }

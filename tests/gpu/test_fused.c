@@ -205,6 +205,9 @@ SHAPES(launch_gated, silu_of_bf16, FP4_BF16, FUSED_silu)
 SHAPES(launch_gated, gelu_tanh_of_f32, FP4_F32, FUSED_gelu_tanh)
 SHAPES(launch_gated, gelu_tanh_of_f16, FP4_F16, FUSED_gelu_tanh)
 SHAPES(launch_gated, gelu_tanh_of_bf16, FP4_BF16, FUSED_gelu_tanh)
+SHAPES(launch_gated, swiglu_oai_of_f32, FP4_F32, FUSED_swiglu_oai)
+SHAPES(launch_gated, swiglu_oai_of_f16, FP4_F16, FUSED_swiglu_oai)
+SHAPES(launch_gated, swiglu_oai_of_bf16, FP4_BF16, FUSED_swiglu_oai)
 SHAPES(launch_token, f32, FP4_F32, FUSED_token)
 SHAPES(launch_token, f16, FP4_F16, FUSED_token)
 SHAPES(launch_token, bf16, FP4_BF16, FUSED_token)
@@ -400,7 +403,7 @@ GPU_TEST(launch_norm, a_row_is_the_same_in_every_launch)
 
 GPU_TEST(launch_gated, a_row_is_the_same_in_every_launch)
 {
-    run_all_alone(FUSED_silu, FUSED_gelu_tanh);
+    run_all_alone(FUSED_silu, FUSED_swiglu_oai);
 }
 
 GPU_TEST(launch_token, a_row_is_the_same_in_every_launch)

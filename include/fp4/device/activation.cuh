@@ -1,7 +1,8 @@
 /*
- * fp4/device/activation.cuh - SiLU and GELU of fragments: the values of fp4_silu and fp4_gelu_tanh
- * (activation.h), and the same faster where the largest magnitude is known and not beyond 87; of
- * bf16 faster still, out of a table in shared memory. Swish by fp4_swish_voted_x16 alone.
+ * fp4/device/activation.cuh - SiLU, GELU and the gate of gpt-oss, of fragments: the values of
+ * fp4_silu, fp4_gelu_tanh and fp4_swiglu_oai_gate (activation.h), and the same faster where the
+ * largest magnitude is known and not beyond what the exponential takes; of bf16 faster still, out
+ * of a table in shared memory. Swish by fp4_swish_voted_x16 alone.
  *
  * What is faster: first, nothing is bounded. Where any element is beyond what the exponential
  * takes (FP4_EXP_END), element 0 comes out NaN, so that the block asks for care in the
@@ -18,6 +19,7 @@
 #define FP4_DEVICE_ACTIVATION_CUH
 
 #include <fp4/activation.h>
+#include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
 
 /* a / (1 + e^x), x within +-87, a finite. The residual is taken with this sign so that -0 stays. */
@@ -45,6 +47,12 @@ FP4_D float fp4_gelu_tanh_near_(float x)
 {
     const float y = fp4_mul_rn(x, fp4_gelu_slope_(x));
     return fp4_over_one_plus_exp_(x, fp4_ptx_min(fp4_ptx_max(y, -FP4_EXP_END), FP4_EXP_END));
+}
+
+/* A gate that is a number, whose magnitude times the slope is not beyond 87. */
+FP4_D float fp4_swiglu_oai_gate_near_(float x)
+{
+    return fp4_swish_near_(fp4_ptx_min(x, FP4_SWIGLU_OAI_LIMIT), FP4_SWIGLU_OAI_SLOPE);
 }
 
 /* y; NaN unless amax <= 87. */
@@ -82,6 +90,19 @@ FP4_D fp4_f32x16 fp4_gelu_tanh_known_x16(fp4_f32x16 x, float amax)
     return x;
 }
 
+/** The gate of gpt-oss in the same way, where amax * FP4_SWIGLU_OAI_SLOPE <= FP4_EXP_END. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_gate_known_x16(fp4_f32x16 x, float amax)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_swiglu_oai_gate_near_(x.v[i]);
+    }
+    x.v[0] = fp4_if_near_(x.v[0], fp4_mul_rn(amax, FP4_SWIGLU_OAI_SLOPE));
+    return x;
+}
+
 /** SiLU of any sixteen floats. */
 FP4_D fp4_f32x16 fp4_silu_x16(fp4_f32x16 x)
 {
@@ -104,6 +125,73 @@ FP4_D fp4_f32x16 fp4_gelu_tanh_x16(fp4_f32x16 x)
         x.v[i] = fp4_gelu_tanh(x.v[i]);
     }
     return x;
+}
+
+/** The gate of gpt-oss of any sixteen floats. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_gate_x16(fp4_f32x16 x)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        x.v[i] = fp4_swiglu_oai_gate(x.v[i]);
+    }
+    return x;
+}
+
+/* fp4_clamp within the limit of gpt-oss, but for the bits of a NaN. */
+FP4_D float fp4_swiglu_oai_bounded_(float up)
+{
+#if FP4_ARCH_MAX_NAN
+    const float negated = -fp4_ptx_max_nan(up, -FP4_SWIGLU_OAI_LIMIT);
+    return -fp4_ptx_max_nan(negated, -FP4_SWIGLU_OAI_LIMIT);
+#else
+    return fp4_clamp(up, -FP4_SWIGLU_OAI_LIMIT, FP4_SWIGLU_OAI_LIMIT);
+#endif
+}
+
+/** fp4_swiglu_oai_up of sixteen activated gates and as many any floats. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_up_x16(fp4_f32x16 act, fp4_f32x16 up)
+{
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 16; i++) {
+        up.v[i] = fp4_swiglu_oai_bounded_(up.v[i]);
+    }
+    return fp4_mul_x16(act, fp4_shift_x16(up, 1.0f));
+}
+
+/** The same of sixteen bf16, two to a word: half of the work before they are widened. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_up_bf16x16(fp4_f32x16 act, fp4_u32x8 up)
+{
+#if FP4_ARCH_MAX_NAN
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        up.v[i] = fp4_ptx_clamp_bf16x2(up.v[i], 0xc0e0c0e0u, 0x40e040e0u); /* -7, 7 */
+    }
+    return fp4_mul_x16(act, fp4_shift_x16(fp4_bf16x16_to_f32x16(up), 1.0f));
+#else
+    return fp4_swiglu_oai_up_x16(act, fp4_bf16x16_to_f32x16(up));
+#endif
+}
+
+/** The same of sixteen f16, two to a word. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_up_f16x16(fp4_f32x16 act, fp4_u32x8 up)
+{
+#if FP4_ARCH_MAX_NAN
+    int i;
+
+#pragma unroll
+    for (i = 0; i < 8; i++) {
+        up.v[i] = fp4_ptx_clamp_f16x2(up.v[i], 0xc700c700u, 0x47004700u); /* -7, 7 */
+    }
+    return fp4_mul_x16(act, fp4_shift_x16(fp4_f16x16_to_f32x16(up), 1.0f));
+#else
+    return fp4_swiglu_oai_up_x16(act, fp4_f16x16_to_f32x16(up));
+#endif
 }
 
 /**
@@ -143,6 +231,14 @@ FP4_D fp4_f32x16 fp4_gelu_tanh_voted_x16(fp4_f32x16 x, float amax)
 {
     return fp4_ptx_any(0xffffffffu, !(amax <= FP4_EXP_END)) ? fp4_gelu_tanh_x16(x)
                                                             : fp4_gelu_tanh_known_x16(x, amax);
+}
+
+/** The gate of gpt-oss in the same way. */
+FP4_D fp4_f32x16 fp4_swiglu_oai_gate_voted_x16(fp4_f32x16 x, float amax)
+{
+    const int is_far = !(fp4_mul_rn(amax, FP4_SWIGLU_OAI_SLOPE) <= FP4_EXP_END);
+    return fp4_ptx_any(0xffffffffu, is_far) ? fp4_swiglu_oai_gate_x16(x)
+                                            : fp4_swiglu_oai_gate_known_x16(x, amax);
 }
 
 /* ------------------------------------------------------------ bf16 out of a table */
@@ -203,6 +299,25 @@ FP4_D void fp4_gelu_tanh_bf16_table(float *table, uint32_t thread, uint32_t thre
 #pragma unroll 1
     for (i = thread; i < FP4_BF16_TABLE; i += threads) {
         table[i] = fp4_gelu_tanh_near_(fp4_bf16_table_entry_(i));
+    }
+}
+
+/* A gate that a table has, of which some times the slope are beyond -87. */
+FP4_D float fp4_swiglu_oai_gate_entry_(float x)
+{
+    const int is_far = fp4_mul_rn(x, FP4_SWIGLU_OAI_SLOPE) < -FP4_EXP_END;
+
+    return is_far ? fp4_silu_near_(-FP4_EXP_END) : fp4_swiglu_oai_gate_near_(x);
+}
+
+/** Fills a table of the gate of gpt-oss in the same way. */
+FP4_D void fp4_swiglu_oai_gate_bf16_table(float *table, uint32_t thread, uint32_t threads)
+{
+    uint32_t i;
+
+#pragma unroll 1
+    for (i = thread; i < FP4_BF16_TABLE; i += threads) {
+        table[i] = fp4_swiglu_oai_gate_entry_(fp4_bf16_table_entry_(i));
     }
 }
 

@@ -231,6 +231,24 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
     return d;
 }
+
+/** The halves of x, as bf16, at least those of low and at most those of high; NaN of NaN. */
+FP4_D uint32_t fp4_ptx_clamp_bf16x2(uint32_t x, uint32_t low, uint32_t high)
+{
+    uint32_t d;
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(x), "r"(low));
+    asm("min.NaN.bf16x2 %0, %0, %1;" : "+r"(d) : "r"(high));
+    return d;
+}
+
+/** The same as f16. */
+FP4_D uint32_t fp4_ptx_clamp_f16x2(uint32_t x, uint32_t low, uint32_t high)
+{
+    uint32_t d;
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(x), "r"(low));
+    asm("min.NaN.f16x2 %0, %0, %1;" : "+r"(d) : "r"(high));
+    return d;
+}
 #endif
 
 /** The smaller magnitude of the lower halves and of the upper, as bf16, the number where one is NaN

@@ -4,9 +4,9 @@
  * asked for.
  *
  * Every row that an expert has is quantized as fp4_ref_nvfp4_quantize, fp4_ref_mxfp4_quantize or
- * fp4_ref_mxfp8_quantize would, or fp4_ref_silu_mul_quantize, fp4_ref_gelu_tanh_mul_quantize, with
- * the second-level scale of its expert. This file says which rows those are, where their bytes go,
- * and what becomes of all others.
+ * fp4_ref_mxfp8_quantize would, or fp4_ref_silu_mul_quantize, fp4_ref_gelu_tanh_mul_quantize,
+ * fp4_ref_swiglu_oai_mul_quantize, with the second-level scale of its expert. This file says which
+ * rows those are, where their bytes go, and what becomes of all others.
  *
  * source   FlashInfer: scaled_fp4_grouped_quantize, silu_and_mul_scaled_nvfp4_experts_quantize,
  *          mxfp8_grouped_quantize (masked); vLLM: scaled_fp4_experts_quant and its silu_and_mul
@@ -22,16 +22,18 @@
 typedef enum fp4_activation {
     FP4_ACTIVATION_NONE = 0,
     FP4_ACTIVATION_SILU = 1,
-    FP4_ACTIVATION_GELU_TANH = 2
+    FP4_ACTIVATION_GELU_TANH = 2,
+    FP4_ACTIVATION_SWIGLU_OAI = 3
 } fp4_activation;
 
 /**
  * A call. All zero but what it has to say is the plain one.
  *
  * shape    cols: of a quantized row, whole blocks. x has as many columns, or with an activation
- *          twice as many: gate in the first cols, up in the others. q_cols: whole blocks, cols or
- *          more; the columns in between become zeros in every row that an expert has. x: f32, f16
- *          or bf16, any alignment, row r at element r * x_stride.
+ *          twice as many: gate in the first cols, up in the others; or, if interleaved, gate in the
+ *          even ones, up in the odd ones. q_cols: whole blocks, cols or more; the columns in
+ *          between become zeros in every row that an expert has. x: f32, f16 or bf16, any
+ *          alignment, row r at element r * x_stride.
  *          Either counts (masked): x has groups matrices of `rows` rows, matrix g at element
  *          g * x_group_stride; q has groups * rows rows; sf groups buffers of
  *          fp4_sf_bytes(FP4_LAYOUT_128X4, rows, q_cols / block) bytes.
@@ -54,7 +56,7 @@ typedef enum fp4_activation {
 typedef struct fp4_ref_experts {
     fp4_format format;
     fp4_activation activation;
-    int rounded;
+    int interleaved, rounded;
     size_t groups, rows, cols, q_cols;
     const void *x;
     fp4_dtype dtype;
@@ -165,7 +167,7 @@ static inline fp4_status fp4_ref_experts_check_(const fp4_ref_experts *e)
     fp4_status status;
     size_t g;
 
-    if ((unsigned)e->format > FP4_MXFP4_16 || (unsigned)e->activation > FP4_ACTIVATION_GELU_TANH ||
+    if ((unsigned)e->format > FP4_MXFP4_16 || (unsigned)e->activation > FP4_ACTIVATION_SWIGLU_OAI ||
         e->dtype == FP4_E4M3 || (unsigned)e->rest > FP4_REST_LEAVE ||
         (unsigned)e->starts > FP4_STARTS_SPREAD) {
         return FP4_BAD_TYPE;
@@ -193,10 +195,13 @@ static inline fp4_status fp4_ref_experts_check_(const fp4_ref_experts *e)
 static inline void fp4_ref_experts_values_(float *v, const fp4_ref_experts *e, const void *x,
                                            size_t row, size_t col, size_t n)
 {
-    const fp4_ref_call_ call = fp4_ref_call_of_(
-        e->activation == FP4_ACTIVATION_GELU_TANH ? FP4_REF_GELU_TANH_MUL_ : FP4_REF_SILU_MUL_,
-        fp4_matrix_of_(x, e->dtype, row + 1, fp4_ref_experts_x_cols_(e), e->x_stride, 1.0f));
+    const fp4_ref_op_ op = e->activation == FP4_ACTIVATION_SILU        ? FP4_REF_SILU_MUL_
+                           : e->activation == FP4_ACTIVATION_GELU_TANH ? FP4_REF_GELU_TANH_MUL_
+                                                                       : FP4_REF_SWIGLU_OAI_MUL_;
+    fp4_ref_call_ call = fp4_ref_call_of_(
+        op, fp4_matrix_of_(x, e->dtype, row + 1, fp4_ref_experts_x_cols_(e), e->x_stride, 1.0f));
 
+    call.interleaved = e->interleaved;
     if (e->activation == FP4_ACTIVATION_NONE) {
         fp4_ref_load_(v, &call.x, row, col, n);
         return;

@@ -7,6 +7,7 @@
  *     fp4_ref_layernorm_quantize           (x - mean(x)) / sqrt( var(x) + eps ) * weight + bias
  *     fp4_ref_silu_mul_quantize            silu(gate) * up
  *     fp4_ref_gelu_tanh_mul_quantize       gelu_tanh(gate) * up
+ *     fp4_ref_swiglu_oai_mul_quantize      that of gpt-oss (fp4/activation.h)
  *
  * For kernels of your own: fp4_ref_row_sums has the sums, fp4_ref_rsqrt the root, activation.h the
  * activations, and fp4_ref_*_quantize_scaled (quant.h) quantizes what is left, a factor of the row
@@ -72,7 +73,8 @@ typedef enum fp4_ref_op_ {
     FP4_REF_RMSNORM_,
     FP4_REF_LAYERNORM_,
     FP4_REF_SILU_MUL_,
-    FP4_REF_GELU_TANH_MUL_
+    FP4_REF_GELU_TANH_MUL_,
+    FP4_REF_SWIGLU_OAI_MUL_
 } fp4_ref_op_;
 
 static inline int fp4_ref_is_norm_(fp4_ref_op_ op)
@@ -222,7 +224,15 @@ static inline fp4_ref_stats_ fp4_ref_row_stats_(const fp4_ref_call_ *call, size_
     return stats;
 }
 
-/* n elements of activation(gate) * up. */
+/* activation(gate) * up. */
+static inline float fp4_ref_gate_(fp4_ref_op_ op, float gate, float up)
+{
+    return op == FP4_REF_SILU_MUL_        ? fp4_mul_rn(fp4_silu(gate), up)
+           : op == FP4_REF_GELU_TANH_MUL_ ? fp4_mul_rn(fp4_gelu_tanh(gate), up)
+                                          : fp4_swiglu_oai_up(fp4_swiglu_oai_gate(gate), up);
+}
+
+/* n elements of that. */
 static inline void fp4_ref_gated_(float *v, const fp4_ref_call_ *call, size_t row, size_t col,
                                   size_t n)
 {
@@ -235,9 +245,7 @@ static inline void fp4_ref_gated_(float *v, const fp4_ref_call_ *call, size_t ro
     fp4_ref_load_(pair, &call->x, row, call->interleaved ? 2 * col : col, n);
     fp4_ref_load_(pair + n, &call->x, row, call->interleaved ? 2 * col + n : cols + col, n);
     for (i = 0; i < n; i++) {
-        const float gate = pair[step * i];
-        const float act = call->op == FP4_REF_SILU_MUL_ ? fp4_silu(gate) : fp4_gelu_tanh(gate);
-        v[i] = fp4_mul_rn(act, pair[step * i + up]);
+        v[i] = fp4_ref_gate_(call->op, pair[step * i], pair[step * i + up]);
     }
 }
 
@@ -503,6 +511,17 @@ static inline fp4_status fp4_ref_gelu_tanh_mul_quantize(fp4_matrix x, int interl
                                                         const fp4_ref_fused *how, fp4_tensor *t)
 {
     fp4_ref_call_ call = fp4_ref_call_of_(FP4_REF_GELU_TANH_MUL_, x);
+
+    call.interleaved = interleaved;
+    return fp4_ref_fused_(call, how, t);
+}
+
+/** The gated activation of gpt-oss, fp4_swiglu_oai_up(fp4_swiglu_oai_gate(gate), up); gpt-oss has
+    them interleaved. Shapes as for fp4_ref_silu_mul_quantize. */
+static inline fp4_status fp4_ref_swiglu_oai_mul_quantize(fp4_matrix x, int interleaved,
+                                                         const fp4_ref_fused *how, fp4_tensor *t)
+{
+    fp4_ref_call_ call = fp4_ref_call_of_(FP4_REF_SWIGLU_OAI_MUL_, x);
 
     call.interleaved = interleaved;
     return fp4_ref_fused_(call, how, t);

@@ -172,6 +172,39 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
 {
     return fp4_is_nan(a) || a > b ? a : b;
 }
+
+/* One half, by its value in f32. */
+static inline uint32_t simt_clamp(uint32_t half, float x, float low, float high, uint32_t of_low,
+                                  uint32_t of_high)
+{
+    return fp4_is_nan(x) ? 0x7fffu : x < low ? of_low : x > high ? of_high : half;
+}
+
+FP4_D uint32_t fp4_ptx_clamp_bf16x2(uint32_t x, uint32_t low, uint32_t high)
+{
+    uint32_t d = 0;
+
+    for (int at = 0; at < 32; at += 16) {
+        const uint32_t h = x >> at & 0xffffu, l = low >> at & 0xffffu, m = high >> at & 0xffffu;
+        d |=
+            simt_clamp(h, fp4_bits_f32(h << 16), fp4_bits_f32(l << 16), fp4_bits_f32(m << 16), l, m)
+            << at;
+    }
+    return d;
+}
+
+FP4_D uint32_t fp4_ptx_clamp_f16x2(uint32_t x, uint32_t low, uint32_t high)
+{
+    uint32_t d = 0;
+
+    for (int at = 0; at < 32; at += 16) {
+        const uint32_t h = x >> at & 0xffffu, l = low >> at & 0xffffu, m = high >> at & 0xffffu;
+        d |= simt_clamp(h, fp4_f16_to_f32((uint16_t)h), fp4_f16_to_f32((uint16_t)l),
+                        fp4_f16_to_f32((uint16_t)m), l, m)
+             << at;
+    }
+    return d;
+}
 #endif
 
 FP4_D float fp4_rsqrt_rn(float x)
