@@ -17,8 +17,9 @@
  * block of 32. Scale bytes go to memory four at a time; of many rows in a tiled layout, which has
  * those of other rows beside them, a CTA takes four such rows, one after the other, and stores 16;
  * the last rows have a CTA each. (FOURS says where.) Rows of more than 16384 columns are read
- * again, from the cache. Where there are few rows, a thread has one piece. (Not where `rounded` is
- * asked for: one kernel takes them all.)
+ * again, from the cache. Where there are few rows, a thread has one piece; where there are still
+ * fewer, four CTAs each read a row and find its sum, and quantize a quarter of it. (Not where
+ * `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -142,6 +143,13 @@ enum {
 #if !defined(FEW)
 #define FEW (1 << 17)
 #endif
+
+/* The same up to which a row has EACH CTAs. Not with a scale a token, which gains nothing, nor where
+   a residual comes and goes: one of them would read what another has written. */
+#if !defined(PARTS)
+#define PARTS (1 << 14)
+#endif
+#define HAS_PARTS (!ADDS)
 
 /* Elements from which on a CTA takes four rows of a tiled layout. Not with a scale a token, nor in
    LayerNorm, which has no registers left, nor where a residual comes and goes for half as many
@@ -632,6 +640,44 @@ FEW_KERNEL(few_token_8192, 512, 128, 512, 1, 1)
 FEW_KERNEL(few_token_full, MOST, of_row, blockDim.x, 1, 1)
 #endif
 
+#if HAS_PARTS
+/* Of a row, which the CTA reads as norm_one does, the pieces of one number, blockIdx.x; or one of
+   so many rows of the padding. */
+static __device__ __forceinline__ void norm_part(const norm_args &a, const kind c, float *smem)
+{
+    const uint32_t rows = (uint32_t)a.rows, behind = (blockIdx.y - rows) * EACH + blockIdx.x;
+    const fp4_row_cut part = {c.cut.threads, 1, c.cut.pieces, 1, 0, c.cut.is_whole};
+    const kind of_part = {part, c.plain, 0, c.product, 0, 0};
+    kept k, own;
+
+    fp4_pdl_wait();
+    if (blockIdx.y >= rows) {
+        if (rows + behind < fp4_sf_rows_padded(a.layout, rows)) {
+            fp4_row_store_padding(a.layout, a.sf, rows + behind, c.cut, LANES);
+        }
+        return;
+    }
+    k.row = own.row = blockIdx.y;
+    load_turn(&own, a, of_part, blockIdx.x, 1); /* once more: from the first-level cache */
+    load_turn(&k, a, c, 0, 1);
+    quantize_turn(own, a, of_part, normalize(&k, a, c, c.cut.threads, smem, 32), NULL);
+}
+
+/* Still fewer rows, of which all threads have EACH pieces. */
+#define PART_KERNEL(name, most, all) \
+    static __global__ void __launch_bounds__(most, 1) name(const norm_args a, uint32_t of_row) \
+    { \
+        __shared__ float smem[2 * 32]; \
+        const fp4_row_cut cut = {all, EACH, EACH * all, EACH, 1, WHOLE}; \
+        const kind c = {cut, 1, 0, !CENTERS, 0, 0}; \
+        norm_part(a, c, smem); \
+    }
+
+PART_KERNEL(part_4096, 64, 64)
+PART_KERNEL(part_8192, 128, 128)
+PART_KERNEL(part_full, FP4_ROW_THREADS, of_row)
+#endif
+
 /* What is asked for most: rows of one turn, with one scale or one a token, and, but of short
    ones, nothing besides codes and scales. A kernel for each way to cut a row (row.h): it knows how
    many threads there are, and that all have their pieces but for the last; or, for four widths that
@@ -754,11 +800,24 @@ static int is_four(const norm_args *a)
      : cols == 8192 ? (const void *)kernel##_8192 \
                     : (const void *)kernel##_full)
 
+/* For kernels of a part of a row. */
+static int is_part(const norm_args *a)
+{
+    return HAS_PARTS && a->token_dec == NULL && a->rows <= FEW_ROWS &&
+           a->rows * (a->cols / 16) <= PARTS && !a->rounded && is_plain(a) && !is_ragged(a) &&
+           a->cols <= FP4_ROW_KEPT && a->cols == (size_t)(16 * EACH) * fp4_row_threads(a->cols);
+}
+
 static const void *kernel_of_few(const norm_args *a)
 {
     if (is_ragged(a) || !is_plain(a) || a->cols % 512 != 0) {
         return (const void *)few_any;
     }
+#if HAS_PARTS
+    if (is_part(a)) {
+        return FEW_OF(part, a->cols);
+    }
+#endif
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
         return FEW_OF(few_token, a->cols);
@@ -804,8 +863,8 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
 {
     uint32_t threads = fp4_row_threads(a->cols), fours = 0;
     const size_t pieces = a->cols / 16, padded = fp4_sf_rows_padded(a->layout, a->rows);
-    const int is_few =
-        !a->rounded && a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
+    const int is_few = is_part(a) || (!a->rounded && a->rows <= FEW_ROWS &&
+                                      a->rows * pieces <= FEW && pieces <= MOST);
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
     void *arguments[] = {(void *)a, is_few ? &threads : &fours}; /* norm_any and such: one */
@@ -823,7 +882,9 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (is_few) {
+    if (is_part(a)) {
+        config.gridDim = dim3(EACH, (unsigned)(a->rows + (padded - a->rows + EACH - 1) / EACH));
+    } else if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     } else if (is_four(a)) {
         fours = fp4_row_fours(padded, ALONE / a->cols);

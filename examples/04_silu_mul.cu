@@ -13,7 +13,7 @@
  * after the other, loading the next one's piece as soon as one is done with; else it is computed,
  * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
  * row: they are kept in registers, up to 4 pieces a thread, and the threads of a row wait for each
- * other alone. Where there are few rows, a thread has one piece, computed.
+ * other alone. Where there are few rows, a thread has one piece, computed, and a row many CTAs.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -52,6 +52,9 @@
 #define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
 #define HEAVY_swiglu_oai 1
+#define TEAMS_silu 512 /* threads of a CTA with a table and a scale a token */
+#define TEAMS_gelu_tanh 512
+#define TEAMS_swiglu_oai 384
 #define GATE_silu silu
 #define GATE_gelu_tanh gelu_tanh
 #define GATE_swiglu_oai swiglu_oai_gate
@@ -127,15 +130,16 @@ enum {
     /* with a scale a token, up to 4 pieces a thread: with a table a CTA that stays; without, or
        rounded, or of any rows (is_token_any), which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
-    THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
+    THREADS_TOKEN = STAYS ? JOIN(TEAMS_, ACTIVATION, ) : FP4_ROW_THREADS,
     /* if scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
        up to 2 %, but not with blocks of 32 */
     WHOLE = LANES == 1,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */
-    MOST_COLS = 65535 * 2048,         /* MOST_TURNS of few rows, and of others, are more */
-    MOST = 512,                       /* threads of a CTA, a piece each */
-    FEW_ROWS = 512
+    MOST_COLS = 65535 * 2048,         /* MOST_TURNS are more */
+    FEW_ROWS = 512,
+    FEW_THREADS = 64, /* of a CTA, a piece each: the fewer, the sooner they are done */
+    MOST = 512        /* of those of a CTA that has a row of few with a scale a token */
 };
 
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
@@ -397,6 +401,24 @@ static __device__ __forceinline__ void gated_row(const gated_args &a, const kind
     gated_turn(a, c, blockIdx.x, 0, blockIdx.y, enc_of(a), o);
 }
 
+/* The same of few rows: the turns of a row are CTAs beside each other, and so are rows of the
+   padding, of which each CTA has one. */
+static __device__ __forceinline__ void gated_part(const gated_args &a, const kind c)
+{
+    const uint32_t rows = (uint32_t)a.rows, behind = (blockIdx.y - rows) * gridDim.x + blockIdx.x;
+    operands o[2];
+
+    fp4_pdl_wait();
+    if (blockIdx.y >= rows) {
+        if (rows + behind < fp4_sf_rows_padded(a.layout, rows)) {
+            fp4_row_store_padding(a.layout, a.sf, rows + behind, c.cut, LANES);
+        }
+        return;
+    }
+    load_two(o, a, c, blockIdx.y, blockIdx.x, 0);
+    gated_turn(a, c, blockIdx.y, 0, blockIdx.x, enc_of(a), o);
+}
+
 #if HAS_TABLE
 /* A turn of the CTA's rows, of so many at a time as it is high. */
 static __device__ __forceinline__ void gated_rows(const gated_args &a, kind c)
@@ -560,7 +582,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
 static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
 {
     __shared__ float table[FP4_BF16_TABLE];
-    __shared__ float smem[2][THREADS / 32][32];
+    __shared__ float smem[2][THREADS_TOKEN / 32][32];
     const uint32_t rows = (uint32_t)fp4_sf_rows_padded(a.layout, a.rows);
     const uint32_t step = gridDim.x * blockDim.y;
     uint32_t row = blockIdx.x * blockDim.y + threadIdx.y;
@@ -625,21 +647,19 @@ GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1,
 #endif
 
 /* Few rows, a piece a thread, `all` of the CTA. It is latency that counts: each constant is code
-   less between launch and store. plain: also, all threads have a piece, of one turn, of a row that
-   is not interleaved. */
+   less between launch and store. plain: also, all threads have a piece, of a row that is not
+   interleaved. */
 #define FEW_KERNEL(name, work, most, all, plain, one) \
     static __global__ void __launch_bounds__(most, 1) name(const gated_args a) \
     { \
-        const uint32_t pieces = plain ? all : (uint32_t)(a.cols / 16); \
+        const uint32_t pieces = plain && one ? all : (uint32_t)(a.cols / 16); \
         const fp4_row_cut cut = {all, 1, pieces, plain, one, plain && WHOLE}; \
         const kind c = {cut, plain, plain ? 0 : ASK, 0, 0, NULL}; \
         work(a, c); \
     }
 
-FEW_KERNEL(few_4096, gated_row, 256, 256, 1, 1)
-FEW_KERNEL(few_8192, gated_row, 512, 512, 1, 1)
-FEW_KERNEL(few_full, gated_row, MOST, blockDim.x, 1, 1)
-FEW_KERNEL(few_any, gated_row, MOST, blockDim.x, 0, 0)
+FEW_KERNEL(few_full, gated_part, FEW_THREADS, FEW_THREADS, 1, 0)
+FEW_KERNEL(few_any, gated_part, FEW_THREADS, FEW_THREADS, 0, 0)
 #if HAS_GLOBAL
 FEW_KERNEL(few_token_4096, gated_token, 256, 256, 1, 1)
 FEW_KERNEL(few_token_8192, gated_token, 512, 512, 1, 1)
@@ -702,9 +722,9 @@ static int is_last(size_t pieces, uint32_t threads)
            (STAYS || 8 * pieces >= 7 * turns_of(pieces, threads, EACH) * EACH * threads);
 }
 
-/* Threads to a row. Of few rows a piece each; with a scale a token so many as can keep the row;
-   else up to TURN_THREADS, of these so many as leave the fewest without work, in their turns and,
-   where a CTA takes as many rows as it has room for, in the CTA. */
+/* Threads to a row, or to a turn of it. Of few rows a piece each; with a scale a token so many as
+   can keep the row; else up to TURN_THREADS, of these so many as leave the fewest without work, in
+   their turns and, where a CTA takes as many rows as it has room for, in the CTA. */
 static uint32_t threads_of(const gated_args *a, int is_few)
 {
     const size_t pieces = a->cols / 16;
@@ -712,7 +732,7 @@ static uint32_t threads_of(const gated_args *a, int is_few)
     double most = 0.0;
 
     if (is_few) {
-        return pieces < MOST ? (uint32_t)(pieces + 31) / 32 * 32 : (uint32_t)MOST;
+        return a->token_dec == NULL ? FEW_THREADS : (uint32_t)(pieces + 31) / 32 * 32;
     }
     if (a->token_dec != NULL) {
         return fp4_row_threads(a->cols);
@@ -737,15 +757,16 @@ static uint32_t threads_of(const gated_args *a, int is_few)
 
 static const void *kernel_of_few(const gated_args *a)
 {
-    const int is_plain = !a->interleaved && a->y == NULL && a->sf_linear == NULL &&
-                         a->cols % 512 == 0 && a->cols / 16 <= MOST && !is_ragged(a);
+    const int is_plain = !a->interleaved && a->y == NULL && a->sf_linear == NULL && !is_ragged(a);
 
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return is_plain ? FEW_OF(few_token, a->cols) : (const void *)few_token_any;
+        return is_plain && a->cols % 512 == 0 ? FEW_OF(few_token, a->cols)
+                                              : (const void *)few_token_any;
     }
 #endif
-    return is_plain ? FEW_OF(few, a->cols) : (const void *)few_any;
+    return is_plain && a->cols % (16 * FEW_THREADS) == 0 ? (const void *)few_full
+                                                         : (const void *)few_any;
 }
 
 #if HAS_GLOBAL
@@ -845,7 +866,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
         turns = turns_of(pieces, across, is_few ? 1 : EACH);
     }
     if (stays) {
-        high = THREADS / across;
+        high = (is_token ? THREADS_TOKEN : THREADS) / across;
         error =
             equal_shares(kernel, across * (uint32_t)high, (rows + high - 1) / high, turns, &ctas);
     }
@@ -855,6 +876,10 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)ctas, (unsigned)turns);
+    if (is_few && !is_token) { /* turns beside each other, and rows of the padding (gated_part) */
+        config.gridDim =
+            dim3((unsigned)turns, (unsigned)(a->rows + (rows - a->rows + turns - 1) / turns));
+    }
     config.blockDim = dim3(across, (unsigned)high);
     config.stream = stream;
     config.attrs = &attribute;

@@ -62,9 +62,9 @@ static const int64_t *positions_of(size_t rows)
 static const float *table(void)
 {
     static void *made = NULL;
-    std::vector<float> v((size_t)POSITIONS * DIM);
 
     if (made == NULL) {
+        std::vector<float> v((size_t)POSITIONS * DIM);
         for (size_t p = 0; p < POSITIONS; p++) {
             for (size_t i = 0; i < DIM / 2; i++) {
                 const double angle = (double)p * std::pow(10000.0, -2.0 * (double)i / DIM);

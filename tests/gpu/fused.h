@@ -125,7 +125,9 @@ static inline const char *fused_text(const fused_case *c)
         "eps %a",
         c->unit->name, layouts[c->layout], c->rows, c->cols, c->x_stride, c->residual_stride,
         (unsigned)c->shifts, c->pdl, c->interleaved ? "interleaved, " : "",
-        c->few ? "few rows, " : "",
+        c->few == 2 ? "parts of few rows, "
+        : c->few    ? "few rows, "
+                    : "",
         c->four_rows == 2   ? "four rows, the last alone, "
         : c->four_rows == 1 ? "four rows, "
                             : "",
@@ -779,7 +781,7 @@ static inline void fused_draw_options(fused_case *c, uint64_t *state)
     c->shifts = host_below(state, 2) ? host_random(state) & 0xfffffu : 0;
     c->pdl = (int)host_below(state, 2);
     c->interleaved = fused_is_gated(c->unit) && host_below(state, 2);
-    c->few = (int)host_below(state, 2);
+    c->few = (int)host_below(state, 3);
     c->four_rows = (int)host_below(state, 3);
     c->on_device = (int)host_below(state, 2);
     c->is_dec = (int)host_below(state, 2);

@@ -3,12 +3,13 @@
  * FORMAT, under a name of its own (launch.h).
  */
 #define NO_MAIN
-#define FEW few     /* pieces */
+#define FEW few /* pieces */
+#define PARTS parts
 #define FOURS fours /* elements */
 #define ALONE alone
 #define BESIDE beside
 
-static unsigned long long few, fours, beside, alone;
+static unsigned long long few, parts, fours, beside, alone;
 
 #include "../../examples/05_per_token.cu"
 
@@ -20,6 +21,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
     token_args a = {};
 
     few = args->few ? ~0ull : 0;
+    parts = args->few == 2 ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
     alone = args->four_rows == 2 ? 128 * args->cols : 0;
     beside = args->four_rows ? 1 : ~0ull;

@@ -3,11 +3,12 @@
  * NORM, under a name of its own (launch.h).
  */
 #define NO_MAIN
-#define FEW few     /* pieces */
+#define FEW few /* pieces */
+#define PARTS parts
 #define FOURS fours /* elements */
 #define ALONE alone
 
-static unsigned long long few, fours, alone;
+static unsigned long long few, parts, fours, alone;
 
 #include "../../examples/03_rmsnorm.cu"
 
@@ -19,6 +20,7 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, NORM)(const launch_fused_args
     norm_args a = {};
 
     few = args->few ? ~0ull : 0;
+    parts = args->few == 2 ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
     alone = args->four_rows == 2 ? 128 * args->cols : 0;
     a.x = args->x;

@@ -10,7 +10,7 @@
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
 static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
-/* Rows of more than 8192 columns are never few, unless gated. Blocks of 32 do not fit 80 columns.
+/* Rows of more than 8192 columns are never few, unless gated or in parts. Blocks of 32 do not fit 80 columns.
    What is wider than 16384 is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
@@ -58,6 +58,20 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
                 run_plain(fused_case_of(u, layout, 2, cols[(i + at) % 4]), pool, per_token, state);
             }
         }
+    }
+}
+
+/* Still fewer, in parts; where tests are slow, one of these lengths and layouts of each launcher. */
+static void run_parts(const fused_unit *u, const fused_pool *pool, uint64_t *state)
+{
+    static const size_t cols[] = {4096, 2048, 8192, 10240, WIDE};
+    const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
+
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 15) && !fused_is_gated(u); i++) {
+        const size_t wide = cols[(i + at) % (gpu_is_reduced() ? 2 : 5)];
+        fused_case c = fused_case_of(u, (fp4_layout)((i / 5 + at / 2) % 3), 3, wide);
+        c.few = 2;
+        run_plain(c, pool, u->op == FUSED_token, state);
     }
 }
 
@@ -158,6 +172,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
         }
     }
     run_few(u, pool, &state);
+    run_parts(u, pool, &state);
     run_unaligned(u, pool);
     run_beside(u, pool, &state);
     run_full(u, pool, &state);
@@ -349,7 +364,6 @@ static void run_alone(const fused_unit *u, const fused_pool *pool, size_t cols, 
     d = fused_device_new(&c, &o);
     fused_launch(&c, &d.args, 0);
     among = row_of(&c, &d, ROW);
-    d.args.few = 1;
     d.args.rows = 1;
     d.args.x = d.b[FUSED_X].bytes + ROW * c.x_stride * size;
     for (int i = 0; i < 6; i++) {
@@ -361,6 +375,7 @@ static void run_alone(const fused_unit *u, const fused_pool *pool, size_t cols, 
         }
         fused_poison(&d, 0x7f);
         d.args.layout = i % 3;
+        d.args.few = 1 + i / 3;
         fused_launch(&c, &d.args, i / 3);
         alone = row_of(&c, &d, 0);
         for (int j = FUSED_RESIDUAL; j < FUSED_GLOBAL; j++) {
