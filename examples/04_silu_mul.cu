@@ -52,9 +52,6 @@
 #define HEAVY_silu 0 /* takes more registers */
 #define HEAVY_gelu_tanh 1
 #define HEAVY_swiglu_oai 1
-#define TEAMS_silu 512 /* threads of a CTA with a table and a scale a token */
-#define TEAMS_gelu_tanh 512
-#define TEAMS_swiglu_oai 384
 #define GATE_silu silu
 #define GATE_gelu_tanh gelu_tanh
 #define GATE_swiglu_oai swiglu_oai_gate
@@ -130,7 +127,7 @@ enum {
     /* with a scale a token, up to 4 pieces a thread: with a table a CTA that stays; without, or
        rounded, or of any rows (is_token_any), which are computed, CTAs of up to 256 threads */
     KEPT = FP4_ROW_EACH,
-    THREADS_TOKEN = STAYS ? JOIN(TEAMS_, ACTIVATION, ) : FP4_ROW_THREADS,
+    THREADS_TOKEN = STAYS ? THREADS : FP4_ROW_THREADS,
     /* if scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
        up to 2 %, but not with blocks of 32 */
     WHOLE = LANES == 1,
@@ -582,7 +579,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
 static __device__ __forceinline__ void gated_tokens(const gated_args &a, kind c)
 {
     __shared__ float table[FP4_BF16_TABLE];
-    __shared__ float smem[2][THREADS_TOKEN / 32][32];
+    __shared__ float smem[2][THREADS / 32][32];
     const uint32_t rows = (uint32_t)fp4_sf_rows_padded(a.layout, a.rows);
     const uint32_t step = gridDim.x * blockDim.y;
     uint32_t row = blockIdx.x * blockDim.y + threadIdx.y;
@@ -866,7 +863,7 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
         turns = turns_of(pieces, across, is_few ? 1 : EACH);
     }
     if (stays) {
-        high = (is_token ? THREADS_TOKEN : THREADS) / across;
+        high = THREADS / across;
         error =
             equal_shares(kernel, across * (uint32_t)high, (rows + high - 1) / high, turns, &ctas);
     }

@@ -13,8 +13,7 @@
  * many such or wider rows in a tiled layout a CTA takes four whose scale bytes are neighbours in
  * memory: side by side up to 4096 columns, else one after the other, and of the last rows one. Rows
  * of more than 16384 columns are read again, from the cache. Where there are few rows, a thread has
- * one piece; where there are still fewer, four CTAs each read a row and find its amax, and quantize
- * a quarter of it.
+ * one piece.
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -75,11 +74,6 @@ enum {
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
 #define FEW (1 << 17)
-#endif
-
-/* The same up to which a row has EACH CTAs. */
-#if !defined(PARTS)
-#define PARTS (1 << 14)
 #endif
 
 /* Elements from which on a CTA takes four rows of a tiled layout, one after the other; side by
@@ -247,28 +241,19 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
     }
 }
 
-/* The second-level scale of a row, which is stored. The last turn is kept. */
-static __device__ __forceinline__ float token_global(kept *k, const token_args &a, const kind c,
-                                                     float smem[32])
-{
-    const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
-    const float amax = row_amax(k, a, c, smem), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
-
-    if (threadIdx.x == 0 && (!c.beside || k->row < a.rows)) {
-        a.token_dec[k->row] = fp4_nvfp4_token_dec(amax, global_enc);
-    }
-    return global_enc;
-}
-
 /* A row. */
 static __device__ __forceinline__ void token_row(kept *k, const token_args &a, const kind c,
                                                  float smem[32], uint32_t *words)
 {
-    const float global_enc = token_global(k, a, c, smem);
+    const float base_dec = a.base_device == NULL ? a.base_dec : *a.base_device;
+    const float amax = row_amax(k, a, c, smem), global_enc = fp4_nvfp4_token_enc(amax, base_dec);
 
     if (c.beside && k->row >= a.rows) {
         fp4_row_keep_padding(words, c.cut, LANES);
         return;
+    }
+    if (threadIdx.x == 0) {
+        a.token_dec[k->row] = fp4_nvfp4_token_dec(amax, global_enc);
     }
     for (uint32_t turn = 0; turn < fp4_row_turns(c.cut); turn++) {
         if (fp4_row_turns(c.cut) > 1 && k->turn != turn) {
@@ -293,28 +278,6 @@ static __device__ __forceinline__ void token_one_row(const token_args &a, const 
     } else if (beside == 1 || k.row < fp4_sf_rows_padded(a.layout, a.rows)) {
         fp4_row_store_padding(a.layout, a.sf, k.row, c.cut, LANES);
     }
-}
-
-/* Of a row, which the CTA reads as token_one_row does, the pieces of one number, blockIdx.x; or one
-   of so many rows of the padding. */
-static __device__ __forceinline__ void token_part(const token_args &a, const kind c)
-{
-    __shared__ float smem[32];
-    const uint32_t rows = (uint32_t)a.rows, behind = (blockIdx.y - rows) * EACH + blockIdx.x;
-    const kind of_part = {{c.cut.threads, 1, c.cut.pieces, 1, 0, c.cut.is_whole}, 1, 0, 0};
-    kept k, own;
-
-    fp4_pdl_wait();
-    if (blockIdx.y >= rows) {
-        if (rows + behind < fp4_sf_rows_padded(a.layout, rows)) {
-            fp4_row_store_padding(a.layout, a.sf, rows + behind, c.cut, LANES);
-        }
-        return;
-    }
-    k.row = own.row = blockIdx.y;
-    load_turn(&own, a, of_part, blockIdx.x); /* and once more, from the first-level cache */
-    const float global_enc = token_global(&k, a, c, smem);
-    quantize_turn(own, a, of_part, global_enc, NULL);
 }
 
 /* Four rows, one after the other; in the CTAs behind so many `fours` one. */
@@ -374,18 +337,6 @@ TOKEN_KERNEL(few_4096, 256, 256, 1, 1, 1, 1)
 TOKEN_KERNEL(few_8192, 512, 512, 1, 1, 1, 1)
 TOKEN_KERNEL(few_full, MOST, blockDim.x, 1, 1, 1, 1)
 TOKEN_KERNEL(few_any, MOST, blockDim.x, 1, 0, 1, 0)
-
-/* Still fewer rows, of which all threads have EACH pieces. */
-#define PART_KERNEL(name, most, all) \
-    static __global__ void __launch_bounds__(most, 1) name(const token_args a, uint32_t) \
-    { \
-        const kind c = {{all, EACH, EACH * all, EACH, 1, WHOLE}, 1, 0, 0}; \
-        token_part(a, c); \
-    }
-
-PART_KERNEL(part_4096, 64, 64)
-PART_KERNEL(part_8192, 128, 128)
-PART_KERNEL(part_full, FP4_ROW_THREADS, blockDim.x)
 
 /* Rows of one turn. A kernel for each way to cut a row (row.h): it knows how many threads there
    are, and that all have their pieces but for the last; or, for two widths that gain by it
@@ -458,20 +409,8 @@ static int is_four(const token_args *a)
            a->rows * a->cols >= (fp4_row_threads(a->cols) <= MOST_BESIDE ? BESIDE : FOURS);
 }
 
-/* For kernels of a part of a row. */
-static int is_part(const token_args *a)
-{
-    return a->rows <= FEW_ROWS && a->rows * (a->cols / 16) <= PARTS && a->sf_linear == NULL &&
-           !is_any(a) && a->cols == (size_t)(16 * EACH) * fp4_row_threads(a->cols);
-}
-
 static const void *kernel_of(const token_args *a, int is_few, int four)
 {
-    if (is_part(a)) {
-        return a->cols == 4096   ? (const void *)part_4096
-               : a->cols == 8192 ? (const void *)part_8192
-                                 : (const void *)part_full;
-    }
     if (is_few) {
         return a->cols % 512 != 0 || a->sf_linear != NULL || is_ragged(a) ? (const void *)few_any
                : a->cols == 4096                                          ? (const void *)few_4096
@@ -507,8 +446,7 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     void *arguments[] = {(void *)a, &fours};
     const uint32_t threads = fp4_row_threads(a->cols);
     const int is_few = a->rows <= FEW_ROWS && a->rows * pieces <= FEW && pieces <= MOST;
-    const int four = !is_few && !is_part(a) && is_four(a);
-    const size_t padded = fp4_sf_rows_padded(a->layout, a->rows);
+    const int four = !is_few && is_four(a);
 
     if (a->rows == 0 || a->cols == 0) {
         return cudaSuccess;
@@ -518,14 +456,12 @@ static cudaError_t token_quantize(const token_args *a, int pdl, cudaStream_t str
     }
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3((unsigned)padded);
+    config.gridDim = dim3((unsigned)fp4_sf_rows_padded(a->layout, a->rows));
     config.blockDim = dim3(threads);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = pdl ? 1 : 0;
-    if (is_part(a)) {
-        config.gridDim = dim3(EACH, (unsigned)(a->rows + (padded - a->rows + EACH - 1) / EACH));
-    } else if (is_few) {
+    if (is_few) {
         config.blockDim = dim3((unsigned)((pieces + 31) / 32 * 32));
     } else if (four && threads > MOST_BESIDE) {
         fours = fp4_row_fours(config.gridDim.x, ALONE / a->cols);

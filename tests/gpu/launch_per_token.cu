@@ -3,13 +3,12 @@
  * FORMAT, under a name of its own (launch.h).
  */
 #define NO_MAIN
-#define FEW few /* pieces */
-#define PARTS parts
+#define FEW few     /* pieces */
 #define FOURS fours /* elements */
 #define ALONE alone
 #define BESIDE beside
 
-static unsigned long long few, parts, fours, beside, alone;
+static unsigned long long few, fours, beside, alone;
 
 #include "../../examples/05_per_token.cu"
 
@@ -21,7 +20,6 @@ extern "C" cudaError_t LAUNCH_FUSED(INPUT, FORMAT, token)(const launch_fused_arg
     token_args a = {};
 
     few = args->few ? ~0ull : 0;
-    parts = args->few == 2 ? ~0ull : 0;
     fours = args->four_rows ? 1 : ~0ull;
     alone = args->four_rows == 2 ? 128 * args->cols : 0;
     beside = args->four_rows ? 1 : ~0ull;

@@ -67,11 +67,11 @@ static void run_parts(const fused_unit *u, const fused_pool *pool, uint64_t *sta
     static const size_t cols[] = {4096, 2048, 8192, 10240, WIDE};
     const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
 
-    for (int i = 0; i < (gpu_is_reduced() ? 1 : 15) && !fused_is_gated(u); i++) {
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 15) && fused_is_norm(u); i++) {
         const size_t wide = cols[(i + at) % (gpu_is_reduced() ? 2 : 5)];
         fused_case c = fused_case_of(u, (fp4_layout)((i / 5 + at / 2) % 3), 3, wide);
         c.few = 2;
-        run_plain(c, pool, u->op == FUSED_token, state);
+        run_plain(c, pool, 0, state);
     }
 }
 

@@ -274,7 +274,7 @@ static void run_unit(const fused_unit *u, const values_list *list, unsigned *tur
         c.period = rows;
         run_scales(c, NULL, turn);
     }
-    if (!fused_is_gated(u)) { /* in parts */
+    if (fused_is_norm(u)) { /* in parts */
         c = fused_case_of(u, FP4_LAYOUT_LINEAR, rows, FULL);
         c.few = 2;
         run_scales(c, NULL, turn);

@@ -169,10 +169,13 @@ FP4_D fp4_f32x16 fp4_swiglu_oai_up_bf16x16(fp4_f32x16 act, fp4_u32x8 up)
     int i;
 
 #pragma unroll
-    for (i = 0; i < 8; i++) {
-        up.v[i] = fp4_ptx_clamp_bf16x2(up.v[i], 0xc0e0c0e0u, 0x40e040e0u); /* -7, 7 */
+    for (i = 0; i < 8; i++) { /* not all at once, which takes more registers */
+        const uint32_t two = fp4_ptx_clamp_bf16x2(up.v[i], 0xc0e0c0e0u, 0x40e040e0u); /* -7, 7 */
+        const float low = fp4_bits_f32(two << 16), high = fp4_bits_f32(two & 0xffff0000u);
+        act.v[2 * i] = fp4_mul_rn(act.v[2 * i], fp4_add_rn(low, 1.0f));
+        act.v[2 * i + 1] = fp4_mul_rn(act.v[2 * i + 1], fp4_add_rn(high, 1.0f));
     }
-    return fp4_mul_x16(act, fp4_shift_x16(fp4_bf16x16_to_f32x16(up), 1.0f));
+    return act;
 #else
     return fp4_swiglu_oai_up_x16(act, fp4_bf16x16_to_f32x16(up));
 #endif
