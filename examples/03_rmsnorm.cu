@@ -18,8 +18,8 @@
  * those of other rows beside them, a CTA takes four such rows, one after the other, and stores 16;
  * the last rows have a CTA each. (FOURS says where.) Rows of more than 16384 columns are read
  * again, from the cache. Where there are few rows, a thread has one piece; where there are still
- * fewer, four CTAs each read a row and find its sum, and quantize a quarter of it. (Not where
- * `rounded` is asked for: one kernel takes them all.)
+ * fewer, four CTAs each read a row and find its sum, and quantize a quarter of it, but with a
+ * residual or a scale a token. (Not where `rounded` is asked for: one kernel takes them all.)
  */
 #include <fp4/device/load.cuh>
 #include <fp4/device/quant.cuh>
@@ -144,8 +144,8 @@ enum {
 #define FEW (1 << 17)
 #endif
 
-/* The same up to which a row has EACH CTAs. Not with a scale a token, which gains nothing, nor where
-   a residual comes and goes: one of them would read what another has written. */
+/* The same up to which a row has EACH CTAs. Not with a scale a token, which gains nothing, nor
+   where a residual comes and goes: one of them would read what another has written. */
 #if !defined(PARTS)
 #define PARTS (1 << 14)
 #endif
@@ -658,8 +658,8 @@ static __device__ __forceinline__ void norm_part(const norm_args &a, const kind 
         return;
     }
     k.row = own.row = blockIdx.y;
-    load_turn(&own, a, of_part, blockIdx.x, 1); /* once more: from the first-level cache */
-    load_turn(&k, a, c, 0, 1);
+    load_turn(&own, a, of_part, blockIdx.x, 1);
+    load_turn(&k, a, c, 0, 1); /* that among them, which memory is asked for once */
     quantize_turn(own, a, of_part, normalize(&k, a, c, c.cut.threads, smem, 32), NULL);
 }
 

@@ -13,7 +13,8 @@
  * after the other, loading the next one's piece as soon as one is done with; else it is computed,
  * two pieces' loads in flight. With a scale a token the results have to wait for the amax of the
  * row: they are kept in registers, up to 4 pieces a thread, and the threads of a row wait for each
- * other alone. Where there are few rows, a thread has one piece, computed, and a row many CTAs.
+ * other alone. Where there are few rows, a thread has one piece, computed, and a row has many CTAs,
+ * but with a scale a token.
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/load.cuh>
@@ -133,7 +134,7 @@ enum {
     WHOLE = LANES == 1,
     TURN_THREADS = STAYS ? 256 : 128, /* that share a row, or a turn of it */
     MOST_TURNS = 65535,               /* that a grid has room for */
-    MOST_COLS = 65535 * 2048,         /* MOST_TURNS are more */
+    MOST_COLS = 65535 * 2048,         /* MOST_TURNS of up to 8192 are more */
     FEW_ROWS = 512,
     FEW_THREADS = 64, /* of a CTA, a piece each: the fewer, the sooner they are done */
     MOST = 512        /* of those of a CTA that has a row of few with a scale a token */
@@ -384,21 +385,7 @@ static __device__ __forceinline__ float enc_of(const gated_args &a)
     return a.global_is_dec ? fp4_nvfp4_global_enc_from_dec(given) : given;
 }
 
-/* A turn of the CTA's row. */
-static __device__ __forceinline__ void gated_row(const gated_args &a, const kind c)
-{
-    operands o[2];
-
-    fp4_pdl_wait();
-    if (blockIdx.x >= a.rows) {
-        pad_row(a, c, blockIdx.x);
-        return;
-    }
-    load_two(o, a, c, blockIdx.x, blockIdx.y, 0);
-    gated_turn(a, c, blockIdx.x, 0, blockIdx.y, enc_of(a), o);
-}
-
-/* The same of few rows: the turns of a row are CTAs beside each other, and so are rows of the
+/* A turn of a row of few: the turns of a row are CTAs beside each other, and so are rows of the
    padding, of which each CTA has one. */
 static __device__ __forceinline__ void gated_part(const gated_args &a, const kind c)
 {
@@ -444,7 +431,19 @@ static __device__ __forceinline__ void gated_rows(const gated_args &a, kind c)
     }
 }
 #else
-#define gated_rows gated_row
+/* A turn of the CTA's row. */
+static __device__ __forceinline__ void gated_rows(const gated_args &a, const kind c)
+{
+    operands o[2];
+
+    fp4_pdl_wait();
+    if (blockIdx.x >= a.rows) {
+        pad_row(a, c, blockIdx.x);
+        return;
+    }
+    load_two(o, a, c, blockIdx.x, blockIdx.y, 0);
+    gated_turn(a, c, blockIdx.x, 0, blockIdx.y, enc_of(a), o);
+}
 #endif
 
 /* What a thread keeps of its row until the row's amax is known: the pieces of one turn. */
@@ -645,7 +644,7 @@ GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1,
 
 /* Few rows, a piece a thread, `all` of the CTA. It is latency that counts: each constant is code
    less between launch and store. plain: also, all threads have a piece, of a row that is not
-   interleaved. */
+   interleaved. one: the CTA has all of a row. */
 #define FEW_KERNEL(name, work, most, all, plain, one) \
     static __global__ void __launch_bounds__(most, 1) name(const gated_args a) \
     { \
@@ -729,7 +728,7 @@ static uint32_t threads_of(const gated_args *a, int is_few)
     double most = 0.0;
 
     if (is_few) {
-        return a->token_dec == NULL ? FEW_THREADS : (uint32_t)(pieces + 31) / 32 * 32;
+        return a->token_dec == NULL ? (uint32_t)FEW_THREADS : (uint32_t)(pieces + 31) / 32 * 32;
     }
     if (a->token_dec != NULL) {
         return fp4_row_threads(a->cols);

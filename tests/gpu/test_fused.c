@@ -10,8 +10,8 @@
 enum { RANDOM_CASES = 30, WIDE = 16384 };
 
 static const size_t all_rows[] = {0, 1, 3, 128, 129, 257, 4096};
-/* Rows of more than 8192 columns are never few, unless gated or in parts. Blocks of 32 do not fit 80 columns.
-   What is wider than 16384 is read twice. */
+/* Rows of more than 8192 columns are never few, unless gated or in parts. Blocks of 32 do not fit
+   80 columns. What is wider than 16384 is read twice. */
 static const size_t all_cols[] = {64,   80,   96,   384,  1536,  2048, 4096,
                                   5120, 7168, 8192, WIDE, 32768, 65536};
 enum { ROWS = sizeof all_rows / sizeof(size_t), COLS = sizeof all_cols / sizeof(size_t) };
@@ -61,7 +61,8 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
     }
 }
 
-/* Still fewer, in parts; where tests are slow, one of these lengths and layouts of each launcher. */
+/* Still fewer, in parts; where tests are slow, one of these lengths and layouts of each launcher.
+ */
 static void run_parts(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
     static const size_t cols[] = {4096, 2048, 8192, 10240, WIDE};

@@ -143,8 +143,7 @@ FP4_D fp4_f32x16 fp4_swiglu_oai_gate_x16(fp4_f32x16 x)
 FP4_D float fp4_swiglu_oai_bounded_(float up)
 {
 #if FP4_ARCH_MAX_NAN
-    const float negated = -fp4_ptx_max_nan(up, -FP4_SWIGLU_OAI_LIMIT);
-    return -fp4_ptx_max_nan(negated, -FP4_SWIGLU_OAI_LIMIT);
+    return fp4_ptx_min_nan(fp4_ptx_max_nan(up, -FP4_SWIGLU_OAI_LIMIT), FP4_SWIGLU_OAI_LIMIT);
 #else
     return fp4_clamp(up, -FP4_SWIGLU_OAI_LIMIT, FP4_SWIGLU_OAI_LIMIT);
 #endif

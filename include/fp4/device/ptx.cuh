@@ -232,6 +232,14 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
     return d;
 }
 
+/** The smaller; NaN where one is NaN. */
+FP4_D float fp4_ptx_min_nan(float a, float b)
+{
+    float d;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
 /** The halves of x, as bf16, at least those of low and at most those of high; NaN of NaN. */
 FP4_D uint32_t fp4_ptx_clamp_bf16x2(uint32_t x, uint32_t low, uint32_t high)
 {

@@ -173,6 +173,11 @@ FP4_D float fp4_ptx_max_nan(float a, float b)
     return fp4_is_nan(a) || a > b ? a : b;
 }
 
+FP4_D float fp4_ptx_min_nan(float a, float b)
+{
+    return fp4_is_nan(a) || a < b ? a : b;
+}
+
 /* One half, by its value in f32. */
 static inline uint32_t simt_clamp(uint32_t half, float x, float low, float high, uint32_t of_low,
                                   uint32_t of_high)
