@@ -136,7 +136,7 @@ enum {
     MOST_TURNS = 65535,               /* that a grid has room for */
     MOST_COLS = 65535 * 2048,         /* MOST_TURNS of up to 8192 are more */
     FEW_ROWS = 512,
-    FEW_THREADS = 64, /* of a CTA, a piece each: the fewer, the sooner they are done */
+    FEW_THREADS = 64, /* of a CTA, a piece each: the fewer, the sooner they are done; or 32 */
     MOST = 512        /* of those of a CTA that has a row of few with a scale a token */
 };
 
@@ -655,6 +655,7 @@ GATED_KERNEL(token_rounded, gated_token, FP4_ROW_THREADS, 1, KEPT, 0, 0, ASK, 1,
     }
 
 FEW_KERNEL(few_full, gated_part, FEW_THREADS, FEW_THREADS, 1, 0)
+FEW_KERNEL(few_half, gated_part, FEW_THREADS / 2, FEW_THREADS / 2, 1, 0)
 FEW_KERNEL(few_any, gated_part, FEW_THREADS, FEW_THREADS, 0, 0)
 #if HAS_GLOBAL
 FEW_KERNEL(few_token_4096, gated_token, 256, 256, 1, 1)
@@ -718,6 +719,20 @@ static int is_last(size_t pieces, uint32_t threads)
            (STAYS || 8 * pieces >= 7 * turns_of(pieces, threads, EACH) * EACH * threads);
 }
 
+/* Few rows that are not interleaved, with nothing asked for besides codes and scales, and a piece
+   for each of 32 threads. */
+static int is_few_plain(const gated_args *a)
+{
+    return !a->interleaved && a->y == NULL && a->sf_linear == NULL && !is_ragged(a) &&
+           a->cols % 512 == 0;
+}
+
+/* Threads to a turn of such a row, if it is by turns. */
+static uint32_t few_threads(const gated_args *a)
+{
+    return is_few_plain(a) && a->cols % (16 * FEW_THREADS) != 0 ? FEW_THREADS / 2 : FEW_THREADS;
+}
+
 /* Threads to a row, or to a turn of it. Of few rows a piece each; with a scale a token so many as
    can keep the row; else up to TURN_THREADS, of these so many as leave the fewest without work, in
    their turns and, where a CTA takes as many rows as it has room for, in the CTA. */
@@ -728,7 +743,7 @@ static uint32_t threads_of(const gated_args *a, int is_few)
     double most = 0.0;
 
     if (is_few) {
-        return a->token_dec == NULL ? (uint32_t)FEW_THREADS : (uint32_t)(pieces + 31) / 32 * 32;
+        return a->token_dec == NULL ? few_threads(a) : (uint32_t)(pieces + 31) / 32 * 32;
     }
     if (a->token_dec != NULL) {
         return fp4_row_threads(a->cols);
@@ -753,16 +768,14 @@ static uint32_t threads_of(const gated_args *a, int is_few)
 
 static const void *kernel_of_few(const gated_args *a)
 {
-    const int is_plain = !a->interleaved && a->y == NULL && a->sf_linear == NULL && !is_ragged(a);
-
 #if HAS_GLOBAL
     if (a->token_dec != NULL) {
-        return is_plain && a->cols % 512 == 0 ? FEW_OF(few_token, a->cols)
-                                              : (const void *)few_token_any;
+        return is_few_plain(a) ? FEW_OF(few_token, a->cols) : (const void *)few_token_any;
     }
 #endif
-    return is_plain && a->cols % (16 * FEW_THREADS) == 0 ? (const void *)few_full
-                                                         : (const void *)few_any;
+    return !is_few_plain(a)                ? (const void *)few_any
+           : few_threads(a) == FEW_THREADS ? (const void *)few_full
+                                           : (const void *)few_half;
 }
 
 #if HAS_GLOBAL

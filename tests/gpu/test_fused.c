@@ -48,14 +48,14 @@ static void run_plain(fused_case c, const fused_pool *pool, int per_token, uint6
    and ragged ones; where tests are slow, one of these lengths and layouts of each launcher. */
 static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state)
 {
-    static const size_t cols[] = {4096, 8192, 5120, 2880};
+    static const size_t cols[] = {4096, 8192, 5120, 2880, 1536};
     const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
 
-    for (int i = 0; i < (gpu_is_reduced() ? 1 : 12); i++) {
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 15); i++) {
         for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
             if (u->op != FUSED_token || per_token) {
-                const fp4_layout layout = (fp4_layout)((i / 4 + at / 4 + per_token) % 3);
-                run_plain(fused_case_of(u, layout, 2, cols[(i + at) % 4]), pool, per_token, state);
+                const fp4_layout layout = (fp4_layout)((i / 5 + at / 5 + per_token) % 3);
+                run_plain(fused_case_of(u, layout, 2, cols[(i + at) % 5]), pool, per_token, state);
             }
         }
     }
