@@ -122,7 +122,7 @@ plant sum_of_neighbours_first san $reduce \
 plant unwritten_padding_rows san $norm 's/fp4_sf_rows_padded(a->layout, a->rows)/a->rows/' \
     rmsnorm-bf16-mxfp8-add_rmsnorm 'launch_norm/add_rmsnorm_of_bf16' 'padding bytes'
 plant word_of_wrong_lanes san $store 's/bytes, lanes);/bytes, 2 * lanes);/' \
-    silu_mul-bf16-mxfp8-silu 'launch_gated/silu_of_bf16' 'MXFP8: differ in'
+    silu_mul-bf16-mxfp4-silu 'launch_gated/silu_of_bf16' 'MXFP4: differ in'
 plant word_of_no_piece san include/fp4/device/row.cuh 's|/ lanes % 4 < c.each|/ lanes % 4 < 4|' \
     rmsnorm-f32-nvfp4-rmsnorm 'launch_norm/rmsnorm_of_f32' 'heap-buffer-overflow'
 plant word_of_wrong_pairs san $store 's/pairs, 2 \* lanes);/pairs, 4 * lanes);/' \
@@ -165,11 +165,11 @@ plant row_behind_the_fours san include/fp4/device/row.cuh \
     'heap-buffer-overflow' 'simt: in kernel four_'
 plant teams_of_one_maximum track examples/04_silu_mul.cu \
     's/smem\[i\]\[threadIdx.y\], o/smem[i][0], o/' \
-    silu_mul-bf16-nvfp4-silu 'launch_gated/silu_of_bf16' \
+    silu_mul-bf16-nvfp4-swiglu_oai 'launch_gated/swiglu_oai_of_bf16' \
     'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
 plant team_that_takes_its_last_maximum track examples/04_silu_mul.cu \
     's/smem\[i\]\[threadIdx.y\], o/smem[0][threadIdx.y], o/' \
-    silu_mul-bf16-nvfp4-silu 'launch_gated/silu_of_bf16' \
+    silu_mul-bf16-nvfp4-swiglu_oai 'launch_gated/swiglu_oai_of_bf16' \
     'static shared memory, which' 'simt: in kernel token_' 'reduce.cuh:'
 plant four_rows_without_barrier track examples/05_per_token.cu \
     '/while (fp4_row_in_four/{n;s/fp4_ptx_barrier();//}' \
