@@ -36,7 +36,7 @@ static experts_case draw_case(const experts_unit *unit, int is_packed, size_t el
     c.on_device = host_below(state, 4) != 0;
     c.is_dec = host_below(state, 3) == 0;
     c.rounded = host_below(state, 3) == 0;
-    c.interleaved = host_below(state, 3) == 0;
+    c.interleaved = (c.rows + c.cols / 16) % 3 == 0;
     c.rest = (fp4_rest)host_below(state, 2);
     c.has_starts = is_packed && host_below(state, 2);
     c.has_errors = host_below(state, 4) != 0;
