@@ -23,8 +23,8 @@ typedef enum fused_op {
     FUSED_layernorm,
     FUSED_silu,
     FUSED_gelu_tanh,
-    FUSED_swiglu_oai,
     FUSED_token,
+    FUSED_swiglu_oai,
     FUSED_OPS
 } fused_op;
 
@@ -66,7 +66,7 @@ static inline int fused_is_norm(const fused_unit *u)
 
 static inline int fused_is_gated(const fused_unit *u)
 {
-    return u->op >= FUSED_silu && u->op <= FUSED_swiglu_oai;
+    return u->op == FUSED_silu || u->op == FUSED_gelu_tanh || u->op == FUSED_swiglu_oai;
 }
 
 /** The first launcher of an operation whose format has a second-level scale. */
@@ -781,7 +781,7 @@ static inline void fused_draw_options(fused_case *c, uint64_t *state)
     c->shifts = host_below(state, 2) ? host_random(state) & 0xfffffu : 0;
     c->pdl = (int)host_below(state, 2);
     c->interleaved = fused_is_gated(c->unit) && host_below(state, 2);
-    c->few = (int)host_below(state, 3);
+    c->few = (int)host_below(state, 2);
     c->four_rows = (int)host_below(state, 3);
     c->on_device = (int)host_below(state, 2);
     c->is_dec = (int)host_below(state, 2);

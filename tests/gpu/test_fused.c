@@ -51,11 +51,14 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
     static const size_t cols[] = {4096, 8192, 5120, 2880, 1536};
     const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
 
-    for (int i = 0; i < (gpu_is_reduced() ? 1 : 15); i++) {
+    const int lengths = gpu_is_reduced() ? 4 : 5;
+
+    for (int i = 0; i < (gpu_is_reduced() ? 1 : 3 * lengths); i++) {
         for (int per_token = 0; per_token <= fp4_format_is_nvfp4(u->format); per_token++) {
             if (u->op != FUSED_token || per_token) {
-                const fp4_layout layout = (fp4_layout)((i / 5 + at / 5 + per_token) % 3);
-                run_plain(fused_case_of(u, layout, 2, cols[(i + at) % 5]), pool, per_token, state);
+                const int which = i / lengths + at / lengths + per_token;
+                run_plain(fused_case_of(u, (fp4_layout)(which % 3), 2, cols[(i + at) % lengths]),
+                          pool, per_token, state);
             }
         }
     }
@@ -63,16 +66,17 @@ static void run_few(const fused_unit *u, const fused_pool *pool, uint64_t *state
 
 /* Still fewer, in parts; where tests are slow, one of these lengths and layouts of each launcher.
  */
-static void run_parts(const fused_unit *u, const fused_pool *pool, uint64_t *state)
+static void run_parts(const fused_unit *u, const fused_pool *pool)
 {
     static const size_t cols[] = {4096, 2048, 8192, 10240, WIDE};
+    uint64_t state = 11 + (uint64_t)(u - fused_units);
     const int at = gpu_is_reduced() ? (int)(u - fused_units) : 0;
 
     for (int i = 0; i < (gpu_is_reduced() ? 1 : 15) && fused_is_norm(u); i++) {
         const size_t wide = cols[(i + at) % (gpu_is_reduced() ? 2 : 5)];
         fused_case c = fused_case_of(u, (fp4_layout)((i / 5 + at / 2) % 3), 3, wide);
         c.few = 2;
-        run_plain(c, pool, 0, state);
+        run_plain(c, pool, 0, &state);
     }
 }
 
@@ -173,7 +177,7 @@ static void run_grid(const fused_unit *u, const fused_pool *pool)
         }
     }
     run_few(u, pool, &state);
-    run_parts(u, pool, &state);
+    run_parts(u, pool);
     run_unaligned(u, pool);
     run_beside(u, pool, &state);
     run_full(u, pool, &state);
@@ -419,7 +423,8 @@ GPU_TEST(launch_norm, a_row_is_the_same_in_every_launch)
 
 GPU_TEST(launch_gated, a_row_is_the_same_in_every_launch)
 {
-    run_all_alone(FUSED_silu, FUSED_swiglu_oai);
+    run_all_alone(FUSED_silu, FUSED_gelu_tanh);
+    run_all_alone(FUSED_swiglu_oai, FUSED_swiglu_oai);
 }
 
 GPU_TEST(launch_token, a_row_is_the_same_in_every_launch)

@@ -285,7 +285,8 @@ GPU_TEST(launch_norm, refusals)
 
 GPU_TEST(launch_gated, refusals)
 {
-    run_refusals(FUSED_silu, FUSED_swiglu_oai);
+    run_refusals(FUSED_silu, FUSED_gelu_tanh);
+    run_refusals(FUSED_swiglu_oai, FUSED_swiglu_oai);
 }
 
 GPU_TEST(launch_token, refusals)
@@ -334,7 +335,8 @@ GPU_TEST(launch_norm, nothing_to_do)
 
 GPU_TEST(launch_gated, nothing_to_do)
 {
-    run_nothing(FUSED_silu, FUSED_swiglu_oai);
+    run_nothing(FUSED_silu, FUSED_gelu_tanh);
+    run_nothing(FUSED_swiglu_oai, FUSED_swiglu_oai);
 }
 
 GPU_TEST(launch_token, nothing_to_do)

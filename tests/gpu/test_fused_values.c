@@ -308,9 +308,12 @@ static void run_values(fused_op first, fused_op last, fp4_dtype dtype)
 VALUES(launch_norm, values_of_f32, FUSED_rmsnorm, FUSED_layernorm, FP4_F32)
 VALUES(launch_norm, values_of_f16, FUSED_rmsnorm, FUSED_layernorm, FP4_F16)
 VALUES(launch_norm, values_of_bf16, FUSED_rmsnorm, FUSED_layernorm, FP4_BF16)
-VALUES(launch_gated, values_of_f32, FUSED_silu, FUSED_swiglu_oai, FP4_F32)
-VALUES(launch_gated, values_of_f16, FUSED_silu, FUSED_swiglu_oai, FP4_F16)
-VALUES(launch_gated, values_of_bf16, FUSED_silu, FUSED_swiglu_oai, FP4_BF16)
+VALUES(launch_gated, values_of_f32, FUSED_silu, FUSED_gelu_tanh, FP4_F32)
+VALUES(launch_gated, swiglu_oai_values_of_f32, FUSED_swiglu_oai, FUSED_swiglu_oai, FP4_F32)
+VALUES(launch_gated, values_of_f16, FUSED_silu, FUSED_gelu_tanh, FP4_F16)
+VALUES(launch_gated, swiglu_oai_values_of_f16, FUSED_swiglu_oai, FUSED_swiglu_oai, FP4_F16)
+VALUES(launch_gated, values_of_bf16, FUSED_silu, FUSED_gelu_tanh, FP4_BF16)
+VALUES(launch_gated, swiglu_oai_values_of_bf16, FUSED_swiglu_oai, FUSED_swiglu_oai, FP4_BF16)
 VALUES(launch_token, values_of_f32, FUSED_token, FUSED_token, FP4_F32)
 VALUES(launch_token, values_of_f16, FUSED_token, FUSED_token, FP4_F16)
 VALUES(launch_token, values_of_bf16, FUSED_token, FUSED_token, FP4_BF16)
@@ -383,7 +386,8 @@ GPU_TEST(launch_norm, useless_device_scales)
 
 GPU_TEST(launch_gated, useless_device_scales)
 {
-    run_all_useless(FUSED_silu, FUSED_swiglu_oai);
+    run_all_useless(FUSED_silu, FUSED_gelu_tanh);
+    run_all_useless(FUSED_swiglu_oai, FUSED_swiglu_oai);
 }
 
 GPU_TEST(launch_token, useless_device_scales)
