@@ -369,6 +369,7 @@ static void run_alone(const fused_unit *u, const fused_pool *pool, size_t cols, 
     d = fused_device_new(&c, &o);
     fused_launch(&c, &d.args, 0);
     among = row_of(&c, &d, ROW);
+    d.args.few = 1;
     d.args.rows = 1;
     d.args.x = d.b[FUSED_X].bytes + ROW * c.x_stride * size;
     for (int i = 0; i < 6; i++) {
@@ -380,7 +381,6 @@ static void run_alone(const fused_unit *u, const fused_pool *pool, size_t cols, 
         }
         fused_poison(&d, 0x7f);
         d.args.layout = i % 3;
-        d.args.few = 1 + i / 3;
         fused_launch(&c, &d.args, i / 3);
         alone = row_of(&c, &d, 0);
         for (int j = FUSED_RESIDUAL; j < FUSED_GLOBAL; j++) {
