@@ -156,7 +156,7 @@ targets_now := 90
 targets_newer := 100a 120a
 device_older := $(call with_layout,8X4,LINEAR,128X4) \
 	$(addprefix 03_rmsnorm/,bf16-nvfp4-rmsnorm f32-mxfp4-add_rmsnorm f16-mxfp8-layernorm) \
-	04_silu_mul/f32-mxfp8-silu 04_silu_mul/bf16-mxfp4-gelu_tanh \
+	$(addprefix 04_silu_mul/,f32-mxfp8-silu bf16-mxfp4-gelu_tanh bf16-nvfp4-swiglu_oai) \
 	05_per_token/f32-nvfp4 $(addprefix 06_dequantize/,mxfp4-f32 mxfp8-bf16 mxfp4-f16-modelopt) \
 	$(addprefix 07_fake_quant/,bf16-f32-nvfp4 f32-bf16-mxfp8 f16-f16-modelopt) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
@@ -197,6 +197,7 @@ else
 left_out += "LEFT OUT (no $(CLANG) here): headers, must-fail files and host tests under clang"
 endif
 ifneq ($(has_fuzzer),)
+simt += simt/fuzz_compiled
 longer += simt/fuzz
 else
 longer_left_out += "LEFT OUT (no $(CLANG) with libFuzzer here): the launchers on the CPU, fuzzed"
@@ -891,11 +892,15 @@ build/simt/fuzz/tests/fuzz_launch.o: tests/simt/fuzz/fuzz_launch.c build/config
 build/simt/fuzz/fuzz_launch: build/simt/fuzz/tests/fuzz_launch.o \
 		$(call simt_machine,fuzz) \
 		$(addprefix build/simt/fuzz/sm_75/,$(filter rows-% columns-%,$(simt_units:%=%.o)) tools.o \
-		rmsnorm-f32-nvfp4_32-add_rmsnorm.o silu_mul-bf16-nvfp4-silu.o per_token-f16-nvfp4.o)
+		rmsnorm-f32-nvfp4_32-add_rmsnorm.o silu_mul-bf16-nvfp4-swiglu_oai.o per_token-f16-nvfp4.o)
 	$(Q)$(CLANG)++ -fsanitize=fuzzer,address,undefined $^ -lm -o $@
 fuzz_launch = sh tests/simt/fuzz.sh build/simt/fuzz/fuzz_launch
 build/checks/simt/fuzz.ok: build/simt/fuzz/fuzz_launch FORCE
 	$(check) $(fuzz_launch) 30
+# The launchers that it names are those of the other tests on the CPU: what renames one must name it
+# here too, and hears of it in `make test`.
+build/checks/simt/fuzz_compiled.ok: build/simt/fuzz/tests/fuzz_launch.o FORCE
+	$(check) test -s $<
 
 # Which lines run, in the host tests and on the CPU. What the programs count is added up.
 $(eval $(call host_tests,simt/cov/host,$(CC),$(simt_cov)))

@@ -164,20 +164,21 @@ FP4_D fp4_f32x16 fp4_swiglu_oai_up_x16(fp4_f32x16 act, fp4_f32x16 up)
 /** The same of sixteen bf16, two to a word: half of the work before they are widened. */
 FP4_D fp4_f32x16 fp4_swiglu_oai_up_bf16x16(fp4_f32x16 act, fp4_u32x8 up)
 {
-#if FP4_ARCH_MAX_NAN
     int i;
 
 #pragma unroll
     for (i = 0; i < 8; i++) { /* not all at once, which takes more registers */
+#if FP4_ARCH_MAX_NAN
         const uint32_t two = fp4_ptx_clamp_bf16x2(up.v[i], 0xc0e0c0e0u, 0x40e040e0u); /* -7, 7 */
         const float low = fp4_bits_f32(two << 16), high = fp4_bits_f32(two & 0xffff0000u);
+#else
+        const float low = fp4_swiglu_oai_bounded_(fp4_bits_f32(up.v[i] << 16));
+        const float high = fp4_swiglu_oai_bounded_(fp4_bits_f32(up.v[i] & 0xffff0000u));
+#endif
         act.v[2 * i] = fp4_mul_rn(act.v[2 * i], fp4_add_rn(low, 1.0f));
         act.v[2 * i + 1] = fp4_mul_rn(act.v[2 * i + 1], fp4_add_rn(high, 1.0f));
     }
     return act;
-#else
-    return fp4_swiglu_oai_up_x16(act, fp4_bf16x16_to_f32x16(up));
-#endif
 }
 
 /** The same of sixteen f16, two to a word. */

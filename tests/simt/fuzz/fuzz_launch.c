@@ -12,7 +12,7 @@
 #include "cases.h"
 
 /* Of the fused launchers one each. */
-#define FUSED_EACH(X) X(f32, nvfp4_32, add_rmsnorm) X(bf16, nvfp4, silu) X(f16, nvfp4, token)
+#define FUSED_EACH(X) X(f32, nvfp4_32, add_rmsnorm) X(bf16, nvfp4, swiglu_oai) X(f16, nvfp4, token)
 #include "fused.h"
 
 /* 216: the other launchers are 72, and byte % 72 says which. */
