@@ -1172,3 +1172,114 @@ Test(host_quant, infinities_encode_as_the_largest_of_their_sign)
         }
     }
 }
+
+/* ---------------------------------------------------------------- any format */
+
+/* What one call has written. */
+typedef struct any_result {
+    uint8_t q[3 * 64], sf[512];
+    float global_dec;
+    fp4_status status;
+} any_result;
+
+static any_result quantize_any(fp4_matrix x, fp4_format format, const float *mul, float global_enc,
+                               int by_name)
+{
+    any_result r;
+    fp4_tensor t;
+
+    memset(&r, 0x7f, sizeof r);
+    t = fp4_tensor_view(format, FP4_LAYOUT_128X4, x.rows, x.cols, r.q, sizeof r.q, r.sf,
+                        sizeof r.sf);
+    t.global_dec = 0.25f;
+    if (!by_name) {
+        r.status = mul == NULL ? fp4_ref_quantize(x, global_enc, &t)
+                               : fp4_ref_quantize_scaled(x, mul, global_enc, &t);
+    } else if (format == FP4_NVFP4 || format == FP4_NVFP4_32) {
+        r.status = mul == NULL ? fp4_ref_nvfp4_quantize(x, global_enc, &t)
+                               : fp4_ref_nvfp4_quantize_scaled(x, mul, global_enc, &t);
+    } else if (format == FP4_MXFP8) {
+        r.status =
+            mul == NULL ? fp4_ref_mxfp8_quantize(x, &t) : fp4_ref_mxfp8_quantize_scaled(x, mul, &t);
+    } else {
+        r.status =
+            mul == NULL ? fp4_ref_mxfp4_quantize(x, &t) : fp4_ref_mxfp4_quantize_scaled(x, mul, &t);
+    }
+    r.global_dec = t.global_dec;
+    return r;
+}
+
+Test(host_quant, the_format_of_the_tensor_says_which_function)
+{
+    float data[3 * 64], mul[3] = {0.5f, -3.0f, 100.0f};
+    const fp4_matrix x = fp4_matrix_f32(data, 3, 64, 64);
+    uint64_t state = 21;
+    any_result of[5];
+
+    host_fill((uint8_t *)data, x, &state, HOST_MODERATE, 16);
+    for (int scaled = 0; scaled < 2; scaled++) {
+        for (int format = FP4_NVFP4; format <= FP4_MXFP4_16; format++) {
+            const float *factors = scaled ? mul : NULL;
+            const any_result r = quantize_any(x, (fp4_format)format, factors, 100.0f, 0);
+            const any_result named = quantize_any(x, (fp4_format)format, factors, 100.0f, 1);
+
+            CHECK_EQ(r.status, FP4_OK, "format %d", format);
+            CHECK_EQ(named.status, FP4_OK, "format %d", format);
+            host_expect_bytes(r.q, named.q, sizeof r.q, "codes");
+            host_expect_bytes(r.sf, named.sf, sizeof r.sf, "scales");
+            CHECK_EQ(host_bits_of(r.global_dec), host_bits_of(named.global_dec),
+                     "format %d: global_dec", format);
+            of[format] = r;
+            for (int other = FP4_NVFP4; other < format; other++) {
+                CHECK(memcmp(of[other].sf, r.sf, sizeof r.sf) != 0, "formats %d and %d are one",
+                      other, format);
+            }
+        }
+    }
+    CHECK_EQ(quantize_any(x, (fp4_format)5, NULL, 1.0f, 0).status, FP4_BAD_TYPE, "no format");
+    CHECK_EQ(quantize_any(x, (fp4_format)5, mul, 1.0f, 0).status, FP4_BAD_TYPE, "no format");
+    CHECK_EQ(quantize_any(x, FP4_NVFP4, NULL, -1.0f, 0).status, FP4_BAD_SCALE, "a bad scale");
+    CHECK_EQ(quantize_any(x, FP4_MXFP4, NULL, -1.0f, 0).status, FP4_OK, "which others ignore");
+    CHECK_EQ(fp4_ref_quantize(x, 1.0f, NULL), FP4_NULL, "no tensor");
+    CHECK_EQ(fp4_ref_quantize_scaled(x, mul, 1.0f, NULL), FP4_NULL, "no tensor");
+}
+
+Test(host_quant, a_matrix_as_floats_is_its_elements)
+{
+    enum { ROWS = 3, COLS = 1031, X_STRIDE = 1040, Y_STRIDE = 1033 }; /* three chunks a row */
+    static float y[ROWS * Y_STRIDE];
+    uint8_t *bytes = (uint8_t *)host_zeros(ROWS * X_STRIDE * sizeof(float) + 1);
+    uint64_t state = 22;
+
+    for (int dtype = FP4_F32; dtype <= FP4_E4M3; dtype++) {
+        fp4_matrix x = {bytes + 1, (fp4_dtype)dtype, ROWS, COLS, X_STRIDE, 1.0f};
+        x.dec = dtype == FP4_E4M3 ? 0.3f : 1.0f;
+        host_fill(bytes + 1, x, &state, HOST_MODERATE, 16);
+        memset(y, 0x7f, sizeof y);
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y - (Y_STRIDE - COLS) * sizeof(float), Y_STRIDE),
+                 FP4_OK, "%s", dtype_names[dtype]);
+        for (size_t i = 0; i < ROWS * Y_STRIDE; i++) {
+            const size_t row = i / Y_STRIDE, col = i % Y_STRIDE;
+            const float expected = col < COLS ? host_element(&x, row, col) : host_bits(0x7f7f7f7fu);
+            CHECK_EQ(host_bits_of(y[i]), host_bits_of(expected), "%s: row %zu, column %zu",
+                     dtype_names[dtype], row, col);
+        }
+        memset(y, 0x7f, sizeof y);
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y - 12, Y_STRIDE), FP4_SMALL_BUFFER, "one too few");
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y, COLS - 1), FP4_BAD_STRIDE, "rows overlap");
+        CHECK_EQ(fp4_ref_to_f32(x, NULL, sizeof y, Y_STRIDE), FP4_NULL, "nowhere");
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y, SIZE_MAX / 2), FP4_BAD_SHAPE, "overflows");
+        x.row_stride = COLS - 1;
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y, Y_STRIDE), FP4_BAD_STRIDE, "rows of x overlap");
+        x.row_stride = COLS;
+        x.dtype = (fp4_dtype)4;
+        CHECK_EQ(fp4_ref_to_f32(x, y, sizeof y, Y_STRIDE), FP4_BAD_TYPE, "no type");
+        x.rows = 0;
+        x.dtype = FP4_F32;
+        CHECK_EQ(fp4_ref_to_f32(x, NULL, 0, Y_STRIDE), FP4_OK, "nothing");
+        for (size_t i = 0; i < sizeof y; i++) {
+            CHECK_EQ(((const uint8_t *)y)[i], 0x7f, "byte %zu was written", i);
+        }
+    }
+    free(bytes);
+}

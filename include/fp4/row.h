@@ -25,6 +25,26 @@
 #define FP4_ROW_FOUR 4      /* rows whose scale bytes are neighbours in a tiled layout */
 #define FP4_ROW_KEPT (FP4_ROW_PIECE * FP4_ROW_THREADS * FP4_ROW_EACH) /* columns that a CTA can */
 
+FP4_STATIC_ASSERT(FP4_ROW_EACH == 4, "the lists below end with four pieces");
+
+FP4_HD_CONST size_t fp4_row_pieces_(size_t cols)
+{
+    return cols / FP4_ROW_PIECE + (cols % FP4_ROW_PIECE != 0);
+}
+
+/* Threads, whole warps, with so many pieces each. */
+FP4_HD_CONST uint32_t fp4_row_threads_of_(size_t pieces, uint32_t each)
+{
+    return (uint32_t)((pieces + 32 * each - 1) / (32 * each) * 32);
+}
+
+/* Whether all threads have each - 1 pieces, and some have one more. */
+FP4_HD_CONST int fp4_row_each_is_(size_t cols, uint32_t each)
+{
+    return fp4_row_pieces_(cols) >
+           (size_t)(each - 1) * fp4_row_threads_of_(fp4_row_pieces_(cols), each);
+}
+
 /**
  * Pieces of a thread of the CTA that works on a row of so many columns, if it can keep them, 1 to
  * FP4_ROW_EACH; else 0.
@@ -32,29 +52,21 @@
  * As many as there can be with all of them there for all threads but the last, which some may lack:
  * a kernel then need not ask for the others, and works on all of them at once.
  */
-FP4_HD uint32_t fp4_row_each(size_t cols)
+FP4_HD_CONST uint32_t fp4_row_each(size_t cols)
 {
-    const size_t pieces = cols / FP4_ROW_PIECE + (cols % FP4_ROW_PIECE != 0);
-    size_t each = FP4_ROW_EACH;
-
-    if (cols > FP4_ROW_KEPT) {
-        return 0;
-    }
-    while (each > 1 && pieces <= (each - 1) * ((pieces + 32 * each - 1) / (32 * each) * 32)) {
-        each--;
-    }
-    return (uint32_t)each;
+    return cols > FP4_ROW_KEPT         ? 0
+           : fp4_row_each_is_(cols, 4) ? 4
+           : fp4_row_each_is_(cols, 3) ? 3
+           : fp4_row_each_is_(cols, 2) ? 2
+                                       : 1;
 }
 
 /** Threads of that CTA: whole warps, FP4_ROW_THREADS at most. */
-FP4_HD uint32_t fp4_row_threads(size_t cols)
+FP4_HD_CONST uint32_t fp4_row_threads(size_t cols)
 {
-    const size_t each = fp4_row_each(cols), of_warp = 32 * each * FP4_ROW_PIECE;
-
-    if (each == 0) {
-        return FP4_ROW_THREADS;
-    }
-    return cols == 0 ? 32 : 32 * (uint32_t)((cols + of_warp - 1) / of_warp);
+    return cols > FP4_ROW_KEPT ? FP4_ROW_THREADS
+           : cols == 0         ? 32
+                               : fp4_row_threads_of_(fp4_row_pieces_(cols), fp4_row_each(cols));
 }
 
 /**
@@ -80,10 +92,11 @@ FP4_HD uint32_t fp4_row_threads(size_t cols)
     X(4, 256, __VA_ARGS__)
 
 /** The place in that list, from 0, of the cut of a row of 1 to FP4_ROW_KEPT columns. */
-FP4_HD uint32_t fp4_row_cut_number(size_t cols)
+FP4_HD_CONST uint32_t fp4_row_cut_number(size_t cols)
 {
-    const uint32_t each = fp4_row_each(cols), warps = fp4_row_threads(cols) / 32;
-    return each == 4 ? 4 + warps : each == 3 ? 1 + warps : each - 1;
+    return fp4_row_each(cols) == 4   ? 4 + fp4_row_threads(cols) / 32
+           : fp4_row_each(cols) == 3 ? 1 + fp4_row_threads(cols) / 32
+                                     : fp4_row_each(cols) - 1;
 }
 
 /**
@@ -93,10 +106,9 @@ FP4_HD uint32_t fp4_row_cut_number(size_t cols)
  *
  * shape    rows_padded: fp4_sf_rows_padded, less than 2^32. CTAs in all: rows_padded - 3 * fours.
  */
-FP4_HD uint32_t fp4_row_fours(size_t rows_padded, size_t alone)
+FP4_HD_CONST uint32_t fp4_row_fours(size_t rows_padded, size_t alone)
 {
-    const size_t ones = alone < rows_padded ? alone / 128 * 128 : rows_padded;
-    return (uint32_t)((rows_padded - ones) / FP4_ROW_FOUR);
+    return (uint32_t)(alone < rows_padded ? (rows_padded - alone / 128 * 128) / FP4_ROW_FOUR : 0);
 }
 
 #endif /* FP4_ROW_H */

@@ -37,6 +37,45 @@ typedef enum fp4_format {
     FP4_MXFP4_16 = 4
 } fp4_format;
 
+/** Elements that share a scale byte. */
+FP4_HD_CONST uint32_t fp4_format_block(fp4_format format)
+{
+    return format == FP4_NVFP4 || format == FP4_MXFP4_16 ? 16 : 32;
+}
+
+/** Lanes that share a scale byte where each has 16 elements of a row, side by side. */
+FP4_HD_CONST uint32_t fp4_format_lanes(fp4_format format)
+{
+    return fp4_format_block(format) / 16;
+}
+
+/** 1 where a scale byte is e4m3 and there is a second-level scale; else it is e8m0, without one. */
+FP4_HD_CONST int fp4_format_is_nvfp4(fp4_format format)
+{
+    return format == FP4_NVFP4 || format == FP4_NVFP4_32;
+}
+
+/** Bits of a code: 4 of e2m1, 8 of e4m3. */
+FP4_HD_CONST uint32_t fp4_format_bits(fp4_format format)
+{
+    return format == FP4_MXFP8 ? 8 : 4;
+}
+
+/** Bytes of codes of a rows x cols matrix of whole blocks. */
+FP4_HD_CONST size_t fp4_q_bytes(fp4_format format, size_t rows, size_t cols)
+{
+    return format == FP4_MXFP8 ? rows * cols : rows * (cols / 2);
+}
+
+/** Type of elements in memory, before they are quantized or after they are dequantized. */
+typedef enum fp4_dtype { FP4_F32 = 0, FP4_F16 = 1, FP4_BF16 = 2, FP4_E4M3 = 3 } fp4_dtype;
+
+/** Bytes of an element. */
+FP4_HD_CONST uint32_t fp4_dtype_bytes(fp4_dtype dtype)
+{
+    return dtype == FP4_F32 ? 4 : dtype == FP4_E4M3 ? 1 : 2;
+}
+
 /** Where the scale bytes of a matrix live (layout.h). The values are FlashInfer's SfLayout. */
 typedef enum fp4_layout {
     FP4_LAYOUT_128X4 = 0,

@@ -1,8 +1,19 @@
-/* The functions of layout.h and the offsets of kv_cache.h are constant expressions in C++, C++11
-   included: buffer sizes can be template arguments and array bounds. Compiling this file is the
-   test. */
+/* What types.h says of formats and types, the functions of layout.h and row.h and the offsets of
+   kv_cache.h are constant expressions in C++, C++11 included: buffer sizes, blocks and threads can
+   be template arguments, array bounds and launch bounds. Compiling this file is the test. */
 #include <fp4/kv_cache.h>
 #include <fp4/layout.h>
+#include <fp4/row.h>
+#include <fp4/types.h>
+
+static_assert(fp4_format_block(FP4_NVFP4) == 16 && fp4_format_block(FP4_MXFP8) == 32, "blocks");
+static_assert(fp4_format_lanes(FP4_MXFP4) == 2 && fp4_format_lanes(FP4_MXFP4_16) == 1, "lanes");
+static_assert(fp4_format_bits(FP4_MXFP8) == 8 && fp4_format_is_nvfp4(FP4_NVFP4_32), "codes");
+static_assert(fp4_q_bytes(FP4_MXFP4, 3, 64) == 96, "bytes of codes");
+static_assert(fp4_dtype_bytes(FP4_F32) == 4 && fp4_dtype_bytes(FP4_E4M3) == 1, "elements");
+static_assert(fp4_row_each(1536) == 3 && fp4_row_threads(1536) == 32, "a row that is kept");
+static_assert(fp4_row_each(65536) == 0 && fp4_row_threads(65536) == 256, "a long row");
+static_assert(fp4_row_cut_number(4096) == 6 && fp4_row_fours(256, 128) == 32, "kernels of rows");
 
 static_assert(fp4_sf_rows_padded(FP4_LAYOUT_128X4, 129) == 256, "rows");
 static_assert(fp4_sf_cols_padded(FP4_LAYOUT_8X4, 5) == 8, "columns");

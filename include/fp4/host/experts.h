@@ -252,7 +252,7 @@ static inline uint32_t fp4_ref_experts_masked_(const fp4_ref_experts *e)
     for (g = 0; g < e->groups; g++) {
         const size_t count = fp4_experts_bounded(e->counts[g], (uint32_t)e->rows);
         const uint8_t *x =
-            (const uint8_t *)e->x + g * e->x_group_stride * fp4_dtype_bytes_(e->dtype);
+            (const uint8_t *)e->x + g * e->x_group_stride * fp4_dtype_bytes(e->dtype);
         errors |= (int64_t)count != e->counts[g] ? FP4_EXPERTS_COUNT : 0;
         for (row = 0; row < count; row++) {
             fp4_ref_experts_row_(e, x, row, g * e->rows + row, e->sf + g * sf_bytes, row,

@@ -201,7 +201,7 @@ static inline fp4_status fp4_ref_fake_quantize(fp4_matrix x, const fp4_fake *f, 
                                                void *y, size_t y_bytes, size_t row_stride,
                                                uint8_t *clipped, size_t clipped_bytes)
 {
-    const size_t size = fp4_dtype_bytes_(dtype), bits_bytes = (x.rows * x.cols + 7) / 8;
+    const size_t size = fp4_dtype_bytes(dtype), bits_bytes = (x.rows * x.cols + 7) / 8;
     fp4_status status = fp4_ref_check_matrix_(&x);
     size_t row, col, block, at, n;
 

@@ -125,7 +125,7 @@ static inline fp4_status fp4_ref_gemv(const fp4_tensor *t, fp4_matrix x, fp4_dty
                                 t->row_dec != NULL ? t->row_dec[row] : t->global_dec);
         }
         of_row = of_row != of_row ? fp4_bits_f32(0x7fffffffu) : of_row; /* a GPU's NaN */
-        fp4_ref_store_((uint8_t *)y + (size_t)row * fp4_dtype_bytes_(dtype), dtype, &of_row, 1);
+        fp4_ref_store_((uint8_t *)y + (size_t)row * fp4_dtype_bytes(dtype), dtype, &of_row, 1);
     }
     return FP4_OK;
 }

@@ -195,7 +195,7 @@ static inline void fp4_ref_kv_turn_(float *x, const fp4_heads *k, size_t token, 
     if (out->data != NULL) {
         fp4_ref_store_((uint8_t *)(uintptr_t)out->data +
                            (token * out->token_stride + head * out->head_stride) *
-                               fp4_dtype_bytes_(k->dtype),
+                               fp4_dtype_bytes(k->dtype),
                        k->dtype, x, k->dim);
     }
     if (r->rounded) {

@@ -132,7 +132,7 @@ static inline fp4_status fp4_ref_kv_quantize(const void *x, fp4_dtype dtype, siz
         return FP4_BAD_STRIDE;
     }
     if (fp4_overflows_(c->pages.pages, x_stride) ||
-        fp4_overflows_(c->pages.pages * x_stride, fp4_dtype_bytes_(dtype))) {
+        fp4_overflows_(c->pages.pages * x_stride, fp4_dtype_bytes(dtype))) {
         return FP4_BAD_SHAPE;
     }
     if (c->pages.pages != 0 && x == NULL) {
@@ -150,8 +150,8 @@ static inline fp4_status fp4_ref_kv_quantize(const void *x, fp4_dtype dtype, siz
         const size_t page = i / of_page, token = i % of_page / c->pages.heads;
         const size_t head = i % c->pages.heads;
         const size_t at = page * x_stride + fp4_kv_row(&c->pages, token, head) * c->pages.dim;
-        const fp4_matrix m = fp4_matrix_of_((const uint8_t *)x + at * fp4_dtype_bytes_(dtype),
-                                            dtype, 1, c->pages.dim, c->pages.dim, 1.0f);
+        const fp4_matrix m = fp4_matrix_of_((const uint8_t *)x + at * fp4_dtype_bytes(dtype), dtype,
+                                            1, c->pages.dim, c->pages.dim, 1.0f);
         fp4_ref_kv_put_(c, page, token, head, &m, global_enc);
     }
     return FP4_OK;
@@ -208,7 +208,7 @@ static inline size_t fp4_ref_kv_sequence_(const fp4_kv_cache *c, const fp4_kv_ba
                 sf[block] = c->sf[fp4_kv_sf_offset(&c->pages, page, token, head, block)];
             }
             fp4_ref_decode_(x, &row, 0, 0, c->pages.dim, FP4_CODE_FIRST);
-            fp4_ref_store_(y + at * fp4_dtype_bytes_(dtype), dtype, x, c->pages.dim);
+            fp4_ref_store_(y + at * fp4_dtype_bytes(dtype), dtype, x, c->pages.dim);
         }
     }
     return skipped;
@@ -258,7 +258,7 @@ static inline fp4_status fp4_ref_kv_dequantize(const fp4_kv_cache *c, const fp4_
     if (y == NULL) {
         return FP4_NULL;
     }
-    if (y_bytes / fp4_dtype_bytes_(dtype) < span) {
+    if (y_bytes / fp4_dtype_bytes(dtype) < span) {
         return FP4_SMALL_BUFFER;
     }
     for (sequence = 0; sequence < b->batches; sequence++) {

@@ -278,7 +278,7 @@ static inline fp4_status fp4_ref_modelopt_dequantize(const fp4_tensor *t, fp4_dt
     status = fp4_ref_check_output_(y, dtype, y_bytes, t->rows, t->cols, row_stride);
     for (row = 0; status == FP4_OK && row < t->rows; row++) {
         for (col = 0; col < t->cols; col += n) {
-            const size_t at = (row * row_stride + col) * fp4_dtype_bytes_(dtype);
+            const size_t at = (row * row_stride + col) * fp4_dtype_bytes(dtype);
             float chunk[FP4_REF_CHUNK_];
             n = fp4_ref_chunk_(t->cols - col);
             fp4_ref_modelopt_decode_(chunk, t, row, col, n);
@@ -327,7 +327,7 @@ static inline void fp4_ref_modelopt_fake_block_(const fp4_matrix *x, size_t row,
         here = fp4_ref_chunk_(n - at);
         fp4_ref_load_(chunk, x, row, col + at, here);
         fp4_ref_modelopt_fake_part_(chunk, here, amax, row, rule);
-        fp4_ref_store_(y + at * fp4_dtype_bytes_(dtype), dtype, chunk, here);
+        fp4_ref_store_(y + at * fp4_dtype_bytes(dtype), dtype, chunk, here);
     }
 }
 
@@ -361,11 +361,11 @@ static inline fp4_status fp4_ref_modelopt_fake_(const fp4_matrix *x,
     }
     status = fp4_ref_check_output_(y, dtype, y_bytes, x->rows, x->cols, row_stride);
     for (row = 0; status == FP4_OK && row < x->rows; row++) {
-        uint8_t *out = (uint8_t *)y + row * row_stride * fp4_dtype_bytes_(dtype);
+        uint8_t *out = (uint8_t *)y + row * row_stride * fp4_dtype_bytes(dtype);
         for (col = 0; col < x->cols; col += n) {
             n = x->cols - col < rule->block ? x->cols - col : rule->block;
             fp4_ref_modelopt_fake_block_(x, row, col, n, rule, dtype,
-                                         out + col * fp4_dtype_bytes_(dtype));
+                                         out + col * fp4_dtype_bytes(dtype));
         }
     }
     return status;

@@ -111,7 +111,7 @@ static inline float fp4_ref_rsqrt(float x)
 static inline void fp4_ref_store_row_(const fp4_matrix *m, size_t row, size_t col, const float *x,
                                       size_t n)
 {
-    const size_t at = (row * m->row_stride + col) * fp4_dtype_bytes_(m->dtype);
+    const size_t at = (row * m->row_stride + col) * fp4_dtype_bytes(m->dtype);
     fp4_ref_store_((uint8_t *)(uintptr_t)m->data + at, m->dtype, x, n);
 }
 

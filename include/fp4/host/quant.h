@@ -12,6 +12,7 @@
  *     fp4_ref_nvfp4_quantize_scaled     one global_enc                  of a row times a factor
  *     fp4_ref_mxfp4_quantize_scaled     none                            of a row times a factor
  *     fp4_ref_mxfp8_quantize_scaled     none                            of a row times a factor
+ *     fp4_ref_quantize, ..._scaled      the one of these that t->format says
  *     fp4_ref_dequantize, ..._to        read from the tensor
  *     fp4_ref_dequantize_blocks         given; blocks of any length
  *
@@ -78,11 +79,6 @@ static inline fp4_status fp4_ref_check_dec_(const fp4_tensor *t)
     return FP4_OK;
 }
 
-static inline size_t fp4_dtype_bytes_(fp4_dtype dtype)
-{
-    return dtype == FP4_F32 ? 4 : dtype == FP4_E4M3 ? 1 : 2;
-}
-
 /* The matrix can be read. */
 static inline fp4_status fp4_ref_check_matrix_(const fp4_matrix *x)
 {
@@ -93,7 +89,7 @@ static inline fp4_status fp4_ref_check_matrix_(const fp4_matrix *x)
         return FP4_BAD_STRIDE;
     }
     if (fp4_overflows_(x->rows, x->row_stride) ||
-        fp4_overflows_(x->rows * x->row_stride, fp4_dtype_bytes_(x->dtype))) {
+        fp4_overflows_(x->rows * x->row_stride, fp4_dtype_bytes(x->dtype))) {
         return FP4_BAD_SHAPE;
     }
     if (x->dtype == FP4_E4M3 && !fp4_is_positive_finite_(x->dec)) {
@@ -165,7 +161,7 @@ static inline size_t fp4_ref_chunk_(size_t left)
 /* n <= FP4_REF_CHUNK_ elements of a row, as f32. memcpy first, since x has any alignment. */
 static inline void fp4_ref_load_(float *out, const fp4_matrix *x, size_t row, size_t col, size_t n)
 {
-    const size_t size = fp4_dtype_bytes_(x->dtype);
+    const size_t size = fp4_dtype_bytes(x->dtype);
     const uint8_t *from = (const uint8_t *)x->data + (row * x->row_stride + col) * size;
     uint16_t half[FP4_REF_CHUNK_];
     uint8_t byte[FP4_REF_CHUNK_];
@@ -642,6 +638,30 @@ static inline fp4_status fp4_ref_mxfp8_quantize_even(fp4_matrix x, fp4_tensor *t
     return fp4_ref_mx_quantize_(x, t, FP4_MXFP8, FP4_MXFP8, FP4_REF_MXFP8_EVEN_);
 }
 
+/* -------------------------------------------------------------------------------- any format */
+
+/** fp4_ref_nvfp4_quantize, fp4_ref_mxfp4_quantize or fp4_ref_mxfp8_quantize, as t->format says;
+    formats without a second level ignore global_enc. */
+static inline fp4_status fp4_ref_quantize(fp4_matrix x, float global_enc, fp4_tensor *t)
+{
+    if (t != NULL && fp4_format_is_nvfp4(t->format)) {
+        return fp4_ref_nvfp4_quantize(x, global_enc, t);
+    }
+    return t != NULL && t->format == FP4_MXFP8 ? fp4_ref_mxfp8_quantize(x, t)
+                                               : fp4_ref_mxfp4_quantize(x, t);
+}
+
+/** The same of row r of x times mul[r]: fp4_ref_nvfp4_quantize_scaled and its like. */
+static inline fp4_status fp4_ref_quantize_scaled(fp4_matrix x, const float *mul, float global_enc,
+                                                 fp4_tensor *t)
+{
+    if (t != NULL && fp4_format_is_nvfp4(t->format)) {
+        return fp4_ref_nvfp4_quantize_scaled(x, mul, global_enc, t);
+    }
+    return t != NULL && t->format == FP4_MXFP8 ? fp4_ref_mxfp8_quantize_scaled(x, mul, t)
+                                               : fp4_ref_mxfp4_quantize_scaled(x, mul, t);
+}
+
 /* -------------------------------------------------------------------------------- amax */
 
 /**
@@ -792,8 +812,40 @@ static inline fp4_status fp4_ref_check_output_(const void *y, fp4_dtype dtype, s
     if (y == NULL) {
         return FP4_NULL;
     }
-    return y_bytes / fp4_dtype_bytes_(dtype) < (rows - 1) * row_stride + cols ? FP4_SMALL_BUFFER
-                                                                              : FP4_OK;
+    return y_bytes / fp4_dtype_bytes(dtype) < (rows - 1) * row_stride + cols ? FP4_SMALL_BUFFER
+                                                                             : FP4_OK;
+}
+
+/**
+ * The elements of a matrix as floats, of e4m3 times its dec: what a host twin of one's own starts
+ * from.
+ *
+ * shape    y: x.rows x x.cols, row r at element r * row_stride; y_bytes must reach the last one.
+ *          Not over x.
+ * errors   as for quantize; nothing written.
+ */
+static inline fp4_status fp4_ref_to_f32(fp4_matrix x, float *y, size_t y_bytes, size_t row_stride)
+{
+    fp4_status status = fp4_ref_check_matrix_(&x);
+    size_t row, col, n;
+
+    if (status != FP4_OK) {
+        return status;
+    }
+    if (row_stride < x.cols) {
+        return FP4_BAD_STRIDE;
+    }
+    if (x.rows == 0 || x.cols == 0) {
+        return FP4_OK;
+    }
+    status = fp4_ref_check_output_(y, FP4_F32, y_bytes, x.rows, x.cols, row_stride);
+    for (row = 0; status == FP4_OK && row < x.rows; row++) {
+        for (col = 0; col < x.cols; col += n) {
+            n = fp4_ref_chunk_(x.cols - col);
+            fp4_ref_load_(y + row * row_stride + col, &x, row, col, n);
+        }
+    }
+    return status;
 }
 
 /**
@@ -810,7 +862,7 @@ static inline fp4_status fp4_ref_dequantize_to(const fp4_tensor *t, fp4_associat
                                                fp4_dtype dtype, void *y, size_t y_bytes,
                                                size_t row_stride)
 {
-    const size_t size = fp4_dtype_bytes_(dtype);
+    const size_t size = fp4_dtype_bytes(dtype);
     fp4_status status;
     ptrdiff_t row, rows;
 
@@ -889,7 +941,7 @@ static inline fp4_status fp4_ref_dequantize_blocks(const uint8_t *q, size_t n, s
                                                    float global_dec, fp4_association association,
                                                    fp4_dtype dtype, void *y)
 {
-    const size_t size = fp4_dtype_bytes_(dtype);
+    const size_t size = fp4_dtype_bytes(dtype);
     float chunk[FP4_REF_CHUNK_];
     size_t at, i, here;
 

@@ -57,7 +57,7 @@ static inline fp4_status fp4_ref_check_heads_(const fp4_heads *x)
     most = x->tokens * x->token_stride;
     if (most > SIZE_MAX - x->heads * x->head_stride ||
         most + x->heads * x->head_stride > SIZE_MAX - x->dim ||
-        fp4_overflows_(most + x->heads * x->head_stride + x->dim, fp4_dtype_bytes_(x->dtype))) {
+        fp4_overflows_(most + x->heads * x->head_stride + x->dim, fp4_dtype_bytes(x->dtype))) {
         return FP4_BAD_SHAPE;
     }
     return x->data == NULL ? FP4_NULL : FP4_OK;
@@ -84,7 +84,7 @@ static inline size_t fp4_ref_heads_bytes_(const fp4_heads *x)
     return x->tokens == 0 || x->heads == 0 || x->dim == 0
                ? 0
                : ((x->tokens - 1) * x->token_stride + (x->heads - 1) * x->head_stride + x->dim) *
-                     fp4_dtype_bytes_(x->dtype);
+                     fp4_dtype_bytes(x->dtype);
 }
 
 /* Heads of `dim` elements can be turned. */
@@ -109,7 +109,7 @@ static inline void fp4_ref_rope_load_(float *out, const fp4_heads *x, size_t tok
 {
     const uint8_t *row =
         (const uint8_t *)x->data +
-        (token * x->token_stride + head * x->head_stride) * fp4_dtype_bytes_(x->dtype);
+        (token * x->token_stride + head * x->head_stride) * fp4_dtype_bytes(x->dtype);
     const fp4_matrix m = fp4_matrix_of_(row, x->dtype, 1, x->dim, x->dim, 1.0f);
     size_t i;
 
@@ -179,7 +179,7 @@ static inline fp4_status fp4_ref_rope_table(double base, size_t positions, size_
 static inline fp4_status fp4_ref_rope(fp4_heads x, fp4_integers positions, fp4_rope rope,
                                       fp4_heads y, size_t y_bytes, size_t *skipped)
 {
-    const size_t size = fp4_dtype_bytes_(x.dtype);
+    const size_t size = fp4_dtype_bytes(x.dtype);
     fp4_status status = fp4_ref_check_heads_(&x);
     float chunk[FP4_REF_CHUNK_];
     size_t token, head, at, n, position, count = 0;

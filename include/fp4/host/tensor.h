@@ -65,9 +65,6 @@ static inline const char *fp4_status_text(fp4_status status)
     return "unknown status";
 }
 
-/** Element type of a matrix. */
-typedef enum fp4_dtype { FP4_F32 = 0, FP4_F16 = 1, FP4_BF16 = 2, FP4_E4M3 = 3 } fp4_dtype;
-
 /**
  * A matrix to read: rows x cols elements, row r starting at element r * row_stride of data.
  * Any alignment. Made by one of the functions below, whose names say what data points to.
@@ -161,28 +158,10 @@ static inline fp4_tensor fp4_tensor_view(fp4_format format, fp4_layout layout, s
     return t;
 }
 
-/** Elements that share a scale byte. */
-static inline size_t fp4_format_block(fp4_format format)
-{
-    return format == FP4_NVFP4 || format == FP4_MXFP4_16 ? FP4_NVFP4_BLOCK : FP4_MXFP4_BLOCK;
-}
-
-/** 1 where a scale byte is e4m3 and there is a second-level scale; else it is e8m0, without one. */
-static inline int fp4_format_is_nvfp4(fp4_format format)
-{
-    return format == FP4_NVFP4 || format == FP4_NVFP4_32;
-}
-
 /** A scale byte as the factor that it stands for. */
 static inline float fp4_sf_to_f32(fp4_format format, uint8_t sf)
 {
     return fp4_format_is_nvfp4(format) ? fp4_e4m3_to_f32(sf) : fp4_e8m0_to_f32(sf);
-}
-
-/** Bytes of codes of a rows x cols matrix. */
-static inline size_t fp4_q_bytes(fp4_format format, size_t rows, size_t cols)
-{
-    return format == FP4_MXFP8 ? rows * cols : rows * (cols / 2);
 }
 
 #endif /* FP4_HOST_TENSOR_H */
