@@ -378,10 +378,10 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *fu
     int is_dependent = 0;
 
     if (kernel == NULL) {
-        simt_fail(
-            "a kernel is launched that is not known. In a file for `make cpu`: launch it by "
-            "<<<...>>>, or with (const void *)its_name where it is launched. In tests/simt: a "
-            "line SIMT_KERNEL(name) in the file that includes it");
+        simt_fail("a kernel is launched that is not known. In a file for `make cpu`: launch it by "
+                  "<<<...>>> or cudaLaunchKernelEx(&config, its_name, ...), or with (const void "
+                  "*)its_name where it is launched. In tests/simt: a line SIMT_KERNEL(name) in the "
+                  "file that includes it");
     }
     for (unsigned i = 0; i < config->numAttrs; i++) {
         is_dependent |= config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization &&

@@ -110,7 +110,7 @@ int main(void)
     const unsigned ctas = 3;
     cudaLaunchConfig_t config = {};
     unsigned *sum, each = 1000000;
-    void *arguments[] = {&sum, &each};
+    void *arguments[] = {&sum, &each}, *instance = (void *)add_constant<9>;
     cudaEvent_t start, stop;
     cudaStream_t stream;
     uint8_t *bytes;
@@ -134,6 +134,13 @@ int main(void)
     add_any<<<1, 1>>>(sum, ")\"("[0] == ')' ? 3000u : 0u);
     later<<<1, 1>>>(sum);
     must(cudaLaunchKernel((const void *)by_address, dim3(1), dim3(1), arguments));
+    config.gridDim = dim3(1);
+    config.blockDim = dim3(32);
+    must(cudaLaunchKernelExC(&config,
+                             ctas == 3 ? (const void *)&add_constant<(8 > 4) + 7> : instance,
+                             arguments));                              /* 256 */
+    must(cudaLaunchKernelExC(&config, instance, arguments));           /* 288 */
+    must(cudaLaunchKernelEx(&config, add_any<unsigned, int>, sum, 2)); /* 64 */
     share<<<1, 64>>>(7);
 #if defined(SHARED)
     share<<<1, 64>>>(8);
@@ -144,7 +151,6 @@ int main(void)
 #if defined(DYNAMIC)
     mine::reverse<unsigned><<<2, 9, 8 * sizeof(unsigned)>>>(sum, 8);
 #endif
-    config.gridDim = dim3(1);
     config.blockDim = dim3(2);
     must(cudaLaunchKernelEx(&config, add, sum, 100000u)); /* 200000 */
     must(cudaLaunchKernel((const void *)add, dim3(1), dim3(1), arguments));
@@ -158,6 +164,7 @@ int main(void)
     must(cudaEventElapsedTime(&ms, start, stop));
     must(cudaDeviceSynchronize());
     printf("<<< %u >>>\n", *sum);
-    return !(*sum == 6 + 120 + 1000 + 1024 + 20 + 300 + 3000 + 72 + 32200000 && ms >= 0.0f);
+    return !(*sum == 6 + 120 + 1000 + 1024 + 20 + 300 + 3000 + 256 + 288 + 64 + 72 + 32200000 &&
+             ms >= 0.0f);
 }
 #endif

@@ -6,10 +6,10 @@
 #
 # A launch by <<<grid, cta, bytes>>> becomes a call of simt_launch_of, whatever its stream: its
 # arguments are looked at by each thread. Kernels that are launched by their address, which then
-# stands behind (const void *) or (void *), are made known by kernels.sh. `extern __shared__ T x[];`
-# becomes a pointer to the launch's bytes, `__shared__ alignas(16)` what gcc knows. There is no
-# texture, and of CUDA what the headers of this machine have, which are called as NVIDIA's
-# (tests/simt/include).
+# stands behind (const void *) or (void *), are made known by kernels.sh, instances of templates
+# where that stands. `extern __shared__ T x[];` becomes a pointer to the launch's bytes, `__shared__
+# alignas(16)` what gcc knows. There is no texture, and of CUDA what the headers of this machine
+# have, which are called as NVIDIA's (tests/simt/include).
 set -eu
 
 dir=$1
@@ -78,6 +78,27 @@ mkdir -p "$dir"
             return to
         }
 
+        # the address of an instance of a template at i: 0, or where it ends, when it has been made
+        # known
+        function address(i,   kernel, depth, inner, c) {
+            kernel = substr(text, i, 200)
+            if (!match(kernel, /^\((const )?void ?\*\)[ \t\r\n]*&?[A-Za-z0-9_:]+</)) return 0
+            kernel = substr(kernel, 1, RLENGTH)
+            i += RLENGTH
+            sub(/^\((const )?void ?\*\)[ \t\r\n]*&?/, "", kernel)
+            for (depth = 1; i <= size && depth > 0; i++) {
+                c = substr(text, i, 1)
+                inner += (c == "(") - (c == ")")
+                if (c ~ /[;{}]/ || inner < 0) return 0
+                if (inner == 0) depth += (c == "<") - (c == ">")
+                kernel = kernel c
+            }
+            c = kernel
+            gsub(/[ \t\r\n"\\]+/, " ", c)
+            out = out "(void *)simt_address(" kernel ", \"" c "\")"
+            return i
+        }
+
         # a declaration of dynamic shared memory at i, in a function or outside of all: 0, or where
         # it ends
         function dynamic(i,   from, end, type, name) {
@@ -119,6 +140,7 @@ mkdir -p "$dir"
                 end = skipped(i)
                 c = substr(text, i, 1)
                 if (end == i && c == "<" && substr(text, i, 3) == "<<<") end = launch(i)
+                else if (end == i && c == "(") end = address(i)
                 else if (end == i && c == "e" && out !~ /[A-Za-z0-9_]$/) end = dynamic(i)
                 else if (end == i && c == "_" && out !~ /[A-Za-z0-9_]$/) end = alignment(i)
                 else if (end == i && (c == "{" || c == "}")) brace(c)

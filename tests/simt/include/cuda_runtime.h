@@ -417,6 +417,13 @@ static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*k
     return cudaLaunchKernelExC(config, (const void *)kernel, pointers);
 }
 
+/** The address of a kernel that is known from then on. */
+template <class... P> static const void *simt_address(void (*kernel)(P...), const char *name)
+{
+    simt_register_kernel(kernel, name);
+    return (const void *)kernel;
+}
+
 template <class... P>
 static cudaError_t simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 cta,
                                typename simt_same<P>::type... arguments)
