@@ -21,10 +21,8 @@
  * fewer, four CTAs each read a row and find its sum, and quantize a quarter of it, but with a
  * residual or a scale a token. (Not where `rounded` is asked for: one kernel takes them all.)
  */
-#include <fp4/device/load.cuh>
-#include <fp4/device/quant.cuh>
+#include <fp4/device/format.cuh>
 #include <fp4/device/row.cuh>
-#include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
@@ -39,6 +37,11 @@
 /* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
+#define FORMAT_nvfp4 FP4_NVFP4
+#define FORMAT_mxfp4 FP4_MXFP4
+#define FORMAT_mxfp8 FP4_MXFP8
+#define FORMAT_nvfp4_32 FP4_NVFP4_32
+#define FORMAT_mxfp4_16 FP4_MXFP4_16
 #define WORDS_f32 16
 #define WORDS_f16 8
 #define WORDS_bf16 8
@@ -50,34 +53,11 @@
 #define RESIDENT_mxfp4 768
 #define RESIDENT_mxfp4_16 640
 #define RESIDENT_mxfp8 768
-#define LANES_nvfp4 1 /* that share a scale byte */
+#define LANES_nvfp4 1 /* that share a scale byte: LANES, for #if */
 #define LANES_nvfp4_32 2
 #define LANES_mxfp4 2
 #define LANES_mxfp4_16 1
 #define LANES_mxfp8 2
-#define CODES_nvfp4 8 /* bytes of 16 codes */
-#define CODES_nvfp4_32 8
-#define CODES_mxfp4 8
-#define CODES_mxfp4_16 8
-#define CODES_mxfp8 16
-#define KNOWN_nvfp4(t, amax, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, enc, care)
-#define KNOWN_nvfp4_32 KNOWN_nvfp4
-#define KNOWN_mxfp4(t, amax, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, care)
-#define KNOWN_mxfp4_16 KNOWN_mxfp4
-#define KNOWN_mxfp8(t, amax, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, care)
-#define SCALED_nvfp4(t, amax, mul, enc, care) \
-    fp4_nvfp4_quantize_scaled_known_x16(t, amax, mul, enc, care)
-#define SCALED_nvfp4_32 SCALED_nvfp4
-#define SCALED_mxfp4(t, amax, mul, enc, care) \
-    fp4_mxfp4_quantize_scaled_known_x16(t, amax, mul, care)
-#define SCALED_mxfp4_16 SCALED_mxfp4
-#define SCALED_mxfp8(t, amax, mul, enc, care) \
-    fp4_mxfp8_quantize_scaled_known_x16(t, amax, mul, care)
-#define ANY_nvfp4(t, mul, enc) fp4_nvfp4_quantize_scaled_any_x16(t, LANES, mul, enc)
-#define ANY_nvfp4_32 ANY_nvfp4
-#define ANY_mxfp4(t, mul, enc) fp4_mxfp4_quantize_scaled_any_x16(t, LANES, mul)
-#define ANY_mxfp4_16 ANY_mxfp4
-#define ANY_mxfp8(t, mul, enc) fp4_mxfp8_quantize_scaled_any_x16(t, LANES, mul)
 #define HAS_GLOBAL_nvfp4 1
 #define HAS_GLOBAL_nvfp4_32 1
 #define HAS_GLOBAL_mxfp4 0
@@ -90,23 +70,21 @@
 #define CENTERS_add_rmsnorm 0
 #define CENTERS_layernorm 1
 
+#define TO JOIN(FORMAT_, FORMAT, )
 #define WORDS JOIN(WORDS_, INPUT, )
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define NARROW JOIN(NARROW_, INPUT, )
 #define STORE_Y JOIN(fp4_store_u32x, WORDS, )
-#define KNOWN JOIN(KNOWN_, FORMAT, )
-#define SCALED JOIN(SCALED_, FORMAT, )
-#define ANY JOIN(ANY_, FORMAT, )
 #define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
 #define ADDS JOIN(ADDS_, NORM, )
 #define CENTERS JOIN(CENTERS_, NORM, )
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 enum {
-    ELEMENT = WORDS / 4, /* bytes of an input element */
-    CODES = JOIN(CODES_, FORMAT, ),
-    LANES = JOIN(LANES_, FORMAT, ),
+    ELEMENT = WORDS / 4,             /* bytes of an input element */
+    CODES = 2 * fp4_format_bits(TO), /* bytes of 16 codes */
+    LANES = fp4_format_lanes(TO),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     EACH = FP4_ROW_EACH,
     /* threads of a multiprocessor, measured on sm_90, where a few words that spill (in LayerNorm to
@@ -167,14 +145,6 @@ enum {
 /* Whether a kernel is early (see kind): not with a residual, whose sums come late, unless a scale
    a token has the products kept anyway. */
 #define EARLY(token) (!CENTERS && (!ADDS || (token) == 1))
-
-#if JOIN(CODES_, FORMAT, ) == 16
-#define STORE_CODES fp4_store_e4m3x16
-typedef fp4_part4 part;
-#else
-#define STORE_CODES fp4_store_e2m1x16
-typedef fp4_part2 part;
-#endif
 
 /* ------------------------------------------------------------------------------ arguments */
 
@@ -482,7 +452,7 @@ static __device__ __forceinline__ uint8_t *codes_at(const norm_args &a, const ki
     return a.q + (row * c.cut.pieces + piece) * CODES;
 }
 
-/* The blocks of a turn that KNOWN could not take, without regard to speed: from memory, one piece
+/* The blocks of a turn that _known could not take, without regard to speed: from memory, one piece
    after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c, const kept &k,
                                                 uint32_t bytes, uint32_t care, const row_factors &f)
@@ -492,9 +462,10 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
         if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
             const int has = fp4_row_has(c.cut, k.turn, j);
-            const part p = ANY(loaded_value(a, c, k.row, piece, has, f), f.mul, f.global_enc);
+            const fp4_part4 p = fp4_quantize_scaled_any_x16(
+                TO, loaded_value(a, c, k.row, piece, has, f), f.mul, f.global_enc);
             if (has) {
-                STORE_CODES(codes_at(a, c, k.row, piece), p.q);
+                fp4_store_codes_x16(TO, codes_at(a, c, k.row, piece), p);
                 bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
             }
         }
@@ -518,10 +489,12 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
             const fp4_f32x16 t = is_there ? k.t[j] : kept_value(a, c, k, j, f);
             const float amax = is_there ? k.amax[j] : block_amax(t);
             uint32_t needs_care;
-            const part p = c.product ? SCALED(t, amax, f.mul, f.global_enc, &needs_care)
-                                     : KNOWN(t, amax, f.global_enc, &needs_care);
+            const fp4_part4 p =
+                c.product
+                    ? fp4_quantize_scaled_known_x16(TO, t, amax, f.mul, f.global_enc, &needs_care)
+                    : fp4_quantize_known_x16(TO, t, amax, f.global_enc, &needs_care);
             if (fp4_row_has(c.cut, k.turn, j)) {
-                STORE_CODES(codes_at(a, c, k.row, piece), p.q);
+                fp4_store_codes_x16(TO, codes_at(a, c, k.row, piece), p);
                 bytes |= (uint32_t)p.sf << 8 * j;
                 care |= needs_care << j;
                 if (!c.plain && a.y != NULL) {
@@ -908,11 +881,6 @@ static cudaError_t norm_quantize(const norm_args *a, int pdl, cudaStream_t strea
 #define DTYPE_f32 FP4_F32
 #define DTYPE_f16 FP4_F16
 #define DTYPE_bf16 FP4_BF16
-#define FORMAT_nvfp4 FP4_NVFP4
-#define FORMAT_mxfp4 FP4_MXFP4
-#define FORMAT_mxfp8 FP4_MXFP8
-#define FORMAT_nvfp4_32 FP4_NVFP4_32
-#define FORMAT_mxfp4_16 FP4_MXFP4_16
 #define TEXT_(word) #word
 #define TEXT(word) TEXT_(word)
 
@@ -987,8 +955,7 @@ static void measure(const norm_args *a, double bytes)
 /* The kernel's bytes and those of its host twin; then, where that is asked for, its speed. */
 static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
 {
-    const fp4_format format = JOIN(FORMAT_, FORMAT, );
-    const size_t q_bytes = fp4_q_bytes(format, rows, cols);
+    const size_t q_bytes = fp4_q_bytes(TO, rows, cols);
     const size_t sf_bytes = fp4_sf_bytes(layout, rows, cols / BLOCK);
     const size_t bytes = rows * cols * ELEMENT;
     void *x = elements(rows * cols, -0.5f), *residual = elements(rows * cols, -0.25f);
@@ -1014,9 +981,9 @@ static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
     a.sf = (uint8_t *)device(NULL, sf_bytes);
     a.layout = layout;
     must(norm_quantize(&a, 0, 0));
-    got = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)host(a.q, q_bytes), q_bytes,
+    got = fp4_tensor_view(TO, layout, rows, cols, (uint8_t *)host(a.q, q_bytes), q_bytes,
                           (uint8_t *)host(a.sf, sf_bytes), sf_bytes);
-    expected = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)malloc(q_bytes), q_bytes,
+    expected = fp4_tensor_view(TO, layout, rows, cols, (uint8_t *)malloc(q_bytes), q_bytes,
                                (uint8_t *)malloc(sf_bytes), sf_bytes);
     status = ADDS ? fp4_ref_add_rmsnorm_quantize(m, residual, cols, weight, a.eps, &how, &expected)
              : CENTERS ? fp4_ref_layernorm_quantize(m, weight, bias, a.eps, &how, &expected)

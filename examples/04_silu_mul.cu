@@ -17,10 +17,8 @@
  * but with a scale a token.
  */
 #include <fp4/device/activation.cuh>
-#include <fp4/device/load.cuh>
-#include <fp4/device/quant.cuh>
+#include <fp4/device/format.cuh>
 #include <fp4/device/row.cuh>
-#include <fp4/device/store.cuh>
 
 #if !defined(INPUT)
 #define INPUT bf16 /* f32, f16, bf16 */
@@ -35,6 +33,11 @@
 /* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
+#define FORMAT_nvfp4 FP4_NVFP4
+#define FORMAT_mxfp4 FP4_MXFP4
+#define FORMAT_mxfp8 FP4_MXFP8
+#define FORMAT_nvfp4_32 FP4_NVFP4_32
+#define FORMAT_mxfp4_16 FP4_MXFP4_16
 #define DEINTERLEAVE_f32 fp4_deinterleave_u32x16
 #define DEINTERLEAVE_f16 fp4_deinterleave_u16x16
 #define DEINTERLEAVE_bf16 fp4_deinterleave_u16x16
@@ -62,32 +65,13 @@
 #define OAI_UP_f32(act, w) fp4_swiglu_oai_up_x16(act, fp4_f32x16_to_f32x16(w))
 #define OAI_UP_f16 fp4_swiglu_oai_up_f16x16
 #define OAI_UP_bf16 fp4_swiglu_oai_up_bf16x16
-#define LANES_nvfp4 1 /* that share a scale byte */
-#define LANES_nvfp4_32 2
-#define LANES_mxfp4 2
-#define LANES_mxfp4_16 1
-#define LANES_mxfp8 2
-#define CODES_nvfp4 8 /* bytes of 16 codes */
-#define CODES_nvfp4_32 8
-#define CODES_mxfp4 8
-#define CODES_mxfp4_16 8
-#define CODES_mxfp8 16
-#define KNOWN_nvfp4(t, amax, enc, care) fp4_nvfp4_quantize_known_x16(t, amax, enc, care)
-#define KNOWN_nvfp4_32 KNOWN_nvfp4
-#define KNOWN_mxfp4(t, amax, enc, care) fp4_mxfp4_quantize_known_x16(t, amax, care)
-#define KNOWN_mxfp4_16 KNOWN_mxfp4
-#define KNOWN_mxfp8(t, amax, enc, care) fp4_mxfp8_quantize_known_x16(t, amax, care)
-#define ANY_nvfp4(t, enc) fp4_nvfp4_quantize_any_x16(t, LANES, enc)
-#define ANY_nvfp4_32 ANY_nvfp4
-#define ANY_mxfp4(t, enc) fp4_mxfp4_quantize_any_x16(t, LANES)
-#define ANY_mxfp4_16 ANY_mxfp4
-#define ANY_mxfp8(t, enc) fp4_mxfp8_quantize_any_x16(t, LANES)
 #define HAS_GLOBAL_nvfp4 1
 #define HAS_GLOBAL_nvfp4_32 1
 #define HAS_GLOBAL_mxfp4 0
 #define HAS_GLOBAL_mxfp4_16 0
 #define HAS_GLOBAL_mxfp8 0
 
+#define TO JOIN(FORMAT_, FORMAT, )
 #define WORDS JOIN(WORDS_, INPUT, )
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
@@ -102,15 +86,13 @@
 #define TIMES JOIN(TIMES_, ACTIVATION, )
 #define OAI_UP JOIN(OAI_UP_, INPUT, )
 #define HAS_TABLE JOIN(HAS_TABLE_, INPUT, )
-#define KNOWN JOIN(KNOWN_, FORMAT, )
-#define ANY JOIN(ANY_, FORMAT, )
 #define HAS_GLOBAL JOIN(HAS_GLOBAL_, FORMAT, )
 typedef JOIN(fp4_u32x, WORDS, ) raw;
 
 enum {
-    ELEMENT = WORDS / 4, /* bytes of an input element */
-    CODES = JOIN(CODES_, FORMAT, ),
-    LANES = JOIN(LANES_, FORMAT, ),
+    ELEMENT = WORDS / 4,             /* bytes of an input element */
+    CODES = 2 * fp4_format_bits(TO), /* bytes of 16 codes */
+    LANES = fp4_format_lanes(TO),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     HEAVY = JOIN(HEAVY_, ACTIVATION, ),
     /* with a table a CTA stays: one of 512 threads on a multiprocessor, 2 pieces a thread. Without,
@@ -143,14 +125,6 @@ enum {
 /* Pieces of all rows up to which it is latency that counts; of FEW_ROWS at most. */
 #if !defined(FEW)
 #define FEW (1 << 16)
-#endif
-
-#if JOIN(CODES_, FORMAT, ) == 16
-#define STORE_CODES fp4_store_e4m3x16
-typedef fp4_part4 part;
-#else
-#define STORE_CODES fp4_store_e2m1x16
-typedef fp4_part2 part;
 #endif
 
 /* ------------------------------------------------------------------------------ arguments */
@@ -265,9 +239,9 @@ typedef struct rest {
 } rest;
 
 static __device__ __forceinline__ void store_piece(const gated_args &a, const kind c, uint32_t row,
-                                                   uint32_t piece, fp4_f32x16 y, part p)
+                                                   uint32_t piece, fp4_f32x16 y, fp4_part4 p)
 {
-    STORE_CODES(a.q + ((size_t)row * c.cut.pieces + piece) * CODES, p.q);
+    fp4_store_codes_x16(TO, a.q + ((size_t)row * c.cut.pieces + piece) * CODES, p);
     if (!c.plain && a.y != NULL) {
         STORE_Y((uint8_t *)a.y + ((size_t)row * a.cols + piece * 16) * ELEMENT, NARROW(y));
     }
@@ -279,7 +253,7 @@ static __device__ __forceinline__ void quantize_piece(const gated_args &a, const
                                                       float global_enc, rest *left)
 {
     uint32_t needs_care;
-    const part p = KNOWN(y, amax, global_enc, &needs_care);
+    const fp4_part4 p = fp4_quantize_known_x16(TO, y, amax, global_enc, &needs_care);
 
     if (has) {
         store_piece(a, c, row, piece, y, p);
@@ -288,7 +262,7 @@ static __device__ __forceinline__ void quantize_piece(const gated_args &a, const
     }
 }
 
-/* The blocks that KNOWN could not take, without regard to speed: from memory, one piece after the
+/* The blocks that _known could not take, without regard to speed: from memory, one piece after the
    other. */
 static __device__ __forceinline__ void mend(const gated_args &a, const kind c, uint32_t row,
                                             uint32_t turn, float global_enc, rest *left)
@@ -299,7 +273,7 @@ static __device__ __forceinline__ void mend(const gated_args &a, const kind c, u
         if (fp4_ptx_any(0xffffffffu, left->care >> j & 1u)) {
             const int has = fp4_row_has(c.cut, turn, j);
             const fp4_f32x16 y = value_of(a, c, load_piece(a, c, row, piece, has), has, 1);
-            const part p = ANY(y, global_enc);
+            const fp4_part4 p = fp4_quantize_any_x16(TO, y, global_enc);
             if (has) {
                 store_piece(a, c, row, piece, y, p);
                 left->bytes = (left->bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
@@ -907,11 +881,6 @@ static cudaError_t gated_quantize(const gated_args *a, int pdl, cudaStream_t str
 #define DTYPE_f32 FP4_F32
 #define DTYPE_f16 FP4_F16
 #define DTYPE_bf16 FP4_BF16
-#define FORMAT_nvfp4 FP4_NVFP4
-#define FORMAT_mxfp4 FP4_MXFP4
-#define FORMAT_mxfp8 FP4_MXFP8
-#define FORMAT_nvfp4_32 FP4_NVFP4_32
-#define FORMAT_mxfp4_16 FP4_MXFP4_16
 #define TEXT_(word) #word
 #define TEXT(word) TEXT_(word)
 
@@ -986,8 +955,7 @@ static void measure(const gated_args *a, double bytes)
 /* The kernel's bytes and those of its host twin; then, where that is asked for, its speed. */
 static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
 {
-    const fp4_format format = JOIN(FORMAT_, FORMAT, );
-    const size_t q_bytes = fp4_q_bytes(format, rows, cols);
+    const size_t q_bytes = fp4_q_bytes(TO, rows, cols);
     const size_t sf_bytes = fp4_sf_bytes(layout, rows, cols / BLOCK);
     const size_t bytes = 2 * rows * cols * ELEMENT;
     void *x = elements(2 * rows * cols, -0.5f);
@@ -1009,9 +977,9 @@ static int check(size_t rows, size_t cols, fp4_layout layout, int is_timed)
     a.sf = (uint8_t *)device(NULL, sf_bytes);
     a.layout = layout;
     must(gated_quantize(&a, 0, 0));
-    got = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)host(a.q, q_bytes), q_bytes,
+    got = fp4_tensor_view(TO, layout, rows, cols, (uint8_t *)host(a.q, q_bytes), q_bytes,
                           (uint8_t *)host(a.sf, sf_bytes), sf_bytes);
-    expected = fp4_tensor_view(format, layout, rows, cols, (uint8_t *)malloc(q_bytes), q_bytes,
+    expected = fp4_tensor_view(TO, layout, rows, cols, (uint8_t *)malloc(q_bytes), q_bytes,
                                (uint8_t *)malloc(sf_bytes), sf_bytes);
     status = JOIN(fp4_ref_, ACTIVATION, _mul_quantize)(m, 0, &how, &expected);
     if (status != FP4_OK) {

@@ -19,9 +19,7 @@
  * take is done again.
  */
 #include <fp4/device/activation.cuh>
-#include <fp4/device/load.cuh>
-#include <fp4/device/quant.cuh>
-#include <fp4/device/store.cuh>
+#include <fp4/device/format.cuh>
 #include <fp4/divisor.h>
 #include <fp4/experts.h>
 
@@ -38,6 +36,9 @@
 /* What the words stand for. A piece of 16 elements is WORDS registers as in memory. */
 #define JOIN_(a, b, c) a##b##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
+#define FORMAT_nvfp4 FP4_NVFP4
+#define FORMAT_mxfp4 FP4_MXFP4
+#define FORMAT_mxfp8 FP4_MXFP8
 #define WORDS_f32 16
 #define WORDS_f16 8
 #define WORDS_bf16 8
@@ -50,21 +51,6 @@
 #define GATE_AMAX_f32(w) fp4_amax_or_nan_x16(fp4_f32x16_to_f32x16(w))
 #define GATE_AMAX_f16 fp4_amax_or_nan_f16x16
 #define GATE_AMAX_bf16 fp4_amax_or_nan_bf16x16
-#define LANES_nvfp4 1 /* that share a scale byte */
-#define LANES_mxfp4 2
-#define LANES_mxfp8 2
-#define CODES_nvfp4 8 /* bytes of 16 codes */
-#define CODES_mxfp4 8
-#define CODES_mxfp8 16
-#define QUANTIZE_nvfp4(x, enc) fp4_nvfp4_quantize(x, enc)
-#define QUANTIZE_mxfp4(x, enc) fp4_mxfp4_quantize_x16(x)
-#define QUANTIZE_mxfp8(x, enc) fp4_mxfp8_quantize_x16(x)
-#define KNOWN_nvfp4(y, amax, enc, care) fp4_nvfp4_quantize_known_x16(y, amax, enc, care)
-#define KNOWN_mxfp4(y, amax, enc, care) fp4_mxfp4_quantize_known_x16(y, amax, care)
-#define KNOWN_mxfp8(y, amax, enc, care) fp4_mxfp8_quantize_known_x16(y, amax, care)
-#define ANY_nvfp4(y, enc) fp4_nvfp4_quantize_any_x16(y, LANES, enc)
-#define ANY_mxfp4(y, enc) fp4_mxfp4_quantize_any_x16(y, LANES)
-#define ANY_mxfp8(y, enc) fp4_mxfp8_quantize_any_x16(y, LANES)
 #define HAS_TABLE_f32 0
 #define HAS_TABLE_f16 0
 #define HAS_TABLE_bf16 1
@@ -82,14 +68,12 @@
 #define OAI_UP_f16 fp4_swiglu_oai_up_f16x16
 #define OAI_UP_bf16 fp4_swiglu_oai_up_bf16x16
 
+#define TO JOIN(FORMAT_, FORMAT, )
 #define WORDS JOIN(WORDS_, INPUT, )
 #define LOAD JOIN(fp4_load_u32x, WORDS, )
 #define WIDEN JOIN(fp4_, INPUT, x16_to_f32x16)
 #define ROUND JOIN(ROUND_, INPUT, )
 #define GATE_AMAX JOIN(GATE_AMAX_, INPUT, )
-#define QUANTIZE JOIN(QUANTIZE_, FORMAT, )
-#define KNOWN JOIN(KNOWN_, FORMAT, )
-#define ANY JOIN(ANY_, FORMAT, )
 #define GATED JOIN(GATED_, ACTIVATION, )
 #define HAS_TABLE (GATED && JOIN(HAS_TABLE_, INPUT, ))
 typedef JOIN(fp4_u32x, WORDS, ) raw;
@@ -103,21 +87,12 @@ typedef JOIN(fp4_u32x, WORDS, ) raw;
 #define TIMES JOIN(TIMES_, ACTIVATION, )
 #define OAI_UP JOIN(OAI_UP_, INPUT, )
 #endif
-#if JOIN(CODES_, FORMAT, ) == 16
-#define STORE fp4_store_e4m3x16
 typedef fp4_part4 piece; /* q: the codes of 16 elements, sf: their block's scale byte */
-#elif JOIN(LANES_, FORMAT, ) == 1 && !GATED
-#define STORE fp4_store_e2m1x16
-typedef fp4_nvfp4_block piece;
-#else
-#define STORE fp4_store_e2m1x16
-typedef fp4_part2 piece;
-#endif
 
 enum {
-    ELEMENT = WORDS / 4, /* bytes of an input element */
-    CODES = JOIN(CODES_, FORMAT, ),
-    LANES = JOIN(LANES_, FORMAT, ),
+    ELEMENT = WORDS / 4,             /* bytes of an input element */
+    CODES = 2 * fp4_format_bits(TO), /* bytes of 16 codes */
+    LANES = fp4_format_lanes(TO),
     BLOCK = 16 * LANES, /* elements that share a scale byte */
     /* with a table: fewer and larger CTAs, each has one */
     THREADS = HAS_TABLE ? 256 : 128,
@@ -531,16 +506,17 @@ static __device__ __forceinline__ fp4_f32x16 value_of(const experts_job &t, cons
 }
 #endif
 
-/* care: becomes 1 where it has to be done again, by ANY. */
+/* care: becomes 1 where it has to be done again, by _any. */
 static __device__ __forceinline__ piece quantize_piece(const experts_job &t, const experts_tile c,
                                                        operands o, float enc, uint32_t *care)
 {
 #if GATED
     const fp4_f32x16 y = value_of(t, c, o, 0);
-    return KNOWN(y, fp4_group_max_or_nan(fp4_amax_or_nan_x16(y), LANES), enc, care);
+    return fp4_quantize_known_x16(TO, y, fp4_group_max_or_nan(fp4_amax_or_nan_x16(y), LANES), enc,
+                                  care);
 #else
     *care = 0;
-    return QUANTIZE(WIDEN(o.x), enc);
+    return fp4_quantize_x16(TO, WIDEN(o.x), enc);
 #endif
 }
 
@@ -737,14 +713,14 @@ static __device__ __forceinline__ void do_again(const experts_job &t, const expe
                 }
                 o = load_at(t, p.x + (size_t)from * t.x_row);
             }
-            done = ANY(value_of(t, c, o, 1), p.enc);
+            done = fp4_quantize_any_x16(TO, value_of(t, c, o, 1), p.enc);
         }
 #endif
         if (none) {
             done = piece();
         }
         if (none | care) {
-            STORE(p.q + (size_t)row * t.q_row, done.q);
+            fp4_store_codes_x16(TO, p.q + (size_t)row * t.q_row, done);
             stage(c, p, line, j, done.sf);
         }
     }
@@ -800,7 +776,7 @@ static __device__ __forceinline__ void quantize_tile(const experts_job &t, const
                 again.care |= care << j;
             }
             if (full || (row < at.q_rows && p.col < t.q_cols)) {
-                STORE(p.q + (size_t)row * t.q_row, done.q);
+                fp4_store_codes_x16(TO, p.q + (size_t)row * t.q_row, done);
             }
             stage(c, p, line, j, done.sf);
         }
@@ -830,7 +806,7 @@ static __device__ __forceinline__ void quantize_item(const experts_job &t, const
             const uint32_t row = row_of(at.line, k, lines_of(c));
             const piece zero = piece();
             if (row < at.q_rows && p.col < t.q_cols) {
-                STORE(p.q + (size_t)row * t.q_row, zero.q);
+                fp4_store_codes_x16(TO, p.q + (size_t)row * t.q_row, zero);
             }
         }
     }
@@ -851,7 +827,7 @@ static __device__ void zero_band(const experts_job &t, const experts_tile c, con
     if (col < t.q_cols) {
 #pragma unroll 4
         for (uint32_t row = threadIdx.x / c.cols; row < at.q_rows; row += THREADS / c.cols) {
-            STORE(q + (size_t)row * t.q_row, zero.q);
+            fp4_store_codes_x16(TO, q + (size_t)row * t.q_row, zero);
         }
     }
     if (at.has_sf && !t.leaves) {
@@ -875,7 +851,7 @@ static __device__ void zero_rows(const experts_job &t, const experts_tile c,
     for (uint32_t i = first + threadIdx.x / c.cols; i < last && col < t.q_cols;
          i += THREADS / c.cols) {
         const size_t row = i < before ? i : (size_t)i - before + behind;
-        STORE(t.q + row * t.q_row + (size_t)col * CODES, zero.q);
+        fp4_store_codes_x16(TO, t.q + row * t.q_row + (size_t)col * CODES, zero);
     }
 }
 
@@ -1191,16 +1167,13 @@ static cudaError_t experts_quantize(const experts_args *a, int pdl, cudaStream_t
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DTYPE_f32 FP4_F32
-#define DTYPE_f16 FP4_F16
-#define DTYPE_bf16 FP4_BF16
-#define FORMAT_nvfp4 FP4_NVFP4
-#define FORMAT_mxfp4 FP4_MXFP4
-#define FORMAT_mxfp8 FP4_MXFP8
 #define ACTIVATION_none FP4_ACTIVATION_NONE
 #define ACTIVATION_silu FP4_ACTIVATION_SILU
 #define ACTIVATION_gelu_tanh FP4_ACTIVATION_GELU_TANH
 #define ACTIVATION_swiglu_oai FP4_ACTIVATION_SWIGLU_OAI
+#define DTYPE_f32 FP4_F32
+#define DTYPE_f16 FP4_F16
+#define DTYPE_bf16 FP4_BF16
 #define TEXT_(word) #word
 #define TEXT(word) TEXT_(word)
 
@@ -1256,7 +1229,7 @@ static call call_of(size_t groups, size_t rows, size_t cols)
     for (size_t g = 0; g < MOST_GROUPS; g++) {
         scales[g] = 2688.0f - (float)g;
     }
-    c.e.format = JOIN(FORMAT_, FORMAT, );
+    c.e.format = TO;
     c.e.activation = JOIN(ACTIVATION_, ACTIVATION, );
     c.e.dtype = JOIN(DTYPE_, INPUT, );
     c.a.groups = c.e.groups = groups;

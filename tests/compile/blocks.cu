@@ -5,6 +5,7 @@
  */
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
+#include <fp4/device/format.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/mma.cuh>
 #include <fp4/device/modelopt.cuh>
@@ -383,6 +384,64 @@ BLOCKS(mxfp8_x16_cs, fp4_load_f32x16, fp4_store_e4m3x16_cs, fp4_mxfp8_quantize_x
 BLOCKS(mxfp8_x8, fp4_load_f32x8, fp4_store_e4m3x8, fp4_mxfp8_quantize_x8(v))
 BLOCKS(mxfp8_x8_cs, fp4_load_f32x8, fp4_store_e4m3x8_cs, fp4_mxfp8_quantize_x8(v))
 
+/* Type and format as arguments: of each pair the instructions are the same. */
+#define FORMATTED(name, load, quantize, store_codes, store) \
+    KERNEL name(const uint8_t *x, float mul, float amax, float global_enc, uint8_t *q, uint8_t *y) \
+    { \
+        const size_t i = (size_t)thread() * 64; \
+        const fp4_f32x16 v = load; \
+        uint32_t care = 0; \
+        const auto p = quantize; \
+        store_codes; \
+        store; \
+        q[i + 16] = p.sf; \
+        y[i + 64] = (uint8_t)care; \
+    }
+#define PAIR(name, type, format, load, quantize, store_codes, store) \
+    FORMATTED(named_##name, load(x + i), quantize, store_codes(q + i, p.q), store(y + i)) \
+    FORMATTED(format_##name, fp4_load_x16(type, x + i), AS_##name(format), \
+              fp4_store_codes_x16(format, q + i, p), fp4_store_x16(type, y + i, v))
+#define STORE_F32(y) fp4_store_u32x16(y, fp4_f32x16_to_u32x16(v))
+#define STORE_F16(y) fp4_store_u32x8(y, fp4_f32x16_to_f16x16(v))
+#define STORE_BF16(y) fp4_store_u32x8(y, fp4_f32x16_to_bf16x16(v))
+#define AS_nvfp4(format) fp4_quantize_x16(format, v, global_enc)
+#define AS_mxfp4 AS_nvfp4
+#define AS_mxfp8 AS_nvfp4
+#define AS_scaled(format) fp4_quantize_scaled_x16(format, v, mul, global_enc)
+#define AS_known(format) fp4_quantize_known_x16(format, v, amax, global_enc, &care)
+#define AS_scaled_known(format) \
+    fp4_quantize_scaled_known_x16(format, v, amax, mul, global_enc, &care)
+#define AS_any(format) fp4_quantize_any_x16(format, v, global_enc)
+#define AS_scaled_any(format) fp4_quantize_scaled_any_x16(format, v, mul, global_enc)
+#define AS_given(format) fp4_quantize_given_x16(format, v, amax, global_enc)
+
+PAIR(nvfp4, FP4_F32, FP4_NVFP4, fp4_load_f32x16, fp4_nvfp4_quantize(v, global_enc),
+     fp4_store_e2m1x16, STORE_F32)
+PAIR(mxfp4, FP4_F16, FP4_MXFP4, fp4_load_f16x16, fp4_mxfp4_quantize_x16(v), fp4_store_e2m1x16,
+     STORE_F16)
+PAIR(mxfp8, FP4_BF16, FP4_MXFP8, fp4_load_bf16x16, fp4_mxfp8_quantize_x16(v), fp4_store_e4m3x16,
+     STORE_BF16)
+PAIR(scaled, FP4_BF16, FP4_MXFP4, fp4_load_bf16x16, fp4_mxfp4_quantize_scaled_x16(v, mul),
+     fp4_store_e2m1x16, STORE_BF16)
+PAIR(known, FP4_BF16, FP4_NVFP4_32, fp4_load_bf16x16,
+     fp4_nvfp4_quantize_known_x16(v, amax, global_enc, &care), fp4_store_e2m1x16, STORE_BF16)
+PAIR(scaled_known, FP4_BF16, FP4_MXFP8, fp4_load_bf16x16,
+     fp4_mxfp8_quantize_scaled_known_x16(v, amax, mul, &care), fp4_store_e4m3x16, STORE_BF16)
+PAIR(any, FP4_BF16, FP4_MXFP4_16, fp4_load_bf16x16, fp4_mxfp4_quantize_any_x16(v, 1),
+     fp4_store_e2m1x16, STORE_BF16)
+PAIR(scaled_any, FP4_BF16, FP4_NVFP4, fp4_load_bf16x16,
+     fp4_nvfp4_quantize_scaled_any_x16(v, 1, mul, global_enc), fp4_store_e2m1x16, STORE_BF16)
+PAIR(given, FP4_BF16, FP4_NVFP4, fp4_load_bf16x16,
+     fp4_nvfp4_quantize_given_x16(v, amax, global_enc), fp4_store_e2m1x16, STORE_BF16)
+
+/* Formats without functions of their own; e4m3. */
+FORMATTED(e4m3_to_nvfp4_32, fp4_load_x16(FP4_E4M3, x + i),
+          fp4_quantize_scaled_x16(FP4_NVFP4_32, v, mul, global_enc),
+          fp4_store_codes_x16(FP4_NVFP4_32, q + i, p), fp4_store_x16(FP4_E4M3, y + i, v))
+FORMATTED(e4m3_to_mxfp4_16, fp4_load_x16(FP4_E4M3, x + i),
+          fp4_quantize_scaled_x16(FP4_MXFP4_16, v, mul, global_enc),
+          fp4_store_codes_x16(FP4_MXFP4_16, q + i, p), fp4_store_x16(FP4_E4M3, y + i, v))
+
 /* A piece of a row, its block over so many lanes: as known, as any, and its scale bytes. */
 #define PIECES(name, lanes, store, codes, known, any) \
     KERNEL name(const float *x, float mul, float global_enc, uint8_t *q, uint8_t *sf) \
@@ -567,6 +626,32 @@ KERNEL row_sum_and_max(uint32_t cols, const float *x, float *out)
     out[0] =
         fp4_row_sum_and_max_or_nan(x[thread()], &max, cut, fp4_row_threads(cols), smem, smem_max);
     out[1] = max;
+}
+
+/* A template that keeps its pieces. */
+template <int EACH> static __device__ __forceinline__ void kept_row(const float *x, float *y)
+{
+    const fp4_row_cut cut = fp4_row_cut_kept(EACH, 64, EACH * 64 * FP4_ROW_PIECE);
+    __shared__ float smem[32];
+    fp4_f32x16 kept[EACH];
+    float sum = 0.0f;
+
+#pragma unroll
+    for (uint32_t j = 0; j < cut.each; j++) {
+        kept[j] = fp4_load_f32x16(x + (size_t)FP4_ROW_PIECE * fp4_row_piece(cut, 0, j));
+        sum = fp4_add_rn(sum, fp4_sum_x16(kept[j], 0.0f));
+    }
+    sum = fp4_row_sum(sum, cut, cut.threads, smem);
+#pragma unroll
+    for (uint32_t j = 0; j < cut.each; j++) {
+        fp4_store_x16(FP4_F32, y + (size_t)FP4_ROW_PIECE * fp4_row_piece(cut, 0, j),
+                      fp4_scale_x16(kept[j], sum));
+    }
+}
+
+KERNEL row_kept(const float *x, float *y)
+{
+    kept_row<4>(x, y);
 }
 
 KERNEL row_columns(uint32_t pieces, uint32_t *cols)

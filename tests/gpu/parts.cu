@@ -4,6 +4,7 @@
 
 #include <fp4/device/activation.cuh>
 #include <fp4/device/dequant.cuh>
+#include <fp4/device/format.cuh>
 #include <fp4/device/load.cuh>
 #include <fp4/device/mma.cuh>
 #include <fp4/device/modelopt.cuh>
@@ -459,6 +460,35 @@ LOAD_WORDS_KERNEL(bf16, 8, _cs)
 LOAD_WORDS_KERNEL(e4m3, 4, )
 LOAD_WORDS_KERNEL(e4m3, 4, _cs)
 
+/* The type an argument. */
+template <fp4_dtype TYPE> static __global__ void load_as(const uint8_t *x, size_t n, float *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        fp4_store_u32x16(out + 16 * i, fp4_f32x16_to_u32x16(fp4_load_x16(
+                                           TYPE, x + i * (16 * fp4_dtype_bytes(TYPE)))));
+    }
+}
+
+template <fp4_dtype TYPE> static __global__ void store_as(const float *x, size_t n, uint8_t *out)
+{
+    const size_t i = thread_number();
+
+    if (i < n) {
+        fp4_store_x16(TYPE, out + i * (16 * fp4_dtype_bytes(TYPE)), fp4_load_f32x16(x + 16 * i));
+    }
+}
+
+static cudaError_t store_elements(int dtype, const float *x, size_t n, void *out)
+{
+    typedef void (*kernel)(const float *, size_t, uint8_t *);
+    static const kernel by[4] = {store_as<FP4_F32>, store_as<FP4_F16>, store_as<FP4_BF16>,
+                                 store_as<FP4_E4M3>};
+    GPU_LAUNCH(by[dtype], ctas_of(n), THREADS, x, n, (uint8_t *)out);
+    return cudaGetLastError();
+}
+
 /* 8, 16, 32 to 0, 1, 2. */
 static int size_of(int count)
 {
@@ -474,10 +504,13 @@ static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, f
         load_##type##_words, load_##type##_words_cs \
     }
     typedef void (*kernel)(const uint8_t *, size_t, float *);
+    static const kernel as[4] = {load_as<FP4_F32>, load_as<FP4_F16>, load_as<FP4_BF16>,
+                                 load_as<FP4_E4M3>};
     static const kernel by[16][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
                                      LOAD_TABLE(e4m3)};
     const int at = 4 * dtype + (count == 0 ? 3 : size_of(count));
-    GPU_LAUNCH(by[at][cs], ctas_of(n), THREADS, (const uint8_t *)x, n, out);
+    GPU_LAUNCH(count == 1 ? as[dtype] : by[at][cs], ctas_of(n), THREADS, (const uint8_t *)x, n,
+               out);
     return cudaGetLastError();
 }
 
@@ -854,7 +887,11 @@ static __global__ void row_kernel(int layout, unsigned each, size_t rows, uint32
     const int is_whole =
         (layout != FP4_LAYOUT_LINEAR || pieces % (4 * lanes) == 0) && blockIdx.x % 2 == 0;
     const fp4_row_cut given = {blockDim.x, each, pieces, sure, pieces <= places, is_whole};
-    const fp4_row_cut own = fp4_row_cut_of(16 * pieces);
+    const uint32_t own_each = fp4_row_each(16 * (size_t)pieces);
+    const uint32_t own_threads = fp4_row_threads(16 * (size_t)pieces);
+    const fp4_row_cut own = own_each == each && own_threads == blockDim.x && row % 4 == 1
+                                ? fp4_row_cut_kept(each, blockDim.x, 16 * pieces)
+                                : fp4_row_cut_of(16 * pieces);
     const int is_own = own.threads == blockDim.x && own.each == each && row % 2 == 1;
     const fp4_row_cut cut = is_own ? own : given;
     float sum = 0.0f;
@@ -1099,6 +1136,35 @@ static cudaError_t quad_by(const float *x, const float *global_enc, const float 
     return cudaGetLastError();
 }
 
+/* The same by format.cuh. */
+template <fp4_format FORMAT, int SCALED>
+static __global__ void format_kernel(const float *x, const float *global_enc, const float *mul,
+                                     size_t parts, uint8_t *q, uint8_t *sf)
+{
+    enum { LANES = fp4_format_lanes(FORMAT), BYTES = 2 * fp4_format_bits(FORMAT) };
+    const size_t i = thread_number(), at = i < parts ? i : i % LANES, block = at / LANES;
+    const fp4_f32x16 t = fragment_at<fp4_f32x16>(x, at);
+    const fp4_part4 part = SCALED
+                               ? fp4_quantize_scaled_x16(FORMAT, t, mul[block], global_enc[block])
+                               : fp4_quantize_x16(FORMAT, t, global_enc[block]);
+
+    if (i < parts) {
+        fp4_store_codes_x16(FORMAT, q + i * BYTES, part);
+        sf[i] = part.sf;
+    }
+}
+
+template <fp4_format FORMAT, int SCALED>
+static cudaError_t format_by(const float *x, const float *global_enc, const float *mul,
+                             size_t blocks, uint8_t *q, uint8_t *sf)
+{
+    const size_t parts = blocks * fp4_format_lanes(FORMAT);
+
+    GPU_LAUNCH((format_kernel<FORMAT, SCALED>), ctas_of(parts), THREADS, x, global_enc, mul, parts,
+               q, sf);
+    return cudaGetLastError();
+}
+
 static cudaError_t quantize(parts_quantizer how, const float *x, const float *global_enc,
                             const float *mul, size_t blocks, uint8_t *q, uint8_t *sf)
 {
@@ -1127,43 +1193,40 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
                                                   quantize_by<mxfp8_scaled_x16>,
                                                   quantize_by<mxfp8_scaled_x8>,
                                                   quad_by<mxfp8_quad>,
-                                                  quad_by<mxfp8_scaled_quad>};
+                                                  quad_by<mxfp8_scaled_quad>,
+                                                  format_by<FP4_NVFP4, 0>,
+                                                  format_by<FP4_NVFP4, 1>,
+                                                  format_by<FP4_MXFP4, 0>,
+                                                  format_by<FP4_MXFP4, 1>,
+                                                  format_by<FP4_MXFP8, 0>,
+                                                  format_by<FP4_MXFP8, 1>,
+                                                  format_by<FP4_NVFP4_32, 0>,
+                                                  format_by<FP4_NVFP4_32, 1>,
+                                                  format_by<FP4_MXFP4_16, 0>,
+                                                  format_by<FP4_MXFP4_16, 1>};
     return by[how](x, global_enc, mul, blocks, q, sf);
 }
 
 /* Blocks of rows: how many lanes share one, its bytes a lane; its functions, those without a
    factor where mul is null. */
-#define ROW_QUANTIZER(name, format, lanes, bytes_of_codes, ENC) \
-    struct name { \
-        enum { LANES = lanes, BYTES = bytes_of_codes }; \
-        static __device__ auto known(const fp4_f32x16 &t, float amax, const float *mul, float enc, \
-                                     uint32_t *care) \
-        { \
-            (void)enc; \
-            return mul == NULL \
-                       ? fp4_##format##_quantize_known_x16(t, amax ENC, care) \
-                       : fp4_##format##_quantize_scaled_known_x16(t, amax, *mul ENC, care); \
-        } \
-        static __device__ auto any(const fp4_f32x16 &t, const float *mul, float enc) \
-        { \
-            (void)enc; \
-            return mul == NULL ? fp4_##format##_quantize_any_x16(t, lanes ENC) \
-                               : fp4_##format##_quantize_scaled_any_x16(t, lanes, *mul ENC); \
-        } \
-        static __device__ auto given(const fp4_f32x16 &t, float amax, float enc) \
-        { \
-            (void)enc; \
-            return fp4_##format##_quantize_given_x16(t, amax ENC); \
-        } \
-    };
-#define ROW_ENC_ , enc
-#define ROW_NONE_
-
-ROW_QUANTIZER(row_nvfp4, nvfp4, 1, 8, ROW_ENC_)
-ROW_QUANTIZER(row_nvfp4_32, nvfp4, 2, 8, ROW_ENC_)
-ROW_QUANTIZER(row_mxfp4, mxfp4, 2, 8, ROW_NONE_)
-ROW_QUANTIZER(row_mxfp4_16, mxfp4, 1, 8, ROW_NONE_)
-ROW_QUANTIZER(row_mxfp8, mxfp8, 2, 16, ROW_NONE_)
+template <fp4_format FORMAT> struct row_of {
+    enum { LANES = fp4_format_lanes(FORMAT), BYTES = 2 * fp4_format_bits(FORMAT) };
+    static __device__ fp4_part4 known(const fp4_f32x16 &t, float amax, const float *mul, float enc,
+                                      uint32_t *care)
+    {
+        return mul == NULL ? fp4_quantize_known_x16(FORMAT, t, amax, enc, care)
+                           : fp4_quantize_scaled_known_x16(FORMAT, t, amax, *mul, enc, care);
+    }
+    static __device__ fp4_part4 any(const fp4_f32x16 &t, const float *mul, float enc)
+    {
+        return mul == NULL ? fp4_quantize_any_x16(FORMAT, t, enc)
+                           : fp4_quantize_scaled_any_x16(FORMAT, t, *mul, enc);
+    }
+    static __device__ fp4_part4 given(const fp4_f32x16 &t, float amax, float enc)
+    {
+        return fp4_quantize_given_x16(FORMAT, t, amax, enc);
+    }
+};
 
 /* care: null for any. */
 template <class How>
@@ -1206,8 +1269,9 @@ static cudaError_t quantize_known(int format, const float *x, const float *globa
 {
     typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
                                     uint8_t *, uint32_t *);
-    static const function by[5] = {row_by<row_nvfp4>, row_by<row_mxfp4>, row_by<row_mxfp8>,
-                                   row_by<row_nvfp4_32>, row_by<row_mxfp4_16>};
+    static const function by[5] = {row_by<row_of<FP4_NVFP4>>, row_by<row_of<FP4_MXFP4>>,
+                                   row_by<row_of<FP4_MXFP8>>, row_by<row_of<FP4_NVFP4_32>>,
+                                   row_by<row_of<FP4_MXFP4_16>>};
     return by[format](x, global_enc, mul, blocks, q, sf, care);
 }
 
@@ -1244,8 +1308,9 @@ static cudaError_t quantize_given(int format, const float *x, const float *globa
 {
     typedef cudaError_t (*function)(const float *, const float *, const float *, size_t, uint8_t *,
                                     uint8_t *);
-    static const function by[5] = {given_by<row_nvfp4>, given_by<row_mxfp4>, given_by<row_mxfp8>,
-                                   given_by<row_nvfp4_32>, given_by<row_mxfp4_16>};
+    static const function by[5] = {given_by<row_of<FP4_NVFP4>>, given_by<row_of<FP4_MXFP4>>,
+                                   given_by<row_of<FP4_MXFP8>>, given_by<row_of<FP4_NVFP4_32>>,
+                                   given_by<row_of<FP4_MXFP4_16>>};
     return by[format](x, global_enc, amax, blocks, q, sf);
 }
 
@@ -1565,6 +1630,7 @@ extern "C" const gpu_parts PARTS = {TEXT(PARTS),
                                     dot,
                                     load,
                                     store,
+                                    store_elements,
                                     store_by_four,
                                     deinterleave,
                                     store_sf_words,

@@ -89,6 +89,16 @@ typedef enum parts_quantizer {
     QUANTIZE_MXFP8_SCALED_X8,
     QUANTIZE_MXFP8_QUAD, /* 1 x 32 */
     QUANTIZE_MXFP8_SCALED_QUAD,
+    QUANTIZE_TO_NVFP4, /* by format.cuh: 16 elements a lane */
+    QUANTIZE_SCALED_TO_NVFP4,
+    QUANTIZE_TO_MXFP4,
+    QUANTIZE_SCALED_TO_MXFP4,
+    QUANTIZE_TO_MXFP8,
+    QUANTIZE_SCALED_TO_MXFP8,
+    QUANTIZE_TO_NVFP4_32,
+    QUANTIZE_SCALED_TO_NVFP4_32,
+    QUANTIZE_TO_MXFP4_16,
+    QUANTIZE_SCALED_TO_MXFP4_16,
     PARTS_QUANTIZERS
 } parts_quantizer;
 
@@ -205,13 +215,17 @@ typedef struct gpu_parts {
                        size_t n, uint32_t *out);
 
     /* dtype as fp4_dtype, count 8, 16, 32, or 0: 16 by way of fp4_load_u32xN and
-       fp4_<type>x16_to_f32x16. Fragments follow each other, in x as in out. */
+       fp4_<type>x16_to_f32x16, or 1: 16 by fp4_load_x16. Fragments follow each other, in x as in
+       out. */
     cudaError_t (*load)(int dtype, int count, int cs, const void *x, size_t fragments, float *out);
 
     /* Codes of 4 or 8 bits, count 8, 16, 32; or words, bits = 32, count 4, 8, 16, without cs.
        Fragment i goes from q[i * words] to out + i * stride. */
     cudaError_t (*store)(int bits, int count, int cs, const uint32_t *q, size_t fragments,
                          uint8_t *out, size_t stride);
+
+    /* Fragments of 16 by fp4_store_x16. */
+    cudaError_t (*store_elements)(int dtype, const float *x, size_t fragments, void *out);
 
     /* fp4_store_u32x16_by_four: lane i stores 64 bytes, behind those of lane i - 1. */
     cudaError_t (*store_by_four)(const uint32_t *w, size_t lanes, uint8_t *out);

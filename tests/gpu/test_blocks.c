@@ -44,7 +44,17 @@ static const quantizer quantizers[] = {
     {QUANTIZE_MXFP8_SCALED_X16, FP4_MXFP8, 2, 1, "mxfp8_quantize_scaled_x16"},
     {QUANTIZE_MXFP8_SCALED_X8, FP4_MXFP8, 4, 1, "mxfp8_quantize_scaled_x8"},
     {QUANTIZE_MXFP8_QUAD, FP4_MXFP8, 1, 0, "mxfp8_quantize_quad"},
-    {QUANTIZE_MXFP8_SCALED_QUAD, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled_quad"}};
+    {QUANTIZE_MXFP8_SCALED_QUAD, FP4_MXFP8, 1, 1, "mxfp8_quantize_scaled_quad"},
+    {QUANTIZE_TO_NVFP4, FP4_NVFP4, 1, 0, "quantize_x16 to nvfp4"},
+    {QUANTIZE_SCALED_TO_NVFP4, FP4_NVFP4, 1, 1, "quantize_scaled_x16 to nvfp4"},
+    {QUANTIZE_TO_MXFP4, FP4_MXFP4, 2, 0, "quantize_x16 to mxfp4"},
+    {QUANTIZE_SCALED_TO_MXFP4, FP4_MXFP4, 2, 1, "quantize_scaled_x16 to mxfp4"},
+    {QUANTIZE_TO_MXFP8, FP4_MXFP8, 2, 0, "quantize_x16 to mxfp8"},
+    {QUANTIZE_SCALED_TO_MXFP8, FP4_MXFP8, 2, 1, "quantize_scaled_x16 to mxfp8"},
+    {QUANTIZE_TO_NVFP4_32, FP4_NVFP4_32, 2, 0, "quantize_x16 to nvfp4_32"},
+    {QUANTIZE_SCALED_TO_NVFP4_32, FP4_NVFP4_32, 2, 1, "quantize_scaled_x16 to nvfp4_32"},
+    {QUANTIZE_TO_MXFP4_16, FP4_MXFP4_16, 1, 0, "quantize_x16 to mxfp4_16"},
+    {QUANTIZE_SCALED_TO_MXFP4_16, FP4_MXFP4_16, 1, 1, "quantize_scaled_x16 to mxfp4_16"}};
 
 enum { QUANTIZERS = sizeof quantizers / sizeof quantizers[0] };
 
@@ -120,7 +130,7 @@ static void expect_block(const batch *b, size_t i, int flush)
     expect_codes(b, i, enc, flush);
 }
 
-/* The blocks of a list; NVFP4 has two in each. Scales: the caller's to fill. */
+/* The blocks of a list; formats with blocks of 16 have two in each. Scales: the caller's to fill. */
 static batch batch_of(fp4_format format, const values_list *list)
 {
     batch b;
@@ -164,13 +174,13 @@ static void batch_expect_plain(const batch *b)
                                    b->blocks * b->code_bytes, sf, b->blocks);
     fp4_status status;
 
-    if (b->format == FP4_NVFP4) {
+    if (fp4_format_is_nvfp4(b->format)) {
         t.row_dec = row_dec;
         t.row_dec_bytes = b->blocks * sizeof(float);
         status = fp4_ref_nvfp4_quantize_rows(x, b->global_enc, &t);
     } else {
         status =
-            b->format == FP4_MXFP4 ? fp4_ref_mxfp4_quantize(x, &t) : fp4_ref_mxfp8_quantize(x, &t);
+            b->format == FP4_MXFP8 ? fp4_ref_mxfp8_quantize(x, &t) : fp4_ref_mxfp4_quantize(x, &t);
     }
     cr_assert(status == FP4_OK, "%s", fp4_status_text(status));
     host_expect_bytes(b->q, q, b->blocks * b->code_bytes, "two host references: codes");
@@ -295,7 +305,7 @@ static void run_format(fp4_format format, int is_scaled)
 {
     values_list list = all_blocks();
     const batch b = batch_of(format, &list);
-    const size_t all = format == FP4_NVFP4 ? SCALES + 4 : is_scaled ? 6 : 1;
+    const size_t all = fp4_format_is_nvfp4(format) ? SCALES + 4 : is_scaled ? 6 : 1;
     const size_t rounds = gpu_is_reduced() && all > 3 ? 3 : all;
     uint64_t state = 55;
 
@@ -344,6 +354,26 @@ GPU_TEST(blocks, mxfp8)
 GPU_TEST(blocks, mxfp8_scaled)
 {
     run_format(FP4_MXFP8, 1);
+}
+
+GPU_TEST(blocks, nvfp4_32)
+{
+    run_format(FP4_NVFP4_32, 0);
+}
+
+GPU_TEST(blocks, nvfp4_32_scaled)
+{
+    run_format(FP4_NVFP4_32, 1);
+}
+
+GPU_TEST(blocks, mxfp4_16)
+{
+    run_format(FP4_MXFP4_16, 0);
+}
+
+GPU_TEST(blocks, mxfp4_16_scaled)
+{
+    run_format(FP4_MXFP4_16, 1);
 }
 
 /* ---------------------------------------------------------------- the amax known in advance */

@@ -49,14 +49,18 @@ static void load_type(fp4_dtype dtype)
     in = gpu_buffer_of(x, n * size, 16);
     out = gpu_buffer_new(n * sizeof(float), 0);
     for (size_t p = 0; p < PATHS; p++) {
-        for (int c = 0; c < 4; c++) { /* the last: 16 by way of their words */
+        for (int c = 0; c < 5; c++) { /* the last: 16 by way of their words, or by their type */
             for (int cs = 0; cs < 2; cs++) {
-                const int count = c < 3 ? counts[c] : 0;
+                const int count = c < 3 ? counts[c] : c - 3;
                 char what[64];
-                snprintf(what, sizeof what, "load_%sx%d%s", names[dtype], count, cs ? "_cs" : "");
+                snprintf(what, sizeof what, "load_%sx%d%s%s", names[dtype], count < 8 ? 16 : count,
+                         cs ? "_cs" : "",
+                         count == 0   ? ", words"
+                         : count == 1 ? ", by type"
+                                      : "");
                 gpu_poison(out, 0x7f);
                 GPU_OK(paths[p]->load((int)dtype, count, cs, in.bytes,
-                                      n / (size_t)(count == 0 ? 16 : count), path_floats(out)));
+                                      n / (size_t)(count < 8 ? 16 : count), path_floats(out)));
                 path_expect_floats(out, expected, what, paths[p]->name);
                 gpu_expect_guards(out, what);
             }
@@ -72,6 +76,45 @@ GPU_TEST(memory, loads_of_every_type_and_width)
 {
     for (int dtype = 0; dtype < 4; dtype++) {
         load_type((fp4_dtype)dtype);
+    }
+}
+
+/* What elements of a type stand for, stored as that type again. (How others are rounded:
+   test_convert.c.) */
+GPU_TEST(memory, stores_of_every_type)
+{
+    for (int dtype = 0; dtype < 4; dtype++) {
+        const size_t n = 16 * (gpu_is_reduced() ? 100 : 65536),
+                     size = fp4_dtype_bytes((fp4_dtype)dtype);
+        uint8_t *expected = (uint8_t *)host_zeros(n * size);
+        float *x = (float *)host_zeros(n * sizeof(float));
+        uint64_t state = 7;
+        gpu_buffer in, out;
+
+        for (size_t i = 0; i < n; i++) {
+            uint32_t bits = element_bits((fp4_dtype)dtype, i, &state);
+            x[i] = element_value((fp4_dtype)dtype, bits);
+            if (isnan(x[i])) { /* one of many */
+                x[i] = 0.0f;
+                bits = 0;
+            }
+            memcpy(expected + i * size, &bits, size);
+        }
+        in = gpu_buffer_of(x, n * sizeof(float), 0);
+        out = gpu_buffer_new(n * size, 16);
+        for (size_t p = 0; p < PATHS; p++) {
+            uint8_t *got;
+            gpu_poison(out, 0x7f);
+            GPU_OK(paths[p]->store_elements(dtype, path_floats(in), n / 16, out.bytes));
+            got = (uint8_t *)gpu_copy_of(out);
+            host_expect_bytes(got, expected, n * size, paths[p]->name);
+            gpu_expect_guards(out, paths[p]->name);
+            free(got);
+        }
+        gpu_buffer_free(in);
+        gpu_buffer_free(out);
+        free(x);
+        free(expected);
     }
 }
 

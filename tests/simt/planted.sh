@@ -251,6 +251,9 @@ plant words_of_another_block san $mma 's/is_upper ? second : first/is_upper ? fi
     parts 'blocks/mxfp8' 'mxfp8_quantize_quad' 'code byte'
 plant scale_with_a_sign san include/fp4/device/quant.cuh 's/fp4_ptx_abs(mul), scaled/mul, scaled/' \
     parts 'blocks/nvfp4_scaled' 'nvfp4_quantize_scaled' 'scale byte'
+plant factor_without_its_sign san include/fp4/device/format.cuh \
+    's/if (scaled \&\& (fp4_f32_bits(mul) >> 31) != 0)/if (0)/' \
+    parts 'blocks/nvfp4_32_scaled' 'quantize_scaled_x16 to nvfp4_32' 'code byte'
 
 amax=examples/08_amax.cu
 

@@ -84,10 +84,31 @@ complete)
 
 # ptx FOLDER [portable]: the kernels of blocks.cu have the conversions in their PTX where the
 # target has them, exactly as many as it takes, and none elsewhere; fp4_is_native() says which.
-# portable: compiled with the macros of arch.cuh forced to 0, no target has any.
+# portable: compiled with the macros of arch.cuh forced to 0, no target has any. And where type and
+# format are arguments, in kernels format_X, the instructions are those of named_X.
 ptx)
     folder=$1
     portable=$2
+    # pairs: the names X of which $file has two kernels, and how many of their instructions, without
+    # registers and in any order, differ
+    pairs() {
+        awk '
+            match($0, /\.entry (named|format)_[A-Za-z0-9_]+/) {
+                name = substr($0, RSTART + 7, RLENGTH - 7)
+                is_format = sub(/^format_/, "", name)
+                sub(/^named_/, "", name)
+                names[name]
+            }
+            name != "" {
+                gsub(/(named|format)_[a-z0-9_]+/, "K"); gsub(/[%$][A-Za-z_]+[0-9]+(_[0-9]+)*/, "%")
+                more[name, $0] += is_format ? 1 : -1
+            }
+            /^}/ { name = "" }
+            END {
+                for (i in more) { split(i, part, SUBSEP); bad[part[1]] += more[i] ? 1 : 0 }
+                for (name in names) print name, bad[name]
+            }' "$file"
+    }
     # expect COUNT KERNEL REGEX: lines of that kernel of $file; `any` counts those of all.
     expect() {
         got=$(awk -v kernel="$2" -v regex="$3" '
@@ -126,6 +147,13 @@ ptx)
         expect $((1 - e2m1)) is_native 'e2m1 emulated'
         expect $e4m3 is_native 'e4m3 in hardware'
         expect $((1 - e4m3)) is_native 'e4m3 emulated'
+        pairs >"$scratch/pairs"
+        while read -r name differ; do
+            [ "$differ" = 0 ] || offence "$target: format_$name is not named_$name:" \
+                "$differ instructions"
+        done <"$scratch/pairs"
+        [ "$(wc -l <"$scratch/pairs")" = "$(grep -c '^PAIR(' tests/compile/blocks.cu)" ] ||
+            offence "$target: not every pair of blocks.cu was found"
     done
     echo "$checked counts, of $wanted targets"
     [ "$(find "$folder" -name '*.ptx' | wc -l)" -eq "$wanted" ] ||

@@ -29,7 +29,12 @@
  * Everything is for CTAs of one dimension that work on one row, or on one after the other; all but
  * the sums also for CTAs of more rows of threads, whole warps each, that work on a row each. The
  * sums too if these are one warp each, of which any may be without a row.
- * Constants, where the caller has them (all of the cut but pieces), leave less to do.
+ * Constants, where the caller has them (all of the cut but pieces), leave less to do. A kernel that
+ * keeps its pieces in an array needs them: a run-time index puts the array into local memory.
+ *
+ *     template <int EACH> __global__ void kernel(...)           fp4_row_each(cols) says which
+ *         cut = fp4_row_cut_kept(EACH, blockDim.x, cols)
+ *         fp4_f32x16 kept[EACH]
  */
 #ifndef FP4_DEVICE_ROW_CUH
 #define FP4_DEVICE_ROW_CUH
@@ -56,6 +61,18 @@ FP4_D fp4_row_cut fp4_row_cut_of(uint32_t cols)
                            each == 0 ? 0 : each - 1,
                            each != 0,
                            0};
+    return c;
+}
+
+/**
+ * The same where `each` is a constant, and with that all but pieces. Where all threads have all
+ * their pieces, the caller may set sure = each, and is_whole as above.
+ *
+ * shape    cols: 16 to FP4_ROW_KEPT. each: fp4_row_each(cols). threads: fp4_row_threads(cols).
+ */
+FP4_D fp4_row_cut fp4_row_cut_kept(uint32_t each, uint32_t threads, uint32_t cols)
+{
+    const fp4_row_cut c = {threads, each, cols / FP4_ROW_PIECE, each - 1, 1, 0};
     return c;
 }
 

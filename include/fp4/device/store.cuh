@@ -273,7 +273,8 @@ FP4_D void fp4_sf_pad(fp4_layout layout, uint8_t *sf, size_t rows, size_t sf_col
 
 /**
  * Zeros to the padding of a scale buffer of the 128x4 layout: this thread's share of the whole
- * grid's.
+ * grid's. For kernels that store scale bytes one by one; beside words (fp4_store_sf_word,
+ * fp4_row_store_sf), which bring the padding of their row, sf_cols is fp4_sf_cols_padded of it.
  *
  * shape    sf: 4-byte aligned, fp4_sf_bytes(FP4_LAYOUT_128X4, rows, sf_cols) bytes.
  * threads  every thread of the grid calls it once, at any point; no barrier. Only padding is
