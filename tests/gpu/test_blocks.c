@@ -130,7 +130,7 @@ static void expect_block(const batch *b, size_t i, int flush)
     expect_codes(b, i, enc, flush);
 }
 
-/* The blocks of a list; formats with blocks of 16 have two in each. Scales: the caller's to fill. */
+/* The blocks of a list, two in each where a block is of 16. Scales: the caller's to fill. */
 static batch batch_of(fp4_format format, const values_list *list)
 {
     batch b;
