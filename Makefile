@@ -136,6 +136,7 @@ words_modelopt := INPUT= FORMAT=
 example_modelopt_back := 06_dequantize
 words_modelopt_back := $(words_dequantize)
 words_epilogue := FORMAT= LAYOUT=
+words_gated_norm := INPUT=FP4_ FORMAT=FP4_ LAYOUT=FP4_LAYOUT_
 defines = $(if $(words_$1),$(filter-out %=,$(join $(words_$1:%=-D%),$(subst -, ,$*))))
 
 # Device code and what became of it: the building blocks for all targets, the examples for one or
@@ -162,7 +163,8 @@ device_older := $(call with_layout,8X4,LINEAR,128X4) \
 	08_amax/bf16 09_gemv/bf16-nvfp4-f32 09_gemv/f16-mxfp4-bf16 \
 	$(addprefix 10_experts/,bf16-nvfp4-none f32-mxfp4-silu) \
 	00_first/older 11_shuffle/older 12_kv_cache/f16 13_kv_append/f16 14_packbits/older \
-	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4) 16_epilogue/mxfp4-8x4
+	$(addprefix 15_modelopt/,bf16-nvfp4 f32-mxfp4) 16_epilogue/mxfp4-8x4 \
+	17_gated_norm/F16-MXFP4-8X4
 device_now := $(call with_layout,128X4,8X4,LINEAR) \
 	$(addprefix 03_rmsnorm/,f16-mxfp4_16-rmsnorm bf16-mxfp8-add_rmsnorm f32-nvfp4-layernorm) \
 	04_silu_mul/f16-nvfp4-swiglu_oai 04_silu_mul/bf16-nvfp4-silu \
@@ -172,7 +174,8 @@ device_now := $(call with_layout,128X4,8X4,LINEAR) \
 	08_amax/f16 09_gemv/f32-mxfp4_16-f16 09_gemv/bf16-mxfp4-bf16 \
 	$(addprefix 10_experts/,f16-mxfp4-none bf16-mxfp4-swiglu_oai) \
 	11_shuffle/now 12_kv_cache/bf16 13_kv_append/bf16 14_packbits/now \
-	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8) 16_epilogue/nvfp4-128x4
+	$(addprefix 15_modelopt/,f16-nvfp4_32 bf16-mxfp8) 16_epilogue/nvfp4-128x4 \
+	17_gated_norm/BF16-NVFP4-128X4
 device_newer := $(call with_layout,LINEAR,128X4,8X4) \
 	$(addprefix 03_rmsnorm/,f32-mxfp8-rmsnorm f16-nvfp4_32-add_rmsnorm bf16-mxfp4-layernorm) \
 	04_silu_mul/bf16-nvfp4_32-silu 05_per_token/f16-nvfp4 \
@@ -181,7 +184,8 @@ device_newer := $(call with_layout,LINEAR,128X4,8X4) \
 	08_amax/f32 09_gemv/f16-nvfp4_32-f32 09_gemv/f32-nvfp4-f16 \
 	$(addprefix 10_experts/,f32-mxfp8-none f16-nvfp4-silu) \
 	00_first/newer 11_shuffle/newer 12_kv_cache/f32 13_kv_append/f32 14_packbits/newer \
-	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16) 16_epilogue/mxfp8-linear
+	$(addprefix 15_modelopt/,f32-nvfp4 f16-mxfp4_16) 16_epilogue/mxfp8-linear \
+	17_gated_norm/F32-MXFP8-LINEAR
 device := $(addprefix device/,blocks portable first first_words complete ptx ptx-portable sass \
 	compile-time $(device_now) $(patsubst examples/%.cu,main/%,$(wildcard examples/*.cu))) \
 	$(patsubst %,device/readme/%,$(filter %-cuda,$(snippets))) \
@@ -433,8 +437,9 @@ build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tool
 	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
 build/checks/device/first.ok: examples/00_first.cu build/config tests/tools/device.sh
 	$(check) sh tests/tools/device.sh frames $< build/device/first $(basename $@)
-build/checks/device/first_words.ok: examples/00_first.cu examples/16_epilogue.cu README.md \
-		$(PORTABLE) $(DEVICE) $(HOST) build/config tests/tools/first.sh
+build/checks/device/first_words.ok: examples/00_first.cu examples/16_epilogue.cu \
+		examples/17_gated_norm.cu README.md $(PORTABLE) $(DEVICE) $(HOST) build/config \
+		tests/tools/first.sh
 	$(check) sh tests/tools/first.sh build/first.d sm_90
 build/checks/device/first.ok: only = $(call code,$(filter 90,$(archs)))
 build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
@@ -478,6 +483,7 @@ build/checks/device/$1/%.ok: examples/$1.cu build/config tests/tools/device.sh
 endef
 $(foreach l,$(launchers),$(eval $(call device_example,$(example_$l),$l)))
 $(eval $(call device_example,16_epilogue,epilogue))
+$(eval $(call device_example,17_gated_norm,gated_norm))
 
 # -------------------------------------------------------------------------------- text, consumers
 
@@ -877,11 +883,12 @@ build/checks/simt/tracked.ok: build/simt/track/sm_100a/fp4-simt-tests FORCE
 # it stands and as README.md says to change it.
 build/checks/simt/one.ok: $(call simt_machine,san) $(wildcard tests/simt/*.sh) \
 		tests/simt/launches.cu tests/simt/halves.cu $(HEADERS) examples/00_first.cu \
-		examples/16_epilogue.cu README.md tests/tools/first.sh
+		examples/16_epilogue.cu examples/17_gated_norm.cu README.md tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
 build/checks/simt/races.ok: cpu_kind = track
 build/checks/simt/races.ok: $(call simt_machine,track) $(wildcard tests/simt/*.sh) \
-		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu
+		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu \
+		examples/17_gated_norm.cu
 	$(check) sh tests/simt/races.sh build/cpu/races
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 30 in `make test-exhaustive`.

@@ -218,9 +218,7 @@ static int check(size_t rows, size_t cols, size_t depth, float alpha)
             y[r * cols + c] = sum;
         }
     }
-    status = format == FP4_NVFP4 ? fp4_ref_nvfp4_quantize_scaled(m, factors, global_enc, &expected)
-             : format == FP4_MXFP4 ? fp4_ref_mxfp4_quantize_scaled(m, factors, &expected)
-                                   : fp4_ref_mxfp8_quantize_scaled(m, factors, &expected);
+    status = fp4_ref_quantize_scaled(m, factors, global_enc, &expected);
     if (status != FP4_OK) {
         fprintf(stderr, "host: %s\n", fp4_status_text(status));
         return 0;

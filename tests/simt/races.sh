@@ -25,3 +25,4 @@ found UNWRITTEN 'reads byte 767 of a buffer of 768 bytes, which nobody has writt
 found ACROSS 'writes byte 252 of a buffer of 768 bytes'
 sh tests/simt/one.sh "$dir" examples/00_first.cu
 sh tests/simt/one.sh "$dir" examples/16_epilogue.cu
+sh tests/simt/one.sh "$dir" examples/17_gated_norm.cu

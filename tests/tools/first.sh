@@ -1,7 +1,8 @@
 #!/bin/sh
 # first.sh DIR ARCH [run]: compiles examples/00_first.cu for ARCH as it stands, and once for each
 # row of the table under the kernel in README.md, with the words changed as it says; and runs them.
-# And 16_epilogue.cu, for each format. For the ARCH cpu tests/simt/one.sh compiles and runs.
+# And 16_epilogue.cu and 17_gated_norm.cu, for each format. For the ARCH cpu tests/simt/one.sh
+# compiles and runs.
 #
 # A cell has `WORD` by `WORD`, and maybe more of them. The first row and the last are also taken
 # together. The programs and their sources go to DIR.
@@ -56,4 +57,10 @@ echo "rows 1 and $rows"
 build "$dir/first.both.cu"
 for words in nvfp4-128x4 mxfp4-8x4 mxfp8-linear; do
     build examples/16_epilogue.cu -DFORMAT="${words%-*}" -DLAYOUT="${words#*-}"
+done
+for words in BF16-NVFP4-128X4 F16-MXFP4-8X4 F32-MXFP8-LINEAR F32-NVFP4_32-8X4 \
+    BF16-MXFP4_16-LINEAR; do
+    rest=${words#*-}
+    build examples/17_gated_norm.cu -DINPUT="FP4_${words%%-*}" -DFORMAT="FP4_${rest%-*}" \
+        -DLAYOUT="FP4_LAYOUT_${rest#*-}"
 done
