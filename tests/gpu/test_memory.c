@@ -79,8 +79,17 @@ GPU_TEST(memory, loads_of_every_type_and_width)
     }
 }
 
-/* What elements of a type stand for, stored as that type again. (How others are rounded:
-   test_convert.c.) */
+/* A number as an element of a type: its bits. */
+static uint32_t bits_of_element(fp4_dtype dtype, float x)
+{
+    return dtype == FP4_F16    ? fp4_f32_to_f16(x)
+           : dtype == FP4_BF16 ? fp4_f32_to_bf16(x)
+           : dtype == FP4_E4M3 ? fp4_f32_to_e4m3(x)
+                               : host_bits_of(x);
+}
+
+/* What elements of a type stand for, stored as that type again; and numbers that are rounded, or too
+   large. */
 GPU_TEST(memory, stores_of_every_type)
 {
     for (int dtype = 0; dtype < 4; dtype++) {
@@ -92,11 +101,12 @@ GPU_TEST(memory, stores_of_every_type)
         gpu_buffer in, out;
 
         for (size_t i = 0; i < n; i++) {
+            const float other = host_random_scale(&state, -20, 20) * (i % 4 == 1 ? -1.0f : 1.0f);
             uint32_t bits = element_bits((fp4_dtype)dtype, i, &state);
-            x[i] = element_value((fp4_dtype)dtype, bits);
-            if (isnan(x[i])) { /* one of many */
-                x[i] = 0.0f;
-                bits = 0;
+            x[i] = i % 2 == 0 ? element_value((fp4_dtype)dtype, bits) : other;
+            if (isnan(x[i]) || i % 2 != 0) { /* NaN is one of many */
+                x[i] = isnan(x[i]) ? 0.0f : x[i];
+                bits = bits_of_element((fp4_dtype)dtype, x[i]);
             }
             memcpy(expected + i * size, &bits, size);
         }
