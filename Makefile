@@ -208,7 +208,7 @@ longer_left_out += "LEFT OUT (no $(CLANG) with libFuzzer here): the launchers on
 endif
 ifneq ($(has_nvcc),)
 proofs += $(HEADERS:include/fp4/%=nvcc/%) nvcc/two-tu $(device)
-longer += $(addprefix device/,$(device_older) $(device_newer))
+longer += $(addprefix device/,$(device_older) $(device_newer) gpu_tests)
 ifneq ($(archs),$(strip $(ARCHS)))
 left_out += "LEFT OUT ($(NVCC) does not know them): $(filter-out $(archs),$(ARCHS))"
 endif
@@ -724,6 +724,11 @@ build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 # of an epilogue.
 build/checks/gpu-first.ok: FORCE
 	$(check) sh tests/tools/first.sh $(test_gpu)/first.d $(GPU_ARCH) run
+# Where there is no GPU: that what they are made of compiles, the building blocks and all in C.
+gpu_compiled := $(patsubst tests/gpu/%.c,build/gpu/sm_90/%.o,$(sort $(wildcard tests/gpu/*.c))) \
+	$(addprefix build/gpu/sm_90/,parts-default.o tools.o first-all.o)
+build/checks/device/gpu_tests.ok: FORCE
+	$(check) $(MAKE) --no-print-directory GPU_ARCH=sm_90 $(gpu_compiled)
 build/checks/gpu-%check.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive sh tests/gpu/sanitize.sh $*check $<
 

@@ -509,8 +509,9 @@ static cudaError_t load(int dtype, int count, int cs, const void *x, size_t n, f
     static const kernel by[16][2] = {LOAD_TABLE(f32), LOAD_TABLE(f16), LOAD_TABLE(bf16),
                                      LOAD_TABLE(e4m3)};
     const int at = 4 * dtype + (count == 0 ? 3 : size_of(count));
-    GPU_LAUNCH(count == 1 ? as[dtype] : by[at][cs], ctas_of(n), THREADS, (const uint8_t *)x, n,
-               out);
+    const kernel to_launch = count == 1 ? as[dtype] : by[at][cs];
+
+    GPU_LAUNCH(to_launch, ctas_of(n), THREADS, (const uint8_t *)x, n, out);
     return cudaGetLastError();
 }
 

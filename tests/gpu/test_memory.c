@@ -88,8 +88,8 @@ static uint32_t bits_of_element(fp4_dtype dtype, float x)
                                : host_bits_of(x);
 }
 
-/* What elements of a type stand for, stored as that type again; and numbers that are rounded, or too
-   large. */
+/* What elements of a type stand for, stored as that type again; and numbers that are rounded, or
+   too large. */
 GPU_TEST(memory, stores_of_every_type)
 {
     for (int dtype = 0; dtype < 4; dtype++) {
