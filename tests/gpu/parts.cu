@@ -1138,31 +1138,30 @@ static cudaError_t quad_by(const float *x, const float *global_enc, const float 
 }
 
 /* The same by format.cuh. */
-template <fp4_format FORMAT, int SCALED>
+template <fp4_format F, int SCALED>
 static __global__ void format_kernel(const float *x, const float *global_enc, const float *mul,
                                      size_t parts, uint8_t *q, uint8_t *sf)
 {
-    enum { LANES = fp4_format_lanes(FORMAT), BYTES = 2 * fp4_format_bits(FORMAT) };
+    enum { LANES = fp4_format_lanes(F), BYTES = 2 * fp4_format_bits(F) };
     const size_t i = thread_number(), at = i < parts ? i : i % LANES, block = at / LANES;
     const fp4_f32x16 t = fragment_at<fp4_f32x16>(x, at);
-    const fp4_part4 part = SCALED
-                               ? fp4_quantize_scaled_x16(FORMAT, t, mul[block], global_enc[block])
-                               : fp4_quantize_x16(FORMAT, t, global_enc[block]);
+    const fp4_part4 part = SCALED ? fp4_quantize_scaled_x16(F, t, mul[block], global_enc[block])
+                                  : fp4_quantize_x16(F, t, global_enc[block]);
 
     if (i < parts) {
-        fp4_store_codes_x16(FORMAT, q + i * BYTES, part);
+        fp4_store_codes_x16(F, q + i * BYTES, part);
         sf[i] = part.sf;
     }
 }
 
-template <fp4_format FORMAT, int SCALED>
+template <fp4_format F, int SCALED>
 static cudaError_t format_by(const float *x, const float *global_enc, const float *mul,
                              size_t blocks, uint8_t *q, uint8_t *sf)
 {
-    const size_t parts = blocks * fp4_format_lanes(FORMAT);
+    const size_t parts = blocks * fp4_format_lanes(F);
 
-    GPU_LAUNCH((format_kernel<FORMAT, SCALED>), ctas_of(parts), THREADS, x, global_enc, mul, parts,
-               q, sf);
+    GPU_LAUNCH((format_kernel<F, SCALED>), ctas_of(parts), THREADS, x, global_enc, mul, parts, q,
+               sf);
     return cudaGetLastError();
 }
 
@@ -1210,22 +1209,22 @@ static cudaError_t quantize(parts_quantizer how, const float *x, const float *gl
 
 /* Blocks of rows: how many lanes share one, its bytes a lane; its functions, those without a
    factor where mul is null. */
-template <fp4_format FORMAT> struct row_of {
-    enum { LANES = fp4_format_lanes(FORMAT), BYTES = 2 * fp4_format_bits(FORMAT) };
+template <fp4_format F> struct row_of {
+    enum { LANES = fp4_format_lanes(F), BYTES = 2 * fp4_format_bits(F) };
     static __device__ fp4_part4 known(const fp4_f32x16 &t, float amax, const float *mul, float enc,
                                       uint32_t *care)
     {
-        return mul == NULL ? fp4_quantize_known_x16(FORMAT, t, amax, enc, care)
-                           : fp4_quantize_scaled_known_x16(FORMAT, t, amax, *mul, enc, care);
+        return mul == NULL ? fp4_quantize_known_x16(F, t, amax, enc, care)
+                           : fp4_quantize_scaled_known_x16(F, t, amax, *mul, enc, care);
     }
     static __device__ fp4_part4 any(const fp4_f32x16 &t, const float *mul, float enc)
     {
-        return mul == NULL ? fp4_quantize_any_x16(FORMAT, t, enc)
-                           : fp4_quantize_scaled_any_x16(FORMAT, t, *mul, enc);
+        return mul == NULL ? fp4_quantize_any_x16(F, t, enc)
+                           : fp4_quantize_scaled_any_x16(F, t, *mul, enc);
     }
     static __device__ fp4_part4 given(const fp4_f32x16 &t, float amax, float enc)
     {
-        return fp4_quantize_given_x16(FORMAT, t, amax, enc);
+        return fp4_quantize_given_x16(F, t, amax, enc);
     }
 };
 
