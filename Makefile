@@ -137,6 +137,8 @@ example_modelopt_back := 06_dequantize
 words_modelopt_back := $(words_dequantize)
 words_epilogue := FORMAT= LAYOUT=
 words_gated_norm := INPUT=FP4_ FORMAT=FP4_ LAYOUT=FP4_LAYOUT_
+# What tests/tools/first.sh compiles and runs, with their mains.
+first_files := $(addprefix examples/,00_first.cu 16_epilogue.cu 17_gated_norm.cu)
 defines = $(if $(words_$1),$(filter-out %=,$(join $(words_$1:%=-D%),$(subst -, ,$*))))
 
 # Device code and what became of it: the building blocks for all targets, the examples for one or
@@ -437,9 +439,8 @@ build/checks/device/portable.ok: tests/compile/blocks.cu build/config tests/tool
 	    -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0
 build/checks/device/first.ok: examples/00_first.cu build/config tests/tools/device.sh
 	$(check) sh tests/tools/device.sh frames $< build/device/first $(basename $@)
-build/checks/device/first_words.ok: examples/00_first.cu examples/16_epilogue.cu \
-		examples/17_gated_norm.cu README.md $(PORTABLE) $(DEVICE) $(HOST) build/config \
-		tests/tools/first.sh
+build/checks/device/first_words.ok: $(first_files) README.md $(PORTABLE) $(DEVICE) $(HOST) \
+		build/config tests/tools/first.sh
 	$(check) sh tests/tools/first.sh build/first.d sm_90
 build/checks/device/first.ok: only = $(call code,$(filter 90,$(archs)))
 build/checks/device/complete.ok: tests/compile/blocks.cu $(DEVICE) tests/tools/device.sh
@@ -720,8 +721,8 @@ $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
 	$(check) env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
 	    CRITERION_TEST_PATTERN='!(planted)/*' sh tests/tools/criterion.sh $<
-# The first example as its reader compiles and runs it, and as README.md says to change it; and that
-# of an epilogue.
+# The first example as its reader compiles and runs it, and as README.md says to change it; and
+# those of an epilogue and of an operation of one's own.
 build/checks/gpu-first.ok: FORCE
 	$(check) sh tests/tools/first.sh $(test_gpu)/first.d $(GPU_ARCH) run
 # Where there is no GPU: that what they are made of compiles, the building blocks and all in C.
@@ -887,13 +888,12 @@ build/checks/simt/tracked.ok: build/simt/track/sm_100a/fp4-simt-tests FORCE
 # What a file of one's own is run by: the ways to launch, a byte too far, and the first example as
 # it stands and as README.md says to change it.
 build/checks/simt/one.ok: $(call simt_machine,san) $(wildcard tests/simt/*.sh) \
-		tests/simt/launches.cu tests/simt/halves.cu $(HEADERS) examples/00_first.cu \
-		examples/16_epilogue.cu examples/17_gated_norm.cu README.md tests/tools/first.sh
+		tests/simt/launches.cu tests/simt/halves.cu $(HEADERS) $(first_files) README.md \
+		tests/tools/first.sh
 	$(check) sh -c 'sh tests/simt/launches.sh build/cpu && sh tests/tools/first.sh build/cpu cpu'
 build/checks/simt/races.ok: cpu_kind = track
 build/checks/simt/races.ok: $(call simt_machine,track) $(wildcard tests/simt/*.sh) \
-		tests/simt/races.cu $(HEADERS) examples/00_first.cu examples/16_epilogue.cu \
-		examples/17_gated_norm.cu
+		tests/simt/races.cu $(HEADERS) $(first_files)
 	$(check) sh tests/simt/races.sh build/cpu/races
 
 # libFuzzer on the launchers: FUZZ_SECONDS, 30 in `make test-exhaustive`.

@@ -133,7 +133,7 @@ enum {
    LayerNorm, which has no registers left, nor where a residual comes and goes for half as many
    scale bytes (HAS_FOUR). */
 #if !defined(FOURS)
-#define FOURS (ADDS ? 1 << 27 : JOIN(LANES_, FORMAT, ) == 1 ? 1 << 25 : 1 << 26)
+#define FOURS (ADDS ? 1 << 27 : LANES == 1 ? 1 << 25 : 1 << 26)
 #endif
 
 /* Elements at the end of such a matrix whose rows have a CTA each. */

@@ -3,6 +3,7 @@
  * scale buffers, in every way they can be compiled.
  */
 #include "paths.h"
+#include "values.h"
 
 static const int counts[] = {8, 16, 32};
 
@@ -79,15 +80,6 @@ GPU_TEST(memory, loads_of_every_type_and_width)
     }
 }
 
-/* A number as an element of a type: its bits. */
-static uint32_t bits_of_element(fp4_dtype dtype, float x)
-{
-    return dtype == FP4_F16    ? fp4_f32_to_f16(x)
-           : dtype == FP4_BF16 ? fp4_f32_to_bf16(x)
-           : dtype == FP4_E4M3 ? fp4_f32_to_e4m3(x)
-                               : host_bits_of(x);
-}
-
 /* What elements of a type stand for, stored as that type again; and numbers that are rounded, or
    too large. */
 GPU_TEST(memory, stores_of_every_type)
@@ -106,7 +98,7 @@ GPU_TEST(memory, stores_of_every_type)
             x[i] = i % 2 == 0 ? element_value((fp4_dtype)dtype, bits) : other;
             if (isnan(x[i]) || i % 2 != 0) { /* NaN is one of many */
                 x[i] = isnan(x[i]) ? 0.0f : x[i];
-                bits = bits_of_element((fp4_dtype)dtype, x[i]);
+                bits = values_bits((fp4_dtype)dtype, x[i]);
             }
             memcpy(expected + i * size, &bits, size);
         }

@@ -71,59 +71,55 @@ FP4_D fp4_part4 fp4_part4_of_(fp4_part2 part)
 
 /* ------------------------------------------------------------ the amax known in advance */
 
+/* As in quant.cuh: of t, or, if the constant `scaled` says so, of t * mul. */
+FP4_D fp4_part4 fp4_known_(fp4_format format, fp4_f32x16 t, float amax, float mul, int scaled,
+                           float global_enc, uint32_t *care)
+{
+    if (format == FP4_MXFP8) {
+        return fp4_mxfp8_known_(t, amax, mul, scaled, care);
+    }
+    return fp4_part4_of_(fp4_format_is_nvfp4(format)
+                             ? fp4_nvfp4_known_(t, amax, mul, scaled, global_enc, care)
+                             : fp4_mxfp4_known_(t, amax, mul, scaled, care));
+}
+
+FP4_D fp4_part4 fp4_any_(fp4_format format, fp4_f32x16 t, float mul, int scaled, float global_enc)
+{
+    const int lanes = (int)fp4_format_lanes(format);
+
+    if (format == FP4_MXFP8) {
+        return fp4_mxfp8_any_(t, lanes, mul, scaled);
+    }
+    return fp4_part4_of_(fp4_format_is_nvfp4(format)
+                             ? fp4_nvfp4_any_(t, lanes, mul, scaled, global_enc)
+                             : fp4_mxfp4_any_(t, lanes, mul, scaled));
+}
+
 /** fp4_nvfp4_quantize_known_x16, or the same of another format (quant.cuh). */
 FP4_D fp4_part4 fp4_quantize_known_x16(fp4_format format, fp4_f32x16 t, float amax,
                                        float global_enc, uint32_t *care)
 {
-    if (format == FP4_MXFP8) {
-        return fp4_mxfp8_quantize_known_x16(t, amax, care);
-    }
-    if (fp4_format_is_nvfp4(format)) {
-        return fp4_part4_of_(fp4_nvfp4_quantize_known_x16(t, amax, global_enc, care));
-    }
-    return fp4_part4_of_(fp4_mxfp4_quantize_known_x16(t, amax, care));
+    return fp4_known_(format, t, amax, 1.0f, 0, global_enc, care);
 }
 
 /** The same of t * mul, the amax of t known; mul not negative, or NaN. */
 FP4_D fp4_part4 fp4_quantize_scaled_known_x16(fp4_format format, fp4_f32x16 t, float amax,
                                               float mul, float global_enc, uint32_t *care)
 {
-    if (format == FP4_MXFP8) {
-        return fp4_mxfp8_quantize_scaled_known_x16(t, amax, mul, care);
-    }
-    if (fp4_format_is_nvfp4(format)) {
-        return fp4_part4_of_(fp4_nvfp4_quantize_scaled_known_x16(t, amax, mul, global_enc, care));
-    }
-    return fp4_part4_of_(fp4_mxfp4_quantize_scaled_known_x16(t, amax, mul, care));
+    return fp4_known_(format, t, amax, mul, 1, global_enc, care);
 }
 
 /** What those could not take: fp4_nvfp4_quantize_any_x16, or the same of another format. */
 FP4_D fp4_part4 fp4_quantize_any_x16(fp4_format format, fp4_f32x16 t, float global_enc)
 {
-    const int lanes = (int)fp4_format_lanes(format);
-
-    if (format == FP4_MXFP8) {
-        return fp4_mxfp8_quantize_any_x16(t, lanes);
-    }
-    if (fp4_format_is_nvfp4(format)) {
-        return fp4_part4_of_(fp4_nvfp4_quantize_any_x16(t, lanes, global_enc));
-    }
-    return fp4_part4_of_(fp4_mxfp4_quantize_any_x16(t, lanes));
+    return fp4_any_(format, t, 1.0f, 0, global_enc);
 }
 
 /** The same of t * mul; mul not negative, or NaN. */
 FP4_D fp4_part4 fp4_quantize_scaled_any_x16(fp4_format format, fp4_f32x16 t, float mul,
                                             float global_enc)
 {
-    const int lanes = (int)fp4_format_lanes(format);
-
-    if (format == FP4_MXFP8) {
-        return fp4_mxfp8_quantize_scaled_any_x16(t, lanes, mul);
-    }
-    if (fp4_format_is_nvfp4(format)) {
-        return fp4_part4_of_(fp4_nvfp4_quantize_scaled_any_x16(t, lanes, mul, global_enc));
-    }
-    return fp4_part4_of_(fp4_mxfp4_quantize_scaled_any_x16(t, lanes, mul));
+    return fp4_any_(format, t, mul, 1, global_enc);
 }
 
 /** Sixteen elements with the scale of an amax given by someone else; no lane needs another. */
@@ -133,10 +129,9 @@ FP4_D fp4_part4 fp4_quantize_given_x16(fp4_format format, fp4_f32x16 x, float am
     if (format == FP4_MXFP8) {
         return fp4_mxfp8_quantize_given_x16(x, amax);
     }
-    if (fp4_format_is_nvfp4(format)) {
-        return fp4_part4_of_(fp4_nvfp4_quantize_given_x16(x, amax, global_enc));
-    }
-    return fp4_part4_of_(fp4_mxfp4_quantize_given_x16(x, amax));
+    return fp4_part4_of_(fp4_format_is_nvfp4(format)
+                             ? fp4_nvfp4_quantize_given_x16(x, amax, global_enc)
+                             : fp4_mxfp4_quantize_given_x16(x, amax));
 }
 
 /* ------------------------------------------------------------ quantize */
@@ -146,7 +141,6 @@ FP4_D fp4_part4 fp4_quantize_given_x16(fp4_format format, fp4_f32x16 x, float am
 FP4_D fp4_part4 fp4_quantize_other_x16_(fp4_format format, fp4_f32x16 t, float mul, int scaled,
                                         float global_enc)
 {
-    const float factor = scaled ? fp4_ptx_abs(mul) : 1.0f;
     const float amax = fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), (int)fp4_format_lanes(format));
     uint32_t care;
     fp4_part4 p;
@@ -154,40 +148,37 @@ FP4_D fp4_part4 fp4_quantize_other_x16_(fp4_format format, fp4_f32x16 t, float m
     if (scaled && (fp4_f32_bits(mul) >> 31) != 0) {
         t = fp4_scale_x16(t, -1.0f);
     }
-    p = scaled ? fp4_quantize_scaled_known_x16(format, t, amax, factor, global_enc, &care)
-               : fp4_quantize_known_x16(format, t, amax, global_enc, &care);
+    p = fp4_known_(format, t, amax, fp4_ptx_abs(mul), scaled, global_enc, &care);
     if (fp4_format_lanes(format) == 1 ? care != 0 : fp4_ptx_any(0xffffffffu, care != 0)) {
-        p = scaled ? fp4_quantize_scaled_any_x16(format, t, factor, global_enc)
-                   : fp4_quantize_any_x16(format, t, global_enc);
+        p = fp4_any_(format, t, fp4_ptx_abs(mul), scaled, global_enc);
     }
     return p;
+}
+
+FP4_D fp4_part4 fp4_quantize_x16_(fp4_format format, fp4_f32x16 t, float mul, int scaled,
+                                  float global_enc)
+{
+    if (format == FP4_NVFP4) {
+        const fp4_nvfp4_block b = fp4_nvfp4_quantize_(t, mul, scaled, global_enc);
+        const fp4_part4 p = {{b.q[0], b.q[1], 0, 0}, b.sf};
+        return p;
+    }
+    return format == FP4_MXFP4   ? fp4_part4_of_(fp4_mxfp4_quantize_x16_(t, mul, scaled))
+           : format == FP4_MXFP8 ? fp4_mxfp8_quantize_x16_(t, mul, scaled)
+                                 : fp4_quantize_other_x16_(format, t, mul, scaled, global_enc);
 }
 
 /** Sixteen elements of one block or of half a block; any x. */
 FP4_D fp4_part4 fp4_quantize_x16(fp4_format format, fp4_f32x16 x, float global_enc)
 {
-    if (format == FP4_NVFP4) {
-        const fp4_nvfp4_block b = fp4_nvfp4_quantize(x, global_enc);
-        const fp4_part4 p = {{b.q[0], b.q[1], 0, 0}, b.sf};
-        return p;
-    }
-    return format == FP4_MXFP4   ? fp4_part4_of_(fp4_mxfp4_quantize_x16(x))
-           : format == FP4_MXFP8 ? fp4_mxfp8_quantize_x16(x)
-                                 : fp4_quantize_other_x16_(format, x, 1.0f, 0, global_enc);
+    return fp4_quantize_x16_(format, x, 1.0f, 0, global_enc);
 }
 
 /** The same of t * mul, as the _scaled functions of quant.cuh: mul may be negative. */
 FP4_D fp4_part4 fp4_quantize_scaled_x16(fp4_format format, fp4_f32x16 t, float mul,
                                         float global_enc)
 {
-    if (format == FP4_NVFP4) {
-        const fp4_nvfp4_block b = fp4_nvfp4_quantize_scaled(t, mul, global_enc);
-        const fp4_part4 p = {{b.q[0], b.q[1], 0, 0}, b.sf};
-        return p;
-    }
-    return format == FP4_MXFP4   ? fp4_part4_of_(fp4_mxfp4_quantize_scaled_x16(t, mul))
-           : format == FP4_MXFP8 ? fp4_mxfp8_quantize_scaled_x16(t, mul)
-                                 : fp4_quantize_other_x16_(format, t, mul, 1, global_enc);
+    return fp4_quantize_x16_(format, t, mul, 1, global_enc);
 }
 
 #endif /* FP4_DEVICE_FORMAT_CUH */
