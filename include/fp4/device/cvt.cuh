@@ -5,24 +5,27 @@
  *
  * How e2m1 is reached without the instruction. f16 is e2m1 with more bits: of a number that e2m1
  * has, times 2^-14, bits 11..9 of the f16 are the code and bit 15 is the sign. (Code 1 is a
- * subnormal, which halves always have.) So convert to f16, cutting off what does not fit; of the
- * result's top byte, add 1 to round half up, and halve.
+ * subnormal, which halves always have.) So convert to f16, add half a code, bit 8, and cut off.
  *
- * That sends every tie up; half of them have to go down, to the even code. Which, their leading
- * bits say, the same in all binades:
+ * Two things are wrong with that. It sends every tie up, and half of them have to go down, to the
+ * even code; and what was no tie may have become one when it was rounded to f16. Both are right if
+ * the number is first multiplied by 1 + 2^-9. A tie bears that without being rounded, and then lies
+ * just halfway between two halves. Of these the conversion takes the even one: the lower one where
+ * the tie has to go down, the upper one where it has to go up.
  *
- *     tie               .25    1.25   2.5    5         .75    1.75   3.5
- *     is 2^n times      1      1.25   1.25   1.25      1.5    1.75   1.75
- *     between codes     0 1    2 3    4 5    6 7       1 2    3 4    5 6
- *     has to go         down                           up
+ *     tie, and where it has to go          .25    .75    1.25   1.75   2.5    3.5    5
+ *                                          down   up     down   up     down   up     down
+ *     above it, in last places of an f16   .5     1.5    2.5    3.5    2.5    3.5    2.5
+ *     converted                            0      2      2      4      2      4      2
+ *     all that go up: at least             1      2      3      4      3      4      3
+ *     these times 1 - 5 * 2^-11            .37    .12    -.13   -.38   -.13   -.38   -.13
  *
- * So a number is moved before it is cut: one unit in its last place down, if it is less than 1.375
- * times a power of two. Then ties of the first group lie below the middle and those of the second
- * still on it; all other numbers keep their side, since no float lies between a tie and its
- * neighbour. Two operations do that: x + x * d, with a d so small that the product is more than
- * half a unit just from 1.375 on, takes those one up; and a product with 1 - 2^-24 takes all one
- * down. A power of two that x is to be multiplied by can wait for that product: it moves no
- * rounding, unless something underflows, and what does has code 0.
+ * No operation reorders, and the floats next to a tie keep their sides of the middle. The last row
+ * is a product of halves, two at a time, which is rounded: what goes up is at the tie then or above
+ * it, and what goes down, one place less or more, below.
+ *
+ * 2^-14, 1 + 2^-9 and a power of two that x is to be multiplied by are one factor: a power of two
+ * moves no rounding, unless something underflows, and what does has code 0.
  */
 #ifndef FP4_DEVICE_CVT_CUH
 #define FP4_DEVICE_CVT_CUH
@@ -33,45 +36,68 @@
 #include <fp4/e8m0.h>
 #include <fp4/f16.h>
 
+/* ------------------------------------------------------------ to f16 and bf16, two at a time */
+
+/** Two floats to two f16, x0 in the lower half: nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_cvt_f32x2_to_f16x2(float x0, float x1)
+{
+#if FP4_ARCH_CVT_F16X2
+    return fp4_ptx_f16x2(x0, x1);
+#else
+    return (uint32_t)fp4_ptx_f32_to_f16(x0) | (uint32_t)fp4_ptx_f32_to_f16(x1) << 16;
+#endif
+}
+
+/** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
+FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
+{
+#if FP4_ARCH_CVT_F16X2
+    return fp4_ptx_bf16x2(x0, x1);
+#else
+    return (uint32_t)fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
+#endif
+}
+
 /* ------------------------------------------------------------ to e2m1, without the instruction */
 
-/* What all are multiplied by: 2^-14, less one unit in the last place. */
-#define FP4_E2M1_CUT_ (6.103515625e-05f - 3.637978807091713e-12f) /* 2^-14 * (1 - 2^-24) */
+/* What all are multiplied by: 2^-14 * (1 + 2^-9); for ties toward zero 2^-14, less one unit in the
+   last place. */
+#define FP4_E2M1_MOVED_ (6.103515625e-05f + 1.1920928955078125e-07f)
+#define FP4_E2M1_BELOW_ (6.103515625e-05f - 3.637978807091713e-12f)
 
-/* x * 2^-14, less one unit in the last place where |x| is less than 1.375 times a power of two.
-   (Any bound between 1.25 and 1.5 would do.) down: everywhere, for ties toward zero. cut: as above,
-   or that times a power of two by which x is still to be multiplied. */
-FP4_D float fp4_e2m1_moved_(float x, float cut, int down)
+/* Two elements to halves: bit 15 the sign, bits 11..9 the code once bit 8 is added, bits 14..12
+   clear. factor: FP4_E2M1_MOVED_, times a power of two by which x is still to be multiplied; down:
+   FP4_E2M1_BELOW_, which takes ties below the middle, where cutting off leaves them. */
+FP4_D uint32_t fp4_e2m1_halves_(float x0, float x1, float factor, int down)
 {
-    return fp4_mul_rn(down ? x : fp4_fma_rn(x, 4.33489e-08f /* 2^-24 / 1.375 */, x), cut);
+    const float y0 = fp4_mul_rn(x0, factor), y1 = fp4_mul_rn(x1, factor);
+
+    return down ? fp4_ptx_f16x2_rz(y0, y1)
+                : fp4_ptx_mul_f16x2(fp4_cvt_f32x2_to_f16x2(y0, y1), 0x3bfb3bfbu);
 }
 
-/* Four elements to four bytes: bit 7 the sign, bits 3..1 the code, bits 6..4 clear. */
-FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, float cut, int down)
+/* The top bytes of four elements' halves. */
+FP4_D uint32_t fp4_e2m1_bytes_(float x0, float x1, float x2, float x3, float factor, int down)
 {
-    const uint32_t h01 =
-        fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x0, cut, down), fp4_e2m1_moved_(x1, cut, down));
-    const uint32_t h23 =
-        fp4_ptx_f16x2_rz(fp4_e2m1_moved_(x2, cut, down), fp4_e2m1_moved_(x3, cut, down));
-
-    return fp4_ptx_bytes(h01, h23, 0x7531u) + 0x01010101u;
+    return fp4_ptx_bytes(fp4_e2m1_halves_(x0, x1, factor, down),
+                         fp4_e2m1_halves_(x2, x3, factor, down), 0x7531u);
 }
 
-/* Codes of elements 0, 2, 4, 6 and of 1, 3, 5, 7: of each byte bit 7 the sign, bits 3..1 the code,
-   the rest anything. */
-FP4_D uint32_t fp4_e2m1_join_(uint32_t even, uint32_t odd)
+/* Codes from the top bytes of elements 0, 2, 4, 6 and of 1, 3, 5, 7: bit 7 the sign, bits 3..1 the
+   code, once `half` is added, which is bit 0 of each nibble or nothing. */
+FP4_D uint32_t fp4_e2m1_join_(uint32_t even, uint32_t odd, uint32_t half)
 {
-    const uint32_t codes = fp4_ptx_pick_bits(0x0e0e0e0eu, even, odd << 4) >> 1;
+    const uint32_t codes = (fp4_ptx_pick_bits(0x0f0f0f0fu, even, odd << 4) + half) >> 1;
     const uint32_t signs = fp4_ptx_pick_bits(0x08080808u, even >> 4, odd);
 
     return fp4_ptx_pick_bits(0x77777777u, codes, signs);
 }
 
-FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, float cut, int down)
+FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, float factor, int down)
 {
-    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6], cut, down);
-    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7], cut, down);
-    return fp4_e2m1_join_(even, odd);
+    const uint32_t even = fp4_e2m1_bytes_(x.v[0], x.v[2], x.v[4], x.v[6], factor, down);
+    const uint32_t odd = fp4_e2m1_bytes_(x.v[1], x.v[3], x.v[5], x.v[7], factor, down);
+    return fp4_e2m1_join_(even, odd, 0x11111111u);
 }
 
 /* ------------------------------------------------------------ to e2m1 */
@@ -85,7 +111,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 #if FP4_ARCH_CVT_E2M1
     return fp4_ptx_e2m1x8(x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]);
 #else
-    return fp4_e2m1_codes_(x, FP4_E2M1_CUT_, 0);
+    return fp4_e2m1_codes_(x, FP4_E2M1_MOVED_, 0);
 #endif
 }
 
@@ -108,7 +134,7 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_ties_down_below_7(fp4_f32x8 x)
     }
     return fp4_f32x8_to_e2m1x8_below_7(x);
 #else
-    return fp4_e2m1_codes_(x, FP4_E2M1_CUT_, 1);
+    return fp4_e2m1_codes_(x, FP4_E2M1_BELOW_, 1);
 #endif
 }
 
@@ -131,7 +157,7 @@ FP4_D uint32_t fp4_f32x8_times_power_to_e2m1x8_below_7(fp4_f32x8 x, float power)
     }
     return fp4_f32x8_to_e2m1x8_below_7(x);
 #else
-    return fp4_e2m1_codes_(x, fp4_mul_rn(FP4_E2M1_CUT_, power), 0);
+    return fp4_e2m1_codes_(x, fp4_mul_rn(FP4_E2M1_MOVED_, power), 0);
 #endif
 }
 
@@ -139,7 +165,7 @@ FP4_D uint32_t fp4_f32x8_times_power_to_e2m1x8_below_7(fp4_f32x8 x, float power)
  * Eight floats to eight e2m1 codes, element i in bits [4i, 4i+4): nearest even, saturating, NaN to
  * +6.
  *
- * cost     4 instructions where fp4_is_native(); else about 6 an element.
+ * cost     4 instructions where fp4_is_native(); else about 5 an element.
  */
 FP4_D uint32_t fp4_f32x8_to_e2m1x8(fp4_f32x8 x)
 {
@@ -204,7 +230,8 @@ FP4_D uint32_t fp4_f32x8_to_e2m1x8_sr(fp4_f32x8 x, fp4_u32x2 random)
     return fp4_e2m1_join_(fp4_e2m1_bytes_sr_(x.v[0], x.v[2], x.v[4], x.v[6],
                                              (low & 0x00ff00ffu) << 1, (high & 0x00ff00ffu) << 1),
                           fp4_e2m1_bytes_sr_(x.v[1], x.v[3], x.v[5], x.v[7], low >> 7 & 0x01fe01feu,
-                                             high >> 7 & 0x01fe01feu));
+                                             high >> 7 & 0x01fe01feu),
+                          0);
 }
 
 /* ------------------------------------------------------------ to e4m3 */
@@ -254,26 +281,6 @@ FP4_D fp4_u32x2 fp4_f32x8_to_e4m3x8(fp4_f32x8 x)
 }
 
 /* ------------------------------------------------------------ to f16 and bf16 */
-
-/** Two floats to two f16, x0 in the lower half: nearest even, NaN to 0x7fff. */
-FP4_D uint32_t fp4_cvt_f32x2_to_f16x2(float x0, float x1)
-{
-#if FP4_ARCH_CVT_F16X2
-    return fp4_ptx_f16x2(x0, x1);
-#else
-    return (uint32_t)fp4_ptx_f32_to_f16(x0) | (uint32_t)fp4_ptx_f32_to_f16(x1) << 16;
-#endif
-}
-
-/** Two floats to two bf16, x0 in the lower half: nearest even, NaN to 0x7fff. */
-FP4_D uint32_t fp4_cvt_f32x2_to_bf16x2(float x0, float x1)
-{
-#if FP4_ARCH_CVT_F16X2
-    return fp4_ptx_bf16x2(x0, x1);
-#else
-    return (uint32_t)fp4_f32_to_bf16(x0) | (uint32_t)fp4_f32_to_bf16(x1) << 16;
-#endif
-}
 
 /** Eight floats to eight f16 in four words, the lower element in the lower half: nearest even. */
 FP4_D fp4_u32x4 fp4_f32x8_to_f16x8(fp4_f32x8 x)
