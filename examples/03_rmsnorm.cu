@@ -209,7 +209,7 @@ typedef struct row_factors {
 
 /* What a thread keeps of a row: the pieces of one turn; the weight where that is one piece, so that
    it is on its way together with the row; and, where it is made early or there is a scale a token,
-   what is quantized of the pieces, with the amaxes of their blocks. */
+   what is quantized of the pieces, with the amax of each. */
 typedef struct kept {
     uint32_t row, turn;
     raw v[EACH], w;
@@ -277,16 +277,11 @@ static __device__ __forceinline__ fp4_f32x16 kept_value(const norm_args &a, cons
     return value_of(a, c, k.v[j], w, piece, has, f);
 }
 
-static __device__ __forceinline__ float block_amax(fp4_f32x16 t)
-{
-    return fp4_group_max_or_nan(fp4_amax_or_nan_x16(t), LANES);
-}
-
 static __device__ __forceinline__ void keep_value(kept *k, const norm_args &a, const kind c,
                                                   uint32_t j, const row_factors &f)
 {
     k->t[j] = kept_value(a, c, *k, j, f);
-    k->amax[j] = block_amax(k->t[j]);
+    k->amax[j] = fp4_amax_or_nan_x16(k->t[j]);
 }
 
 /* The same of a piece that is not kept. */
@@ -487,7 +482,8 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
         if (fp4_row_has_any(c.cut, k.turn, j)) {
             const int is_there = c.early || c.token == 1;
             const fp4_f32x16 t = is_there ? k.t[j] : kept_value(a, c, k, j, f);
-            const float amax = is_there ? k.amax[j] : block_amax(t);
+            const float amax =
+                fp4_group_max_or_nan(is_there ? k.amax[j] : fp4_amax_or_nan_x16(t), LANES);
             uint32_t needs_care;
             const fp4_part4 p =
                 c.product

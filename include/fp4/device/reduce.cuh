@@ -88,22 +88,38 @@ FP4_D float fp4_max_nan_(float a, float b)
 #endif
 }
 
-/** The largest |x| of a fragment, or NaN where it holds one. */
-FP4_D float fp4_amax_or_nan_x8(fp4_f32x8 x)
+/* The largest of an amax and two more magnitudes, NaN where one is NaN. One instruction where floats
+   have a max of three. On sm_90 integers have it: three for two calls in a row. */
+FP4_D float fp4_max_nan_of_three_(float amax, float a, float b)
 {
-    float amax = fp4_ptx_abs(x.v[0]);
+#if FP4_ARCH_MAX3_F32
+    return fp4_max_nan_(fp4_max_nan_(amax, a), b);
+#else
+    return fp4_bits_f32(fp4_max_u32(fp4_f32_bits(amax), fp4_f32_bits(fp4_max_nan_(a, b))));
+#endif
+}
+
+/* The larger of an amax and that of a fragment, or NaN where one is NaN. */
+FP4_D float fp4_amax_or_nan_on_(float amax, fp4_f32x8 x)
+{
     int i;
 
 #pragma unroll
-    for (i = 1; i < 8; i++) {
-        amax = fp4_max_nan_(amax, fp4_ptx_abs(x.v[i]));
+    for (i = 0; i < 8; i += 2) {
+        amax = fp4_max_nan_of_three_(amax, fp4_ptx_abs(x.v[i]), fp4_ptx_abs(x.v[i + 1]));
     }
     return amax;
 }
 
+/** The largest |x| of a fragment, or NaN where it holds one. */
+FP4_D float fp4_amax_or_nan_x8(fp4_f32x8 x)
+{
+    return fp4_amax_or_nan_on_(0.0f, x);
+}
+
 FP4_D float fp4_amax_or_nan_x16(fp4_f32x16 x)
 {
-    return fp4_max_nan_(fp4_amax_or_nan_x8(fp4_low_x8(x)), fp4_amax_or_nan_x8(fp4_high_x8(x)));
+    return fp4_amax_or_nan_on_(fp4_amax_or_nan_x8(fp4_low_x8(x)), fp4_high_x8(x));
 }
 
 FP4_D float fp4_amax_or_nan_x32(fp4_f32x32 x)
