@@ -15,8 +15,8 @@
  *                                                static_blockwise_fp4_fake_quant
  *     cast                                       its static_blockwise_fp4_cast: no scales
  *
- * How it works: a thread has 16 columns of three or four rows, and loads them all before it works
- * on the first. Neighbouring threads have neighbouring columns; two share a block of 32, up to
+ * How it works: a thread has 16 columns of two to four rows, and loads them all before it works on
+ * the first. Neighbouring threads have neighbouring columns; two share a block of 32, up to
  * eight a longer one of modelopt.
  */
 #include <fp4/device/dequant.cuh>
@@ -58,6 +58,13 @@
 #define LANES_mxfp8 2
 #define LANES_modelopt 1
 #define LANES_cast 1
+#define EACH_nvfp4 3 /* rows a thread, measured on sm_90; one where there are few */
+#define EACH_nvfp4_32 3
+#define EACH_mxfp4 2
+#define EACH_mxfp4_16 2
+#define EACH_mxfp8 4
+#define EACH_modelopt 3
+#define EACH_cast 4
 #define FAKE_nvfp4 fake_nvfp4
 #define FAKE_nvfp4_32 fake_nvfp4
 #define FAKE_mxfp4 fake_mxfp4
@@ -104,7 +111,7 @@ enum {
     HAS_GLOBAL = JOIN(GLOBAL_, RULE, ),
     IS_MODELOPT = HAS_GLOBAL && !IS_OURS,
     THREADS = 128,
-    EACH = IS_MODELOPT ? 3 : 4, /* rows a thread; one where there are few */
+    EACH = JOIN(EACH_, RULE, ),
     /* CTAs of a multiprocessor, measured on sm_90, as many as do not spill */
     RESIDENT = IS_MODELOPT && FP4_ARCH == 900 ? JOIN(RESIDENT_, INPUT, ) : 1
 };
