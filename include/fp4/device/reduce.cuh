@@ -88,7 +88,7 @@ FP4_D float fp4_max_nan_(float a, float b)
 #endif
 }
 
-/* The largest of an amax and two more magnitudes, NaN where one is NaN. One instruction where floats
+/* The largest of an amax and two magnitudes, NaN where one is NaN. One instruction where floats
    have a max of three. On sm_90 integers have it: three for two calls in a row. */
 FP4_D float fp4_max_nan_of_three_(float amax, float a, float b)
 {
