@@ -187,22 +187,22 @@ static __device__ __forceinline__ uint8_t *codes_at(const token_args &a, const k
     return a.q + ((size_t)row * c.cut.pieces + piece) * CODES;
 }
 
-/* The blocks of a turn that a known amax does not quantize, without regard to speed: from memory,
-   one piece after the other. Returns the scale bytes with theirs in place. */
+/* A turn with a block that a known amax does not quantize, once more, without regard to speed: from
+   memory, one piece after the other. Returns the scale bytes. */
 static __device__ __forceinline__ uint32_t mend(const token_args &a, const kind c, const kept &k,
-                                                uint32_t bytes, uint32_t care, float global_enc)
+                                                float global_enc)
 {
+    uint32_t bytes = 0;
+
 #pragma unroll 1
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
-        if (fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
-            const int has = fp4_row_has(c.cut, k.turn, j);
-            const fp4_part2 p = fp4_nvfp4_quantize_any_x16(
-                WIDEN(load_piece(a, c, k.row, piece, has)), LANES, global_enc);
-            if (has) {
-                fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
-                bytes = (bytes & ~(0xffu << 8 * j)) | (uint32_t)p.sf << 8 * j;
-            }
+        const int has = fp4_row_has(c.cut, k.turn, j);
+        const fp4_part2 p = fp4_nvfp4_quantize_any_x16(WIDEN(load_piece(a, c, k.row, piece, has)),
+                                                       LANES, global_enc);
+        if (has) {
+            fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
+            bytes |= (uint32_t)p.sf << 8 * j;
         }
     }
     return bytes;
@@ -224,12 +224,12 @@ quantize_turn(const kept &k, const token_args &a, const kind c, float global_enc
             if (fp4_row_has(c.cut, k.turn, j)) {
                 fp4_store_e2m1x16(codes_at(a, c, k.row, piece), p.q);
                 bytes |= (uint32_t)p.sf << 8 * j;
-                care |= needs_care << j;
+                care |= needs_care;
             }
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
-        bytes = mend(a, c, k, bytes, care, global_enc);
+        bytes = mend(a, c, k, global_enc);
     }
     if (c.four) {
         fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
