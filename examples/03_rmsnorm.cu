@@ -102,6 +102,9 @@ enum {
     /* If scales are linear, the fastest kernels are for rows of whole words of them: to ask costs
        up to 2 %, but not with blocks of 32. */
     WHOLE = LANES == 1,
+    /* If a block needs care (see mend), do all of the turn once more: then none needs a bit that
+       says so, which is up to 1 % faster where none does, but with blocks of 32 2 to 4 % slower. */
+    MENDS_TURNS = LANES == 1,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512,
     SHORT = 512 /* columns of which each thread of a warp has a piece */
@@ -447,13 +450,6 @@ static __device__ __forceinline__ uint8_t *codes_at(const norm_args &a, const ki
     return a.q + (row * c.cut.pieces + piece) * CODES;
 }
 
-/* The bit that says whether piece j wants care. Of blocks of 16 all have one, and a turn is mended
-   as a whole, which is 1 % faster where none has to be; of blocks of 32 that is 2 to 4 % slower. */
-static __device__ __forceinline__ uint32_t care_bit(uint32_t j)
-{
-    return LANES == 1 ? 0 : j;
-}
-
 /* The blocks of a turn that _known could not take, without regard to speed: from memory, one piece
    after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c, const kept &k,
@@ -462,7 +458,7 @@ static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c
 #pragma unroll 1
     for (uint32_t j = 0; j < c.cut.each; j++) {
         const uint32_t piece = fp4_row_piece(c.cut, k.turn, j);
-        if (fp4_ptx_any(0xffffffffu, care >> care_bit(j) & 1u)) {
+        if (MENDS_TURNS || fp4_ptx_any(0xffffffffu, care >> j & 1u)) {
             const int has = fp4_row_has(c.cut, k.turn, j);
             const fp4_part4 p = fp4_quantize_scaled_any_x16(
                 TO, loaded_value(a, c, k.row, piece, has, f), f.mul, f.global_enc);
@@ -499,7 +495,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
             if (fp4_row_has(c.cut, k.turn, j)) {
                 fp4_store_codes_x16(TO, codes_at(a, c, k.row, piece), p);
                 bytes |= (uint32_t)p.sf << 8 * j;
-                care |= needs_care << care_bit(j);
+                care |= needs_care << (MENDS_TURNS ? 0 : j);
                 if (!c.plain && a.y != NULL) {
                     STORE_Y((uint8_t *)a.y + k.row * a.cols * ELEMENT + in_bytes(piece),
                             NARROW(c.product ? fp4_scale_x16(t, f.mul) : t));
@@ -508,7 +504,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
-        bytes = mend(a, c, k, bytes, care, f);
+        bytes = mend(a, c, k, MENDS_TURNS ? 0 : bytes, care, f);
     }
     if (words != NULL) { /* a constant: the compiler sees where it comes from */
         fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);
