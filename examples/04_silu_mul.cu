@@ -214,7 +214,7 @@ static __device__ __forceinline__ fp4_f32x16 activate(const kind c, raw gate, in
     return of_any ? ACTIVATE_ANY(WIDEN(gate)) : ACTIVATE(WIDEN(gate), GATE_AMAX(gate));
 }
 
-/* y of a piece; zeros of one that is not there. All lanes of a warp call. */
+/* y of a piece; of one that is not there something finite. All lanes of a warp call. */
 static __device__ __forceinline__ fp4_f32x16 value_of(const gated_args &a, const kind c, operands o,
                                                       int has, const int of_any)
 {
@@ -464,7 +464,7 @@ static __device__ __forceinline__ float row_amax(kept *k, const gated_args &a, c
         load_turn(k, a, c, turn);
 #pragma unroll
         for (uint32_t j = 0; j < c.cut.each; j++) {
-            amax = fp4_max_nan_(amax, k->amax[j]);
+            amax = fp4_row_has(c.cut, turn, j) ? fp4_max_nan_(amax, k->amax[j]) : amax;
         }
     }
     fp4_pdl_trigger();
@@ -528,7 +528,7 @@ static __device__ __forceinline__ void gated_token_of_team(const gated_args &a, 
     for (uint32_t j = 0; j < c.cut.each; j++) {
         k.y[j] = value_of(a, c, o[j], fp4_row_has(c.cut, 0, j), 0);
         k.amax[j] = block_amax(k.y[j]);
-        amax = fp4_max_nan_(amax, k.amax[j]);
+        amax = fp4_row_has(c.cut, 0, j) ? fp4_max_nan_(amax, k.amax[j]) : amax;
     }
     amax = fp4_team_max_or_nan(amax, c.cut.threads, 0, smem); /* an SM has room for one CTA */
     if (fp4_is_nan(amax)) {

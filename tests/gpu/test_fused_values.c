@@ -58,6 +58,7 @@ typedef enum row_kind {
     ROW_OUTLIER,  /* all other blocks underflow */
     ROW_RAMP,
     ROW_WIDE,
+    ROW_SMALL, /* less than what threads work on that have no piece of it */
     ROW_KINDS
 } row_kind;
 
@@ -106,6 +107,8 @@ static float row_value(row_kind kind, fp4_dtype dtype, size_t col, uint64_t *sta
         return (float)(int)col - 700.0f;
     case ROW_WIDE:
         return host_random_scale(state, -20, 14);
+    case ROW_SMALL:
+        return host_mul(ordinary, 0x1p-6f);
     case ROW_KINDS:
         break;
     }
@@ -268,7 +271,10 @@ static void run_unit(const fused_unit *u, const values_list *list, unsigned *tur
 
     c.period = c.rows;
     run_scales(c, list, turn);
-    run_scales(fused_case_of(u, FP4_LAYOUT_LINEAR, rows, ragged), NULL, turn);
+    c = fused_case_of(u, FP4_LAYOUT_LINEAR, rows, ragged);
+    run_scales(c, NULL, turn);
+    c.few = 0; /* by the kernels for many rows */
+    run_scales(c, NULL, turn);
     if (!gpu_is_reduced()) {
         c = fused_case_of(u, FP4_LAYOUT_LINEAR, MANY, FULL);
         c.period = rows;

@@ -163,6 +163,10 @@ plant row_behind_the_fours san include/fp4/device/row.cuh \
     's/3 \* fours + cta/3 * fours + cta + 1/' \
     rmsnorm-bf16-mxfp4-rmsnorm 'launch_norm/rmsnorm_of_bf16' \
     'heap-buffer-overflow' 'simt: in kernel four_'
+plant what_a_row_lacks_counts san examples/04_silu_mul.cu \
+    's/fp4_row_has(c.cut, 0, j) ? \(.*\) : amax;/\1;/' \
+    silu_mul-bf16-nvfp4-swiglu_oai 'launch_gated/swiglu_oai_values_of_bf16' \
+    'token_dec, row 19'
 plant teams_of_one_maximum track examples/04_silu_mul.cu \
     's/smem\[i\]\[threadIdx.y\], o/smem[i][0], o/' \
     silu_mul-bf16-nvfp4-swiglu_oai 'launch_gated/swiglu_oai_of_bf16' \
