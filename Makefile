@@ -698,7 +698,8 @@ $(test_gpu)/tools.o: tests/gpu/tools.cu build/config
 	@mkdir -p $(@D)
 	$(Q)$(test_gpu_nvcc) -c $< -o $@
 $(test_gpu)/parts-portable.o: parts_flags := -DFP4_ARCH_CVT_E2M1=0 -DFP4_ARCH_CVT_E4M3=0 \
-	-DFP4_ARCH_CVT_F16X2=0 -DFP4_ARCH_BF16X2=0 -DFP4_ARCH_MAX_NAN=0 -DFP4_ARCH_MAX_ABS_X2=0
+	-DFP4_ARCH_CVT_F16X2=0 -DFP4_ARCH_BF16X2=0 -DFP4_ARCH_MAX_NAN=0 -DFP4_ARCH_MAX_ABS_X2=0 \
+	-DFP4_ARCH_MAX3_F32=0
 $(test_gpu)/parts-fast_math.o: parts_flags := --use_fast_math
 $(test_gpu)/parts-native.o: front := -Itests/gpu/native
 $(test_gpu)/parts-%.o: tests/gpu/parts.cu build/config

@@ -103,7 +103,8 @@ enum {
        up to 2 %, but not with blocks of 32. */
     WHOLE = LANES == 1,
     /* If a block needs care (see mend), do all of the turn once more: then none needs a bit that
-       says so, which is up to 1 % faster where none does, but with blocks of 32 2 to 4 % slower. */
+       says so, which is up to 1 % faster where none does; with blocks of 32 it is 2 to 4 % slower.
+       A warp with such a block does all its pieces twice then. */
     MENDS_TURNS = LANES == 1,
     MOST = 512, /* threads of a CTA, a piece each */
     FEW_ROWS = 512,
@@ -450,8 +451,8 @@ static __device__ __forceinline__ uint8_t *codes_at(const norm_args &a, const ki
     return a.q + (row * c.cut.pieces + piece) * CODES;
 }
 
-/* The blocks of a turn that _known could not take, without regard to speed: from memory, one piece
-   after the other. Returns the scale bytes with theirs in place. */
+/* The blocks of a turn that _known could not take, or (MENDS_TURNS) all of it, without regard to
+   speed: from memory, one piece after the other. Returns the scale bytes with theirs in place. */
 static __device__ __forceinline__ uint32_t mend(const norm_args &a, const kind c, const kept &k,
                                                 uint32_t bytes, uint32_t care, const row_factors &f)
 {
@@ -504,7 +505,7 @@ static __device__ __forceinline__ void quantize_turn(const kept &k, const norm_a
         }
     }
     if (fp4_ptx_any(0xffffffffu, care != 0)) {
-        bytes = mend(a, c, k, MENDS_TURNS ? 0 : bytes, care, f);
+        bytes = mend(a, c, k, MENDS_TURNS ? 0 : bytes, care, f); /* 0: a register */
     }
     if (words != NULL) { /* a constant: the compiler sees where it comes from */
         fp4_row_keep_sf(words, c.cut, k.turn, LANES, bytes);

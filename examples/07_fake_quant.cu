@@ -15,7 +15,7 @@
  *                                                static_blockwise_fp4_fake_quant
  *     cast                                       its static_blockwise_fp4_cast: no scales
  *
- * How it works: a thread has 16 columns of two to four rows, and loads them all before it works on
+ * How it works: a thread has 16 columns of one to four rows, and loads them all before it works on
  * the first. Neighbouring threads have neighbouring columns; two share a block of 32, up to
  * eight a longer one of modelopt.
  */
@@ -62,7 +62,7 @@
 #define EACH_nvfp4_32 3
 #define EACH_mxfp4 2
 #define EACH_mxfp4_16 2
-#define EACH_mxfp8 4
+#define EACH_mxfp8 1
 #define EACH_modelopt 3
 #define EACH_cast 4
 #define FAKE_nvfp4 fake_nvfp4
@@ -120,13 +120,6 @@ enum {
 #if !defined(SMALL)
 #define SMALL (1 << 18)
 #endif
-#define FEW_nvfp4 SMALL
-#define FEW_nvfp4_32 SMALL
-#define FEW_mxfp4 SMALL
-#define FEW_mxfp4_16 SMALL
-#define FEW_mxfp8 ((size_t)-1) /* always */
-#define FEW_modelopt SMALL
-#define FEW_cast SMALL
 
 /* ------------------------------------------------------------------------------ arguments */
 
@@ -546,7 +539,7 @@ static cudaError_t fake_quantize(const fake_args *args, int pdl, cudaStream_t st
         width /= 2; /* until no more than an eighth is wasted; a block stays in one row of it */
     }
     g.across = (uint32_t)((pieces + width - 1) / width);
-    if (a.rows * pieces <= JOIN(FEW_, RULE, )) {
+    if (a.rows * pieces <= SMALL) {
         each = 1;
     }
     is_long = IS_MODELOPT && a.amax == NULL && a.block > 16;

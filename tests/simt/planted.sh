@@ -229,7 +229,7 @@ plant in_place_of_another_size san $fake 's/(int)ELEMENT != (int)OUT_ELEMENT/0/'
 modelopt=include/fp4/device/modelopt.cuh
 tensors=examples/15_modelopt.cu
 
-plant ties_up san include/fp4/device/cvt.cuh 's/FP4_E2M1_BELOW_, 1)/FP4_E2M1_MOVED_, 0)/' \
+plant ties_to_even san include/fp4/device/cvt.cuh 's/FP4_E2M1_BELOW_, 1)/FP4_E2M1_MOVED_, 0)/' \
     parts 'blocks/modelopt_tensors_next_to_boundaries' 'byte '
 plant nan_of_any_sign san $modelopt \
     's/fp4_ptx_max(fp4_ptx_min(x.v\[i\], most), -most)/fp4_ptx_max(x.v[i], -most)/' \

@@ -9,7 +9,7 @@
  *     FP4_ARCH_BF16X2     arithmetic of bf16x2                   80 and later
  *     FP4_ARCH_CP_ASYNC   copies from global to shared memory    80 and later
  *     FP4_ARCH_MAX_NAN    max that returns NaN where it sees one 80 and later
- *     FP4_ARCH_MAX3_F32   max of three floats                    100 and later
+ *     FP4_ARCH_MAX3_F32   max of three floats                    100 to 119
  *     FP4_ARCH_MAX_ABS_X2 max of magnitudes, f16x2 and bf16x2    86 and later
  *     FP4_ARCH_F32X2      two f32 products, sums or both in one  100 and later
  *     FP4_ARCH_PDL        programmatic dependent launch          90 and later
@@ -72,7 +72,7 @@
 #endif
 
 #if !defined(FP4_ARCH_MAX3_F32)
-#define FP4_ARCH_MAX3_F32 (FP4_ARCH >= 1000)
+#define FP4_ARCH_MAX3_F32 (FP4_ARCH >= 1000 && FP4_ARCH < 1200)
 #endif
 
 #if !defined(FP4_ARCH_MAX_ABS_X2)

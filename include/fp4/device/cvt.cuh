@@ -8,24 +8,27 @@
  * subnormal, which halves always have.) So convert to f16, add half a code, bit 8, and cut off.
  *
  * Two things are wrong with that. It sends every tie up, and half of them have to go down, to the
- * even code; and what was no tie may have become one when it was rounded to f16. Both are right if
- * the number is first multiplied by 1 + 2^-9. A tie bears that without being rounded, and then lies
- * just halfway between two halves. Of these the conversion takes the even one: the lower one where
- * the tie has to go down, the upper one where it has to go up.
+ * even code; and what was no tie may have become one when it was rounded to f16. So the number is
+ * first multiplied by 1 + 2^-9. A tie bears that without being rounded, and then lies just halfway
+ * between two halves. Of these the conversion takes the even one: the lower one where the tie has
+ * to go down, the upper one where it has to go up. Now all that goes up is at least 1 to 4 places
+ * above the tie, and all that goes down at least one place below that; so a product of halves, two
+ * at a time, with 1 - 5 * 2^-11 takes the former to the tie or above it and the latter below, where
+ * half a code sends them.
  *
  *     tie, and where it has to go          .25    .75    1.25   1.75   2.5    3.5    5
  *                                          down   up     down   up     down   up     down
- *     above it, in last places of an f16   .5     1.5    2.5    3.5    2.5    3.5    2.5
+ *     its product, in places above it      .5     1.5    2.5    3.5    2.5    3.5    2.5
  *     converted                            0      2      2      4      2      4      2
- *     all that go up: at least             1      2      3      4      3      4      3
- *     these times 1 - 5 * 2^-11            .37    .12    -.13   -.38   -.13   -.38   -.13
+ *     the least of all that go up          1      2      3      4      3      4      3
+ *     its second product, not rounded      .37    .12    -.13   -.38   -.13   -.38   -.13
  *
- * No operation reorders, and the floats next to a tie keep their sides of the middle. The last row
- * is a product of halves, two at a time, which is rounded: what goes up is at the tie then or above
- * it, and what goes down, one place less or more, below.
+ * A place is the last one of an f16 there. No operation reorders, and the floats next to a tie keep
+ * their sides of the middle.
  *
  * 2^-14, 1 + 2^-9 and a power of two that x is to be multiplied by are one factor: a power of two
- * moves no rounding, unless something underflows, and what does has code 0.
+ * moves no rounding, unless something underflows, and what does has code 0. (sm_75 converts to f16
+ * one at a time and slowly; it has not been timed.)
  */
 #ifndef FP4_DEVICE_CVT_CUH
 #define FP4_DEVICE_CVT_CUH
@@ -104,7 +107,7 @@ FP4_D uint32_t fp4_e2m1_codes_(fp4_f32x8 x, float factor, int down)
 
 /**
  * Eight codes where the caller knows that every |x| < 7 and that none is NaN: the fast path of the
- * block quantizers, which know both from the block's amax.
+ * block quantizers, which know both from the block's amax. Otherwise all eight are unspecified.
  */
 FP4_D uint32_t fp4_f32x8_to_e2m1x8_below_7(fp4_f32x8 x)
 {

@@ -100,7 +100,7 @@ FP4_D float fp4_max_nan_of_three_(float amax, float a, float b)
 }
 
 /* The larger of an amax and that of a fragment, or NaN where one is NaN. */
-FP4_D float fp4_amax_or_nan_on_(float amax, fp4_f32x8 x)
+FP4_D float fp4_amax_or_nan_with_(float amax, fp4_f32x8 x)
 {
     int i;
 
@@ -114,12 +114,12 @@ FP4_D float fp4_amax_or_nan_on_(float amax, fp4_f32x8 x)
 /** The largest |x| of a fragment, or NaN where it holds one. */
 FP4_D float fp4_amax_or_nan_x8(fp4_f32x8 x)
 {
-    return fp4_amax_or_nan_on_(0.0f, x);
+    return fp4_amax_or_nan_with_(0.0f, x);
 }
 
 FP4_D float fp4_amax_or_nan_x16(fp4_f32x16 x)
 {
-    return fp4_amax_or_nan_on_(fp4_amax_or_nan_x8(fp4_low_x8(x)), fp4_high_x8(x));
+    return fp4_amax_or_nan_with_(fp4_amax_or_nan_x8(fp4_low_x8(x)), fp4_high_x8(x));
 }
 
 FP4_D float fp4_amax_or_nan_x32(fp4_f32x32 x)
