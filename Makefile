@@ -682,7 +682,7 @@ folders += gpu
 
 test-gpu: ## the tests that need a GPU; without one they fail
 	@sh tests/tools/need.sh libc c++ criterion
-	$(call run,gpu-tests gpu-first,)
+	$(call run,gpu-tests gpu-reduced gpu-first,)
 
 test-gpu-san: ## a reduced set of them under compute-sanitizer
 	@sh tests/tools/need.sh libc c++ criterion
@@ -718,9 +718,10 @@ $(test_gpu)/fp4-gpu-tests: $(test_gpu_objects)
 	    -lm -o $@
 
 # A few tests at a time: each has its own context on the device, and threads for the host reference.
-# Under a sanitizer they are small, and their start is what takes time.
-build/checks/gpu-tests.ok: $(test_gpu)/fp4-gpu-tests FORCE
-	$(check) env OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
+# Reduced they are small, and draw other cases: both sets run.
+build/checks/gpu-reduced.ok: reduced := FP4_GPU_REDUCED=1
+build/checks/gpu-tests.ok build/checks/gpu-reduced.ok: $(test_gpu)/fp4-gpu-tests FORCE
+	$(check) env $(reduced) OMP_WAIT_POLICY=passive CRITERION_JOBS=$${CRITERION_JOBS:-4} \
 	    CRITERION_TEST_PATTERN='!(planted)/*' sh tests/tools/criterion.sh $<
 # The first example as its reader compiles and runs it, and as README.md says to change it; and
 # those of an epilogue and of an operation of one's own.

@@ -3,7 +3,8 @@
  *
  * Each test is a process of its own, and no CUDA call is made before it starts. Without a device a
  * test fails. FP4_GPU_REDUCED in the environment shrinks the tests for compute-sanitizer
- * (sanitize.sh), which then sees the ends of all buffers itself: they have no guards.
+ * (sanitize.sh), which then sees the ends of all buffers itself: they have no guards. What is drawn
+ * at random is other than in the full set.
  */
 #ifndef FP4_TESTS_GPU_GPU_H
 #define FP4_TESTS_GPU_GPU_H
