@@ -28,7 +28,7 @@
  *
  * 2^-14, 1 + 2^-9 and a power of two that x is to be multiplied by are one factor: a power of two
  * moves no rounding, unless something underflows, and what does has code 0. (sm_75 converts to f16
- * one at a time and slowly; it has not been timed.)
+ * one at a time; it has not been timed.)
  */
 #ifndef FP4_DEVICE_CVT_CUH
 #define FP4_DEVICE_CVT_CUH
